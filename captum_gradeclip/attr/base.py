@@ -1,0 +1,197 @@
+"""The chores that every method on intercepted layers shares: run, select, differentiate, find the read-out token."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from captum._utils.common import _run_forward, _select_targets
+from captum.attr import LayerAttribution
+from captum.attr._utils.attribution import GradientAttribution
+from torch import Tensor, nn
+
+from ..attention import Interception, Record, Rule
+from ..maps import infer_grid
+
+
+class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[misc]  # captum is not typed
+    """A Captum layer attribution whose layers are attention layers and whose maps lie on tokens.
+
+    ``forward_func`` and ``layer`` stay public and may be replaced between calls (Captum's TCAV does so); nothing is
+    derived from them before ``attribute``.
+
+    Args:
+        forward_func: the model, a score module, or any callable that returns ``(N,)`` or ``(N, T)``.
+        layer: the attention layer, or a list of them; each a block or its attention module, inside the model.
+        device_ids: only kept, as in Captum.
+    """
+
+    forward_func: Callable[..., Any]
+    layer: nn.Module | Sequence[nn.Module]
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layer: nn.Module | Sequence[nn.Module],
+        device_ids: list[int] | None = None,
+    ) -> None:
+        LayerAttribution.__init__(self, forward_func, layer, device_ids)
+        GradientAttribution.__init__(self, forward_func)
+
+    def _layers(self) -> list[nn.Module]:
+        layers = [self.layer] if isinstance(self.layer, nn.Module) else list(self.layer)
+        if not layers:
+            raise ValueError("layer: expected a module or a non-empty list of modules, got an empty list")
+        for layer in layers:
+            if not isinstance(layer, nn.Module):
+                raise TypeError(f"layer: expected torch.nn.Module, got {type(layer).__name__}")
+        return layers
+
+    def _run(self, inputs: Tensor, additional_forward_args: Any, rule: Rule) -> tuple[Tensor, list[Record]]:
+        """One intercepted forward pass: the output, whose graph begins at the first chosen layer, and the records."""
+        # Under inference mode no graph could be built at all; its tensors become ordinary ones by cloning.
+        with torch.inference_mode(False), torch.no_grad(), Interception(self._layers(), rule) as seen:
+            output = _run_forward(self.forward_func, _ordinary(inputs), None, additional_forward_args)
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                f"forward_func: expected a tensor (N,) or (N, T), got {type(output).__name__}; wrap the model in a"
+                " function that returns its logits or similarities"
+            )
+        records = seen.records()
+        for record in records:
+            if record.query.shape[0] != inputs.shape[0]:
+                raise ValueError(
+                    f"layer: it attends in {record.query.shape[0]} groups for {inputs.shape[0]} inputs; layers with"
+                    " attention inside windows, or inputs that are repeated on the way, cannot be explained"
+                )
+        if not output.requires_grad:
+            raise ValueError(
+                "forward_func: its output does not depend on the chosen layer through differentiable operations;"
+                " choose a layer of the tower that makes the score, and do not detach or threshold in between"
+            )
+        return output, records
+
+
+def check_inputs(inputs: Any) -> Tensor:
+    """The tensor of ``inputs`` (a tensor, or Captum's tuple of one), refused unless it is an image or token ids.
+
+    Raises:
+        TypeError: if it is no tensor.
+        ValueError: for other shapes, several tensors, or values that are not finite.
+    """
+    if isinstance(inputs, tuple):
+        if len(inputs) != 1:
+            raise ValueError(
+                f"inputs: expected one tensor, got a tuple of {len(inputs)}; bind the others in forward_func or pass"
+                " them as additional_forward_args"
+            )
+        inputs = inputs[0]
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"inputs: expected a tensor, got {type(inputs).__name__}")
+    if inputs.is_floating_point():
+        if inputs.dim() != 4:
+            raise ValueError(f"inputs: expected images (N, C, H, W), got shape {tuple(inputs.shape)}")
+        if not torch.isfinite(inputs).all():
+            raise ValueError("inputs: the images hold NaN or infinite values; repair or leave out these images")
+    elif inputs.dim() != 2 or inputs.dtype == torch.bool:
+        raise ValueError(f"inputs: expected token ids (N, L), got {inputs.dtype} of shape {tuple(inputs.shape)}")
+    if len(inputs) == 0:
+        raise ValueError(f"inputs: expected at least one example, got shape {tuple(inputs.shape)}")
+    return inputs
+
+
+def is_image(inputs: Tensor) -> bool:
+    """Images are floating point, token ids are integers."""
+    return inputs.is_floating_point()
+
+
+def select(output: Tensor, target: Any, examples: int) -> Tensor:
+    """One score per example ``(N,)`` by any of Captum's target kinds.
+
+    Raises:
+        AssertionError: for a wrong target, as in Captum.
+    """
+    with torch.enable_grad():
+        try:
+            scores: Tensor = _select_targets(output, target)
+        except IndexError:
+            raise AssertionError(
+                f"target: expected indices into an output of shape {tuple(output.shape)}, got {target!r}"
+            ) from None
+        if scores.numel() != examples:
+            raise AssertionError(
+                f"target: {target!r} leaves {tuple(scores.shape)} of an output of shape {tuple(output.shape)}, expected"
+                f" one score for each of the {examples} inputs; give an index into the last dimension"
+            )
+        return scores.reshape(examples)
+
+
+def select_columns(output: Tensor, targets: Sequence[int] | Tensor | None, examples: int) -> Tensor:
+    """The scores of several targets, ``(N, T)``; all of them for ``None``.
+
+    Raises:
+        AssertionError: for an output that is not ``(N, T)`` or an index outside it.
+    """
+    if output.dim() != 2 or output.shape[0] != examples:
+        raise AssertionError(f"targets: expected an output (N, T) with N = {examples}, got shape {tuple(output.shape)}")
+    columns = list(range(output.shape[1])) if targets is None else torch.as_tensor(targets).tolist()
+    if not isinstance(columns, list) or not columns:
+        raise AssertionError(f"targets: expected a sequence of column indices, got {targets!r}")
+    for column in columns:
+        if not isinstance(column, int) or not -output.shape[1] <= column < output.shape[1]:
+            raise AssertionError(f"targets: expected indices below {output.shape[1]}, got {column!r}")
+    with torch.enable_grad():
+        return output[:, columns]
+
+
+def readout_rows(gradient: Tensor, readout: Callable[[Tensor], Tensor | None] | None, inputs: Tensor) -> Tensor | None:
+    """Which query row the score reads in each example ``(N,)``, or ``None`` if it is all of them.
+
+    At the last layer only the read-out token receives gradient, so it shows itself. Where several rows do (average
+    pooling, or only inner layers chosen), a score module that knows its token is asked through its ``readout``.
+
+    Args:
+        gradient: at the output of the last chosen layer, ``(..., N, Lq, C)``.
+        readout: inputs to rows ``(N,)``, or ``None`` for a bare callable.
+        inputs: handed to ``readout``.
+    """
+    touched = gradient.ne(0).any(dim=-1)
+    touched = touched.any(dim=0) if touched.dim() == 3 else touched
+    if not touched.any():
+        warnings.warn(
+            "the gradient of the score at the last chosen layer is exactly zero, and so is the map: either the score"
+            " does not depend on this input, or the layer comes after the token that is read",
+            stacklevel=3,
+        )
+    if int(touched.sum(dim=-1).max()) <= 1:
+        return touched.int().argmax(dim=-1)
+    return None if readout is None else readout(inputs)
+
+
+def take_rows(x: Tensor, rows: Tensor | None) -> Tensor:
+    """Row ``rows[n]`` of ``x`` (..., N, Lq, C) for each example as ``(..., N, 1, C)``; all rows for ``None``."""
+    if rows is None:
+        return x
+    index = rows.to(x.device)[:, None, None]
+    return x.take_along_dim(index[(None,) * (x.dim() - 3)], dim=-2)
+
+
+def content_slice(records: Sequence[Record], inputs: Tensor) -> tuple[slice, tuple[int, ...]]:
+    """Where the patches or the words lie among the key tokens, and the shape ``(h, w)`` or ``(L,)`` they fold into."""
+    lengths = {record.key.shape[-2] for record in records}
+    if len(lengths) != 1:
+        raise ValueError(f"layer: the chosen layers have different numbers of tokens, {sorted(lengths)}; choose layers of one tower")
+    length = lengths.pop()
+    if is_image(inputs):
+        prefix, grid = infer_grid(length, inputs.shape[-2:])
+        return slice(prefix, None), grid
+    words = inputs.shape[1]
+    if length < words:
+        raise ValueError(f"layer: it attends over {length} tokens, but inputs hold {words}; is it a layer of the text tower?")
+    return slice(0, words), (words,)
+
+
+def _ordinary(x: Tensor) -> Tensor:
+    return x.clone() if x.is_inference() else x

@@ -1,0 +1,61 @@
+"""A layer's map in the shape of the input, as Captum's metrics need it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captum.attr import Attribution
+from captum.log import log_usage
+from torch import Tensor
+from torch.nn import functional as F
+
+from .base import TokenAttribution
+
+
+class InputSpaceAttribution(Attribution):  # type: ignore[misc]  # captum is not typed
+    """The same method, its map returned in the input's shape: a tuple for a tuple, a tensor for a tensor.
+
+    Captum's ``infidelity`` and ``sensitivity_max`` compare attributions with inputs element by element and are wrong for
+    maps of another shape. Images: bilinear interpolation to height and width, each pixel's value shared equally among
+    the channels, so that sums over the input are sums over pixels. Token ids: unchanged.
+
+    Args:
+        method: for example ``GradECLIP(score, score.layers[-1:])``.
+
+    >>> import torch
+    >>> from captum_gradeclip import GradECLIP, ImageTextScore, InputSpaceAttribution, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle"], tokenizer)
+    >>> method = InputSpaceAttribution(GradECLIP(score, score.layers[-1:]))
+    >>> method.attribute((torch.rand(2, 3, 64, 64),), target=0)[0].shape
+    torch.Size([2, 3, 64, 64])
+    """
+
+    def __init__(self, method: TokenAttribution) -> None:
+        super().__init__(method.forward_func)
+        self.method = method
+
+    def get_name(self) -> str:
+        """The wrapped method's name."""
+        name: str = self.method.get_name()
+        return name
+
+    @log_usage()  # type: ignore[untyped-decorator]  # outermost: Captum reaches through it by __wrapped__
+    def attribute(self, inputs: Tensor | tuple[Tensor], **kwargs: Any) -> Tensor | tuple[Tensor]:
+        """The wrapped method's map in the shape of ``inputs``.
+
+        Args:
+            inputs: images ``(N, C, H, W)`` or token ids ``(N, L)``, or a tuple of one of them.
+            kwargs: options of the wrapped method's ``attribute``.
+
+        Raises:
+            ValueError: for ``heads="each"``, whose maps have no single value per pixel.
+        """
+        if kwargs.get("heads") == "each":
+            raise ValueError('heads: "each" gives several maps per input; use "single" or "model" in the input\'s space')
+        x = inputs[0] if isinstance(inputs, tuple) else inputs
+        attributions: Tensor = self.method.attribute(inputs, **kwargs)
+        if attributions.dim() == 4:
+            attributions = F.interpolate(attributions, size=x.shape[-2:], mode="bilinear", align_corners=False)
+            attributions = (attributions / x.shape[1]).expand(-1, x.shape[1], -1, -1).contiguous()
+        return (attributions,) if isinstance(inputs, tuple) else attributions

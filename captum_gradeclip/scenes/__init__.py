@@ -1,0 +1,29 @@
+"""The offline world: scenes with known truth, what can be said of them, and a CLIP that was trained on them."""
+
+from .captions import Caption, Phrase, holds, name, sample_caption, truth
+from .dataset import SceneDataset, SceneItem
+from .draw import draw
+from .model import load
+from .world import COLOURS, MATERIALS, PLACES, SHAPES, SIZES, Scene, Thing, sample_scene, split_of
+
+__all__ = [
+    "COLOURS",
+    "MATERIALS",
+    "PLACES",
+    "SHAPES",
+    "SIZES",
+    "Caption",
+    "Phrase",
+    "Scene",
+    "SceneDataset",
+    "SceneItem",
+    "Thing",
+    "draw",
+    "holds",
+    "load",
+    "name",
+    "sample_caption",
+    "sample_scene",
+    "split_of",
+    "truth",
+]

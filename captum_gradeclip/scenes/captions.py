@@ -1,0 +1,208 @@
+"""What can be said of a scene: captions from a grammar, with the meaning that decides whether they are true."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from .world import COLOURS, MATERIALS, PLACES, SHAPES, SIZES, Scene, Thing
+
+RELATIONS = {
+    "left of": ("left of", "to the left of"),
+    "right of": ("right of", "to the right of"),
+    "above": ("above", "over"),
+    "below": ("below", "under"),
+}
+NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
+_PLACES = {
+    "left": ("on the left", "at the left"),
+    "right": ("on the right", "at the right"),
+    "top": ("at the top",),
+    "bottom": ("at the bottom",),
+}
+_VALUES = {
+    "colour": tuple(COLOURS),
+    "shape": SHAPES,
+    "material": MATERIALS,
+    "size": tuple(SIZES),
+}
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Things described by some of their attributes; ``None`` leaves an attribute open."""
+
+    colour: str | None = None
+    shape: str | None = None
+    material: str | None = None
+    size: str | None = None
+    place: str | None = None
+
+    def words(self, plural: bool = False) -> str:
+        """The attributes as they stand before the noun, and the noun.
+
+        >>> Phrase(colour="red", shape="cross", size="small").words(plural=True)
+        'small red crosses'
+        """
+        noun = self.shape or "thing"
+        noun += ("es" if noun.endswith("s") else "s") if plural else ""
+        return " ".join(word for word in (self.size, self.material, self.colour, noun) if word)
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A text and its meaning: every phrase has a thing, ``relation`` holds between the first two, and exactly
+    ``count`` things fit the first (where these are given).
+
+    >>> from captum_gradeclip.scenes import Caption, Phrase, Scene, Thing, holds
+    >>> star = Thing("blue", "star", "plain", "small", x=0.8, y=0.5, radius=0.1, angle=0.0)
+    >>> ring = Thing("red", "ring", "plain", "small", x=0.2, y=0.5, radius=0.1, angle=0.0)
+    >>> scene = Scene((star, ring), texture=0)
+    >>> holds(Caption("a ring left of a star", (Phrase(shape="ring"), Phrase(shape="star")), "left of"), scene)
+    True
+    >>> holds(Caption("two stars", (Phrase(shape="star"),), count=2), scene)
+    False
+    """
+
+    text: str
+    phrases: tuple[Phrase, ...]
+    relation: str | None = None
+    count: int | None = None
+
+
+def holds(caption: Caption, scene: Scene) -> bool:
+    """Whether a caption is true of a scene."""
+    return bool(truth([scene], [caption])[0, 0])
+
+
+def truth(scenes: Sequence[Scene], captions: Sequence[Caption]) -> npt.NDArray[np.bool_]:
+    """Which captions are true of which scenes, ``(scenes, captions)``, all at once."""
+    most = max(len(scene.things) for scene in scenes)
+    present = np.zeros((len(scenes), most), dtype=bool)
+    where = np.zeros((len(scenes), most, 2), dtype=np.float32)
+    attributes = np.zeros((len(scenes), most, len(_VALUES)), dtype=np.int8)
+    places = np.zeros((len(scenes), most, len(PLACES)), dtype=bool)
+    for row, scene in enumerate(scenes):
+        for column, thing in enumerate(scene.things):
+            present[row, column] = True
+            where[row, column] = thing.x, thing.y
+            attributes[row, column] = [values.index(getattr(thing, name)) for name, values in _VALUES.items()]
+            places[row, column] = [place in thing.places for place in PLACES]
+
+    def fitting(phrase: Phrase) -> npt.NDArray[np.bool_]:
+        fits = present.copy()
+        for axis, (name, values) in enumerate(_VALUES.items()):
+            if (value := getattr(phrase, name)) is not None:
+                fits &= attributes[..., axis] == values.index(value)
+        if phrase.place is not None:
+            fits &= places[..., PLACES.index(phrase.place)]
+        return fits
+
+    cache = {phrase: fitting(phrase) for phrase in {phrase for caption in captions for phrase in caption.phrases}}
+    result = np.ones((len(scenes), len(captions)), dtype=bool)
+    for column, caption in enumerate(captions):
+        fits = [cache[phrase] for phrase in caption.phrases]
+        for fit in fits:
+            result[:, column] &= fit.any(axis=1)
+        if caption.count is not None:
+            result[:, column] &= fits[0].sum(axis=1) == caption.count
+        if caption.relation is not None:
+            pairs = fits[0][:, :, None] & fits[1][:, None, :] & _related(where, caption.relation)
+            result[:, column] &= pairs.any(axis=(1, 2))
+    return result
+
+
+def _related(where: npt.NDArray[np.float32], relation: str) -> npt.NDArray[np.bool_]:
+    """Whether thing ``i`` stands in ``relation`` to thing ``j``, ``(scenes, i, j)``, with a margin against doubt."""
+    axis, sign = {"left of": (0, 1), "right of": (0, -1), "above": (1, 1), "below": (1, -1)}[relation]
+    ahead = where[:, None, :, axis] - where[:, :, None, axis]
+    result: npt.NDArray[np.bool_] = sign * ahead > 0.1
+    return result
+
+
+def sample_caption(scene: Scene, rng: np.random.Generator) -> Caption:
+    """A random true caption of a scene.
+
+    >>> from captum_gradeclip.scenes import sample_scene
+    >>> scene = sample_scene(seed=0, index=0)
+    >>> captions = [sample_caption(scene, np.random.default_rng(seed)) for seed in range(50)]
+    >>> all(holds(caption, scene) for caption in captions)
+    True
+    """
+    things = [scene.things[i] for i in rng.permutation(len(scene.things))]
+    makers = [_one, _one, _one, _something, _placed, _counted]
+    if len(things) > 1:
+        makers += [_several, _several, _related_pair, _related_pair]
+    return makers[int(rng.integers(len(makers)))](things, rng)
+
+
+def name(thing: Thing) -> Caption:
+    """The "colour shape" prompt of a thing, as used for zero-shot classification and the pointing game."""
+    phrase = Phrase(colour=thing.colour, shape=thing.shape)
+    return Caption(phrase.words(), (phrase,))
+
+
+def _describe(thing: Thing, rng: np.random.Generator) -> Phrase:
+    """Some of a thing's attributes; colour and shape more often than the others."""
+    return Phrase(
+        colour=thing.colour if rng.random() < 0.85 else None,
+        shape=thing.shape if rng.random() < 0.85 else None,
+        material=thing.material if rng.random() < 0.25 else None,
+        size=thing.size if rng.random() < 0.25 else None,
+    )
+
+
+def _article(phrase: Phrase, rng: np.random.Generator) -> str:
+    words = phrase.words()
+    indefinite = "an" if words[0] in "aeiou" else "a"
+    return f"{indefinite if rng.random() < 0.8 else 'the'} {words}"
+
+
+def _one(things: Sequence[Thing], rng: np.random.Generator) -> Caption:
+    phrase = _describe(things[0], rng)
+    prefix = ("", "a photo of ", "a picture of ", "there is ")[int(rng.choice(4, p=(0.7, 0.1, 0.1, 0.1)))]
+    text = phrase.words() if not prefix and rng.random() < 0.5 else prefix + _article(phrase, rng)
+    return Caption(text, (phrase,))
+
+
+def _something(things: Sequence[Thing], rng: np.random.Generator) -> Caption:
+    attribute = str(rng.choice(("colour", "colour", "material", "size")))
+    value = getattr(things[0], attribute)
+    return Caption(f"something {value}", (Phrase(**{attribute: value}),))
+
+
+def _placed(things: Sequence[Thing], rng: np.random.Generator) -> Caption:
+    places = sorted(things[0].places)
+    if not places:
+        return _one(things, rng)
+    place = str(rng.choice(places))
+    phrase = _describe(things[0], rng)
+    return Caption(f"{_article(phrase, rng)} {rng.choice(_PLACES[place])}", (replace(phrase, place=place),))
+
+
+def _counted(things: Sequence[Thing], rng: np.random.Generator) -> Caption:
+    attribute = str(rng.choice(("colour", "shape", "shape", "none")))
+    phrase = Phrase() if attribute == "none" else Phrase(**{attribute: getattr(things[0], attribute)})
+    count = sum(attribute == "none" or getattr(thing, attribute) == getattr(phrase, attribute) for thing in things)
+    return Caption(f"{NUMBERS[count]} {phrase.words(plural=count > 1)}", (phrase,), count=count)
+
+
+def _several(things: Sequence[Thing], rng: np.random.Generator) -> Caption:
+    phrases = tuple(dict.fromkeys(_describe(thing, rng) for thing in things[:3]))
+    *most, last = [_article(phrase, rng) for phrase in phrases]
+    return Caption(f"{', '.join(most)} and {last}" if most else last, phrases)
+
+
+def _related_pair(things: Sequence[Thing], rng: np.random.Generator) -> Caption:
+    first, second = things[:2]
+    across, down = second.x - first.x, second.y - first.y
+    if abs(across) >= abs(down):
+        relation = "left of" if across > 0 else "right of"
+    else:
+        relation = "above" if down > 0 else "below"
+    phrases = _describe(first, rng), _describe(second, rng)
+    words = str(rng.choice(RELATIONS[relation]))
+    return Caption(f"{_article(phrases[0], rng)} {words} {_article(phrases[1], rng)}", phrases, relation)

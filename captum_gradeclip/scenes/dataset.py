@@ -1,0 +1,57 @@
+"""Scenes as a PyTorch dataset: seeded, of any length, with splits that share no scene."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .draw import draw
+from .world import Scene, Split, sample_scene
+
+
+class SceneItem(NamedTuple):
+    """One scene: its picture, a boolean mask ``(things, size, size)``, and the scene it was drawn from."""
+
+    image: Image.Image
+    masks: Tensor
+    scene: Scene
+
+
+class SceneDataset(Dataset[SceneItem]):
+    """The first ``length`` scenes of a split.
+
+    Args:
+        length: number of scenes.
+        split: ``"train"``, ``"validation"`` or ``"evaluation"``; no arrangement occurs in two of them.
+        seed: another seed, another series.
+        size: side of the pictures in pixels.
+        counts: numbers of things per scene, drawn with equal chance.
+
+    >>> item = SceneDataset(10, split="evaluation", counts=(2, 3, 4))[0]
+    >>> item.image.size, len(item.masks) == len(item.scene.things)
+    ((64, 64), True)
+    """
+
+    def __init__(
+        self,
+        length: int,
+        split: Split = "train",
+        seed: int = 0,
+        size: int = 64,
+        counts: tuple[int, ...] = (1, 1, 1, 2, 3, 4),
+    ) -> None:
+        self.length, self.split, self.seed, self.size, self.counts = length, split, seed, size, counts
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> SceneItem:
+        if not 0 <= index < self.length:
+            raise IndexError(f"index: expected 0 to {self.length - 1}, got {index}")
+        scene = sample_scene(self.seed, index, self.split, self.counts)
+        image, masks = draw(scene, self.size)
+        return SceneItem(image, torch.from_numpy(masks), scene)

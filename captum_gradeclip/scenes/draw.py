@@ -1,0 +1,106 @@
+"""A scene as pixels: its picture, together with one mask per thing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from .world import COLOURS, Scene, Thing
+
+Mask = npt.NDArray[np.bool_]
+
+
+def draw(scene: Scene, size: int = 64) -> tuple[Image.Image, Mask]:
+    """Paints a scene, anti-aliased, on its textured and noisy background.
+
+    Args:
+        scene: what to paint.
+        size: side of the picture in pixels; the arrangement is the same at every size.
+
+    Returns:
+        The RGB picture ``(size, size)``, and masks ``(things, size, size)``, true on the pixels
+        at least half of which show that thing (what a later thing covers is not part of it).
+
+    >>> from captum_gradeclip.scenes import sample_scene
+    >>> picture, masks = draw(sample_scene(seed=0, index=3), size=64)
+    >>> picture.size, masks.shape[1:], bool(masks.any(axis=(1, 2)).all())
+    ((64, 64), (64, 64), True)
+    """
+    rng = np.random.default_rng(scene.texture)
+    canvas = _background(rng, size)
+    masks = np.zeros((len(scene.things), size, size), dtype=bool)
+    for number, thing in enumerate(scene.things):
+        cover = _cover(thing, size)
+        canvas += cover[..., None] * (_paint(thing, rng, size) - canvas)
+        masks[:number] &= cover < 0.5
+        masks[number] = cover >= 0.5
+    canvas += rng.normal(0, rng.uniform(2, 9), canvas.shape)
+    return Image.fromarray(canvas.clip(0, 255).astype(np.uint8)), masks
+
+
+def _background(rng: np.random.Generator, size: int) -> npt.NDArray[np.float32]:
+    """A greyish tint with soft clouds and, on every other picture, faint waves."""
+    tint = rng.uniform(60, 200) + rng.uniform(-18, 18, 3)
+    cells = int(rng.integers(3, 9))
+    clouds = Image.fromarray(rng.normal(0, 1, (cells, cells)).astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
+    light = rng.uniform(5, 30) * np.asarray(clouds)
+    if rng.random() < 0.5:
+        y, x = np.mgrid[:size, :size] / size
+        angle, frequency = rng.uniform(0, math.pi), rng.uniform(15, 75)
+        light = light + rng.uniform(4, 16) * np.sin(frequency * (x * math.cos(angle) + y * math.sin(angle)))
+    return (tint + light[..., None]).astype(np.float32)
+
+
+def _paint(thing: Thing, rng: np.random.Generator, size: int) -> npt.NDArray[np.float32]:
+    """The thing's colour in every pixel of the picture, with its stripes, if it has any."""
+    colour = np.asarray(COLOURS[thing.colour]) * rng.uniform(0.88, 1.06) + rng.uniform(-10, 10, 3)
+    if thing.material == "plain":
+        return np.broadcast_to(colour, (size, size, 3)).astype(np.float32)
+    y, x = np.mgrid[:size, :size] / size
+    angle = math.pi / 4 + thing.angle
+    wave = np.sin((x * math.cos(angle) + y * math.sin(angle)) * 2 * math.pi / 0.085)
+    dark = np.clip(0.5 + 1.5 * wave, 0, 1)[..., None]
+    return ((1 - 0.6 * dark) * colour).astype(np.float32)
+
+
+def _cover(thing: Thing, size: int) -> npt.NDArray[np.float32]:
+    """How much of each pixel the thing covers, 0 to 1, from a drawing four times as fine."""
+    fine = 4
+    x, y, r = (value * size * fine for value in (thing.x, thing.y, thing.radius))
+    # Only the thing's own square is drawn: large canvases are what makes drawing slow.
+    left, top = (max(0, math.floor((value - 1.1 * r) / fine)) for value in (x, y))
+    right, bottom = (min(size, math.ceil((value + 1.1 * r) / fine) + 1) for value in (x, y))
+    stencil = Image.new("L", ((right - left) * fine, (bottom - top) * fine))
+    pen = ImageDraw.Draw(stencil)
+    x, y = x - left * fine, y - top * fine
+    if thing.shape in ("circle", "ring"):
+        pen.ellipse((x - r, y - r, x + r, y + r), fill=255)
+        if thing.shape == "ring":
+            pen.ellipse((x - 0.42 * r, y - 0.42 * r, x + 0.42 * r, y + 0.42 * r), fill=0)
+    else:
+        cos, sin = math.cos(thing.angle), math.sin(thing.angle)
+        outline = _OUTLINES[thing.shape]
+        pen.polygon([(x + r * (u * cos - v * sin), y + r * (u * sin + v * cos)) for u, v in outline], fill=255)
+    cover = np.zeros((size, size), dtype=np.float32)
+    cover[top:bottom, left:right] = np.asarray(stencil.reduce(fine), dtype=np.float32) / 255
+    return cover
+
+
+def _corners(count: int, radii: tuple[float, ...]) -> list[tuple[float, float]]:
+    """``count`` points around the centre, clockwise from the top, whose distances go through ``radii`` in turn."""
+    angles = [2 * math.pi * corner / count for corner in range(count)]
+    return [(radii[n % len(radii)] * math.sin(a), -radii[n % len(radii)] * math.cos(a)) for n, a in enumerate(angles)]
+
+
+_OUTLINES = {
+    "square": [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
+    "triangle": _corners(3, (1.08,)),
+    "star": _corners(10, (1.12, 0.52)),
+    "cross": [(u * s, v * s) for u, v, s in (
+        (-0.38, -1, 1), (0.38, -1, 1), (0.38, -0.38, 1), (1, -0.38, 1), (1, 0.38, 1), (0.38, 0.38, 1),
+        (0.38, 1, 1), (-0.38, 1, 1), (-0.38, 0.38, 1), (-1, 0.38, 1), (-1, -0.38, 1), (-0.38, -0.38, 1),
+    )],
+}

@@ -1,0 +1,69 @@
+"""The embedded model's tokenizer: open_clip's own byte-pair class on a merge table learnt from the grammar's words."""
+
+from __future__ import annotations
+
+import gzip
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from open_clip import SimpleTokenizer
+
+from .captions import NUMBERS
+from .world import COLOURS, MATERIALS, SHAPES, SIZES
+
+CONTEXT_LENGTH = 24
+MERGES = Path(__file__).with_name("merges.txt.gz")
+_GLUE = (
+    "a an the of and is there to left right above over below under on at top bottom photo picture something thing"
+    " things crosses"
+)
+
+
+def tokenizer() -> SimpleTokenizer:
+    """Every word of the grammar is one token; any other text falls apart into pieces, down to single letters.
+
+    >>> tokenizer()("a red circle").shape
+    torch.Size([1, 24])
+    >>> [tokenizer().decoder[i] for i in tokenizer().encode("red rectangle")][:2]
+    ['red</w>', 're']
+    """
+    return SimpleTokenizer(bpe_path=str(MERGES), context_length=CONTEXT_LENGTH)
+
+
+def grammar_words() -> list[str]:
+    """Every word that a caption can contain, singular and plural."""
+    nouns = [*SHAPES, *(f"{shape}s" for shape in SHAPES if not shape.endswith("s"))]
+    return sorted({*_GLUE.split(), *COLOURS, *nouns, *MATERIALS, *SIZES, *NUMBERS.values()})
+
+
+def learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
+    """Byte-pair encoding: join the most frequent neighbours until every word is a single token.
+
+    >>> learn_merges(["red", "ring"])[-1]
+    ('ri', 'ng</w>')
+    """
+    pieces = [[*word[:-1], f"{word[-1]}</w>"] for word in words]
+    merges: list[tuple[str, str]] = []
+    while any(len(word) > 1 for word in pieces):
+        pairs = Counter(pair for word in pieces for pair in zip(word, word[1:]))
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        pieces = [_join(word, best) for word in pieces]
+    return merges
+
+
+def _join(word: list[str], pair: tuple[str, str]) -> list[str]:
+    joined: list[str] = []
+    for piece in word:
+        if joined and (joined[-1], piece) == pair:
+            joined[-1] += piece
+        else:
+            joined.append(piece)
+    return joined
+
+
+def write_merges(path: Path = MERGES) -> None:
+    """Learns the merge table of :func:`grammar_words` and writes it as open_clip reads it (one heading line)."""
+    lines = ["#version: 0.2", *(" ".join(merge) for merge in learn_merges(grammar_words()))]
+    path.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))

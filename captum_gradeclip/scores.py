@@ -1,0 +1,181 @@
+"""The number that is explained: how well images and texts match, as forward functions for Captum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from . import adapters
+
+Tokenizer = Callable[[list[str]], Any]
+_CHUNK = 256
+
+
+class ImageTextScore(nn.Module):
+    r"""Cosines of images with prompts that are bound in the module: explain *images*, ``target`` is the prompt's index.
+
+    .. math:: S_{nt} = \frac{\langle f_n, g_t \rangle}{|f_n| |g_t|}
+
+    Args:
+        model: a model that an adapter knows; used as it is and never changed.
+        text: prompts as token ids ``(T, L)``, as features ``(T, D)``, or as strings together with ``tokenizer``. They are
+            bound here since Captum's NoiseTunnel and metrics would repeat a tensor among the additional arguments.
+        tokenizer: of open_clip or transformers; needed for strings only.
+
+    Raises:
+        TypeError: for strings without a tokenizer, or a text of another kind.
+        ValueError: for an empty text, one longer than the model's context, or features of another width.
+        UnsupportedModelError: if no adapter knows the model.
+
+    >>> from captum_gradeclip import scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    >>> score(torch.zeros(3, 3, 64, 96)).shape
+    torch.Size([3, 2])
+    """
+
+    text_features: Tensor
+
+    def __init__(self, model: nn.Module, text: Tensor | str | Sequence[str], tokenizer: Tokenizer | None = None) -> None:
+        super().__init__()
+        tower = adapters.image_tower(model)
+        self.model = model
+        if isinstance(text, Tensor) and text.is_floating_point():
+            features = text
+            if text.dim() != 2 or text.shape[1] != tower.width:
+                raise ValueError(f"text: expected features (T, {tower.width}), got shape {tuple(text.shape)}")
+        elif isinstance(text, Tensor):
+            features = _encode_text(model, text)
+        else:
+            features = _encode_text(model, tokenize(model, text, tokenizer))
+        self.register_buffer("text_features", _unit(features, "text"))
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Attention layers of the image tower in order; the paper explains the last one, ``layers[-1:]``."""
+        return list(adapters.image_tower(self.model).layers)
+
+    def readout(self, images: Tensor) -> Tensor | None:
+        """The token that the score reads in each image ``(N,)``, or ``None`` where all are averaged."""
+        rows = adapters.image_tower(self.model).readout
+        return None if rows is None else rows(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``(N, 3, H, W)`` of any size that is a multiple of the patch, to cosines ``(N, T)``."""
+        tower = adapters.image_tower(self.model)
+        return _cosines(tower.encode(images.to(tower.dtype)), self.text_features)
+
+
+class TextImageScore(nn.Module):
+    """Cosines of texts with images that are bound in the module: explain *words*, ``target`` is the image's index.
+
+    Args:
+        model: a model that an adapter knows; used as it is and never changed.
+        images: ``(M, 3, H, W)`` of any size that is a multiple of the patch, or their features ``(M, D)``.
+
+    Raises:
+        ValueError: for images that are not finite, or features of another width.
+        UnsupportedModelError: if no adapter knows the model.
+
+    >>> from captum_gradeclip import scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> TextImageScore(model, torch.zeros(2, 3, 64, 64))(tokenizer(["a red circle", "two stars", "something"])).shape
+    torch.Size([3, 2])
+    """
+
+    image_features: Tensor
+
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
+        super().__init__()
+        tower = adapters.text_tower(model)
+        self.model = model
+        if not isinstance(images, Tensor) or not images.is_floating_point():
+            raise TypeError(f"images: expected a floating point tensor, got {getattr(images, 'dtype', type(images).__name__)}")
+        if not torch.isfinite(images).all():
+            raise ValueError("images: they hold NaN or infinite values")
+        if images.dim() == 2:
+            features = images
+            if images.shape[1] != tower.width:
+                raise ValueError(f"images: expected features (M, {tower.width}), got shape {tuple(images.shape)}")
+        else:
+            encoder = adapters.image_tower(model)
+            with torch.inference_mode(False), torch.no_grad():
+                features = torch.cat([encoder.encode(part.to(encoder.dtype)) for part in images.split(_CHUNK)])
+        self.register_buffer("image_features", _unit(features, "images"))
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Attention layers of the text tower in order; the paper explains the last eight, ``layers[-8:]``."""
+        return list(adapters.text_tower(self.model).layers)
+
+    def readout(self, tokens: Tensor) -> Tensor | None:
+        """The token that the score reads in each text ``(N,)``, or ``None`` where all are averaged."""
+        rows = adapters.text_tower(self.model).readout
+        return None if rows is None else rows(tokens)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Token ids ``(N, L)`` to cosines ``(N, M)``."""
+        return _cosines(adapters.text_tower(self.model).encode(tokens), self.image_features)
+
+
+def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer | None) -> Tensor:
+    """Strings to token ids ``(T, L)``, refused where the tokenizer would silently cut them.
+
+    Raises:
+        TypeError: without a tokenizer, or for anything but strings.
+        ValueError: for no text, an empty one, or one longer than the model's context.
+    """
+    texts = [text] if isinstance(text, str) else list(text)
+    if tokenizer is None:
+        raise TypeError("tokenizer: needed to turn strings into token ids; pass the model's own, or token ids as text")
+    if not texts:
+        raise ValueError("text: expected at least one prompt, got none")
+    limit = adapters.text_tower(model).context_length
+    for one in texts:
+        if not isinstance(one, str):
+            raise TypeError(f"text: expected strings, token ids (T, L) or features (T, D), got {type(one).__name__} in a list")
+        if not one.strip():
+            raise ValueError(f"text: expected words, got {one!r}")
+        length = _count(tokenizer, one)
+        if length is not None and length > limit:
+            raise ValueError(f"text: {length} tokens with its marks, but the model reads {limit}; shorten {one!r}")
+    tokens: Tensor = tokenizer(texts)
+    return tokens.to(next(model.parameters()).device)
+
+
+def _count(tokenizer: Any, text: str) -> int | None:
+    """Number of tokens of an uncut text, marks included, as far as the tokenizer can tell."""
+    inner = getattr(tokenizer, "tokenizer", None)
+    if inner is not None and hasattr(inner, "all_special_ids"):  # open_clip's wrapper of transformers
+        return len(inner(text)["input_ids"])
+    return len(tokenizer.encode(text)) + 2 if hasattr(tokenizer, "encode") else None
+
+
+def _encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
+    if tokens.dim() != 2 or tokens.dtype == torch.bool:
+        raise ValueError(f"text: expected token ids (T, L), got {tokens.dtype} of shape {tuple(tokens.shape)}")
+    encode = adapters.text_tower(model).encode
+    with torch.inference_mode(False), torch.no_grad():
+        return torch.cat([encode(part.clone()) for part in tokens.split(_CHUNK)])
+
+
+def _unit(features: Tensor, name: str) -> Tensor:
+    if len(features) == 0 or not torch.isfinite(features).all():
+        raise ValueError(f"{name}: expected at least one feature vector, all finite, got shape {tuple(features.shape)}")
+    # A copy without a graph, usable behind inference mode, on which nothing outside has a hold.
+    with torch.inference_mode(False):
+        return F.normalize(_wide(features.detach().clone()), dim=-1)
+
+
+def _cosines(features: Tensor, others: Tensor) -> Tensor:
+    features = F.normalize(_wide(features), dim=-1)
+    return features @ others.to(features.dtype).T
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least single precision: the gradient of a cosine vanishes in half."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
