@@ -1,11 +1,9 @@
 """Grad-ECLIP and its rivals for CLIP-like models, inside Captum: which patches and words made image and text match."""
 
 from . import adapters, attention, maps, scenes
-from .attr import METHODS, GradECLIP, InputSpaceAttribution
 from ._version import __version__
+from .attr import METHODS, GradECLIP, InputSpaceAttribution
 from .scores import ImageTextScore, TextImageScore
-
-
 
 __all__ = [
     "METHODS",

@@ -113,7 +113,8 @@ def merge_heads(x: Tensor) -> Tensor:
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """The inverse of :func:`merge_heads`: ``(B, L, H * d)`` to ``(B, H, L, d)``."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    apart: Tensor = x.unflatten(-1, (heads, -1))
+    return apart.transpose(1, 2)
 
 
 class Interception:
@@ -206,11 +207,11 @@ class _Watch:
         if threading.get_ident() == self.thread:
             self.runs += 1
             self.mode = _AttentionMode(self._see)
-            self.mode.__enter__()
+            self.mode.__enter__()  # type: ignore[no-untyped-call]
 
     def _leave(self, *_: object) -> None:
         if threading.get_ident() == self.thread and self.mode is not None:
-            self.mode.__exit__(None, None, None)
+            self.mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self.mode = None
 
     def _see(self, record: Record) -> Tensor:
@@ -318,11 +319,10 @@ class _AttentionMode(TorchFunctionMode):
                 raise LayerError(f"attention: {name} of nn.MultiheadAttention is not supported")
         if rare["add_zero_attn"]:
             raise LayerError("attention: add_zero_attn of nn.MultiheadAttention is not supported")
-        if rare["use_separate_proj_weight"]:
-            weights = rare["q_proj_weight"], rare["k_proj_weight"], rare["v_proj_weight"]
+        if in_proj_weight is not None and not rare["use_separate_proj_weight"]:
+            weights: tuple[Tensor, ...] = in_proj_weight.chunk(3)
         else:
-            assert in_proj_weight is not None
-            weights = in_proj_weight.chunk(3)
+            weights = rare["q_proj_weight"], rare["k_proj_weight"], rare["v_proj_weight"]
         biases = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
 
         without_batch = query.dim() == 2

@@ -94,7 +94,8 @@ class TextImageScore(nn.Module):
         tower = adapters.text_tower(model)
         self.model = model
         if not isinstance(images, Tensor) or not images.is_floating_point():
-            raise TypeError(f"images: expected a floating point tensor, got {getattr(images, 'dtype', type(images).__name__)}")
+            kind = getattr(images, "dtype", type(images).__name__)
+            raise TypeError(f"images: expected a floating point tensor, got {kind}")
         if not torch.isfinite(images).all():
             raise ValueError("images: they hold NaN or infinite values")
         if images.dim() == 2:
@@ -137,7 +138,7 @@ def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer |
     limit = adapters.text_tower(model).context_length
     for one in texts:
         if not isinstance(one, str):
-            raise TypeError(f"text: expected strings, token ids (T, L) or features (T, D), got {type(one).__name__} in a list")
+            raise TypeError(f"text: expected strings, token ids or features, got a list of {type(one).__name__}")
         if not one.strip():
             raise ValueError(f"text: expected words, got {one!r}")
         length = _count(tokenizer, one)

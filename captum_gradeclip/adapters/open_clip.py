@@ -65,7 +65,7 @@ def text_tower(model: nn.Module) -> TextTower:
         raise UnsupportedModelError(
             f"model: text pooling {pool!r} is not supported yet; supported are 'argmax', 'eos', 'first' and 'last'"
         )
-    end = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
+    end: Any = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
     context_length = int(tower.context_length)
 
     def encode(tokens: Tensor) -> Tensor:

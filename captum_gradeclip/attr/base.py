@@ -113,10 +113,10 @@ def select(output: Tensor, target: Any, examples: int) -> Tensor:
     Raises:
         AssertionError: for a wrong target, as in Captum.
     """
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         try:
             scores: Tensor = _select_targets(output, target)
-        except IndexError:
+        except (IndexError, RuntimeError):  # torch.gather raises the latter
             raise AssertionError(
                 f"target: expected indices into an output of shape {tuple(output.shape)}, got {target!r}"
             ) from None
@@ -142,7 +142,7 @@ def select_columns(output: Tensor, targets: Sequence[int] | Tensor | None, examp
     for column in columns:
         if not isinstance(column, int) or not -output.shape[1] <= column < output.shape[1]:
             raise AssertionError(f"targets: expected indices below {output.shape[1]}, got {column!r}")
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         return output[:, columns]
 
 

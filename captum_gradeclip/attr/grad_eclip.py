@@ -10,7 +10,7 @@ from captum.log import log_usage
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..attention import Record, model_heads, single_head, split_heads
+from ..attention import Record, model_heads, single_head
 from .base import (
     TokenAttribution,
     check_inputs,
@@ -249,7 +249,8 @@ class GradECLIP(TokenAttribution):
             total = total.transpose(0, 1)
         if heads != "each" and not is_image(inputs):
             total = total.squeeze(-2)
-        return total.unflatten(-1, shape).contiguous()
+        maps: Tensor = total.unflatten(-1, shape)
+        return maps.contiguous()
 
     def _layer_map(
         self,
@@ -284,4 +285,5 @@ class GradECLIP(TokenAttribution):
 
 def _per_head(x: Tensor, heads: int) -> Tensor:
     """``(..., R, heads * d)`` to ``(..., heads, R, d)``."""
-    return x.unflatten(-1, (heads, -1)).transpose(-3, -2)
+    apart: Tensor = x.unflatten(-1, (heads, -1))
+    return apart.transpose(-3, -2)

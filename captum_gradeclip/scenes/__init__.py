@@ -3,7 +3,8 @@
 from .captions import Caption, Phrase, holds, name, sample_caption, truth
 from .dataset import SceneDataset, SceneItem
 from .draw import draw
-from .model import load
+from .model import load, preprocess
+from .vocabulary import tokenizer
 from .world import COLOURS, MATERIALS, PLACES, SHAPES, SIZES, Scene, Thing, sample_scene, split_of
 
 __all__ = [
@@ -22,8 +23,10 @@ __all__ = [
     "holds",
     "load",
     "name",
+    "preprocess",
     "sample_caption",
     "sample_scene",
     "split_of",
+    "tokenizer",
     "truth",
 ]

@@ -157,8 +157,9 @@ def _describe(thing: Thing, rng: np.random.Generator) -> Phrase:
 
 def _article(phrase: Phrase, rng: np.random.Generator) -> str:
     words = phrase.words()
-    indefinite = "an" if words[0] in "aeiou" else "a"
-    return f"{indefinite if rng.random() < 0.8 else 'the'} {words}"
+    indefinite = "an " if words[0] in "aeiou" else "a "
+    # Drawn without regard to the scene, so that the article says nothing about it.
+    return f"{rng.choice((indefinite, indefinite, 'the ', ''))}{words}"
 
 
 def _one(things: Sequence[Thing], rng: np.random.Generator) -> Caption:
@@ -199,10 +200,9 @@ def _several(things: Sequence[Thing], rng: np.random.Generator) -> Caption:
 def _related_pair(things: Sequence[Thing], rng: np.random.Generator) -> Caption:
     first, second = things[:2]
     across, down = second.x - first.x, second.y - first.y
-    if abs(across) >= abs(down):
-        relation = "left of" if across > 0 else "right of"
-    else:
-        relation = "above" if down > 0 else "below"
+    sideways = "left of" if across > 0 else "right of"
+    upright = "above" if down > 0 else "below"
+    relation = sideways if abs(across) >= abs(down) else upright
     phrases = _describe(first, rng), _describe(second, rng)
     words = str(rng.choice(RELATIONS[relation]))
     return Caption(f"{_article(phrases[0], rng)} {words} {_article(phrases[1], rng)}", phrases, relation)

@@ -45,8 +45,8 @@ def _background(rng: np.random.Generator, size: int) -> npt.NDArray[np.float32]:
     """A greyish tint with soft clouds and, on every other picture, faint waves."""
     tint = rng.uniform(60, 200) + rng.uniform(-18, 18, 3)
     cells = int(rng.integers(3, 9))
-    clouds = Image.fromarray(rng.normal(0, 1, (cells, cells)).astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
-    light = rng.uniform(5, 30) * np.asarray(clouds)
+    clouds = Image.fromarray(rng.normal(0, 1, (cells, cells)).astype(np.float32))
+    light = rng.uniform(5, 30) * np.asarray(clouds.resize((size, size), Image.Resampling.BICUBIC))
     if rng.random() < 0.5:
         y, x = np.mgrid[:size, :size] / size
         angle, frequency = rng.uniform(0, math.pi), rng.uniform(15, 75)
@@ -63,7 +63,8 @@ def _paint(thing: Thing, rng: np.random.Generator, size: int) -> npt.NDArray[np.
     angle = math.pi / 4 + thing.angle
     wave = np.sin((x * math.cos(angle) + y * math.sin(angle)) * 2 * math.pi / 0.085)
     dark = np.clip(0.5 + 1.5 * wave, 0, 1)[..., None]
-    return ((1 - 0.6 * dark) * colour).astype(np.float32)
+    striped: npt.NDArray[np.float32] = ((1 - 0.6 * dark) * colour).astype(np.float32)
+    return striped
 
 
 def _cover(thing: Thing, size: int) -> npt.NDArray[np.float32]:

@@ -22,16 +22,16 @@ from open_clip import CLIP
 from rich.progress import Progress, TextColumn, track
 from torch import Tensor
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
-from .captions import Caption, Phrase, sample_caption, truth
+from .captions import Phrase, sample_caption, truth
 from .dataset import SceneDataset
 from .model import IMAGE_SIZE, MEAN, STD, build, save
-from .vocabulary import CONTEXT_LENGTH, tokenizer
-from .world import COLOURS, SHAPES, Scene, Split
+from .vocabulary import tokenizer
+from .world import COLOURS, SHAPES, Scene
 
 
 @dataclass
@@ -43,8 +43,9 @@ class Recipe:
     steps: int = 9_000
     decay_steps: int = 2_000
     warmup: int = 300
-    lr: float = 1e-3
-    weight_decay: float = 0.2
+    muon_lr: float = 0.02
+    lr: float = 1.5e-3
+    weight_decay: float = 0.1
     patch_dropout: float = 0.0
     layers: int = 3
     width: int = 192
@@ -63,7 +64,8 @@ class _Pixels(Dataset[Tensor]):
         return len(self.scenes)
 
     def __getitem__(self, index: int) -> Tensor:
-        return pil_to_tensor(self.scenes[index].image)
+        pixels: Tensor = pil_to_tensor(self.scenes[index].image)
+        return pixels
 
 
 def render(scenes: SceneDataset, workers: int, cache: Path | None = None) -> Tensor:
@@ -111,7 +113,9 @@ def encode_text(model: CLIP, tokens: Tensor) -> Tensor:
     """Unit text features of a batch, without the padding that all its captions share (it cannot be seen anyway)."""
     length = int(tokens.ne(0).sum(1).max())
     short = {"positional_embedding": model.positional_embedding[:length], "attn_mask": model.attn_mask[:length, :length]}
-    return functional_call(_TextTower(model), {f"model.{name}": value for name, value in short.items()}, tokens[:, :length])
+    swapped = {f"model.{name}": value for name, value in short.items()}
+    features: Tensor = functional_call(_TextTower(model), swapped, tokens[:, :length])
+    return features
 
 
 class _TextTower(torch.nn.Module):
@@ -134,6 +138,23 @@ def zero_shot(model: CLIP, pixels: Tensor, scenes: Iterable[Scene]) -> float:
     return float((image @ text.T).argmax(1).eq(truth).float().mean())
 
 
+def optimizers(model: CLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for all else; AdamW alone if ``muon_lr`` is 0."""
+    names = dict(model.named_parameters())
+    blocks = [p for name, p in names.items() if ".resblocks." in f".{name}" and p.ndim == 2] if recipe.muon_lr else []
+    rest = [p for p in names.values() if not any(p is block for block in blocks)]
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    result: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)]
+    if blocks:
+        result.append(torch.optim.Muon(blocks, lr=recipe.muon_lr, weight_decay=recipe.weight_decay))
+    for group in itertools.chain.from_iterable(optimizer.param_groups for optimizer in result):
+        group["initial_lr"] = group["lr"]
+    return result
+
+
 class Trainer:
     """A run in a folder: weights, optimiser, history and recipe, so that it goes on where it stopped."""
 
@@ -148,21 +169,15 @@ class Trainer:
             text_width=recipe.text_width,
             patch_dropout=recipe.patch_dropout,
         ).to(self.device)
-        matrices = [p for p in self.model.parameters() if p.ndim > 1]
-        others = [p for p in self.model.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=recipe.lr,
-            betas=(0.9, 0.98),
-            fused=True,
-        )
+        self.optimizers = optimizers(self.model, recipe)
         self.history: list[dict[str, float]] = []
         self.step = 0
         self.checkpoint = out / "checkpoint.pt"
         if self.checkpoint.exists():
             state = torch.load(self.checkpoint, map_location=self.device)
             self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"]):
+                optimizer.load_state_dict(saved)
             self.step, self.history = state["step"], state["history"]
         self.train_scenes = SceneDataset(recipe.scenes, "train", recipe.seed, IMAGE_SIZE)
         self.pixels = self._render(self.train_scenes, workers)
@@ -205,8 +220,8 @@ class Trainer:
         images = normalise(self.pixels[torch.from_numpy(np.sort(chosen))], jitter).to(self.device)
         images = images[torch.from_numpy(np.argsort(np.argsort(chosen)))]
 
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.lr * self._schedule()
+        for group in itertools.chain.from_iterable(optimizer.param_groups for optimizer in self.optimizers):
+            group["lr"] = group["initial_lr"] * self._schedule()
         self.model.train()
         torch.manual_seed(int(rng.integers(2**62)))  # patch dropout draws from the global generator
         # On a CPU the plain attention kernel trains 1.6 times as fast as the fused one (65 tokens, wide heads).
@@ -215,10 +230,11 @@ class Trainer:
             with torch.autocast(self.device.type, dtype=torch.bfloat16):
                 image, text = self.model.encode_image(images, normalize=True), encode_text(self.model, tokens)
             loss = contrastive_loss(image.float(), text.float(), true, self.model.logit_scale.exp())
-            self.optimizer.zero_grad(set_to_none=True)
+            self.model.zero_grad(set_to_none=True)
             loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         with torch.no_grad():
             self.model.logit_scale.clamp_(max=4.6)
         return float(loss.detach())
@@ -237,7 +253,7 @@ class Trainer:
         torch.save(
             {
                 "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "step": self.step,
                 "history": self.history,
             },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 from open_clip import SimpleTokenizer
@@ -46,7 +47,7 @@ def learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
     pieces = [[*word[:-1], f"{word[-1]}</w>"] for word in words]
     merges: list[tuple[str, str]] = []
     while any(len(word) > 1 for word in pieces):
-        pairs = Counter(pair for word in pieces for pair in zip(word, word[1:]))
+        pairs = Counter(pair for word in pieces for pair in pairwise(word))
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
         pieces = [_join(word, best) for word in pieces]

@@ -1,0 +1,127 @@
+"""A picture file as model input, with the frame that says where that input lies in the file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from .maps import Frame, nearest_multiple
+
+Resize = Literal["keep", "squash", "crop"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What was read from a file: the picture as people see it, the model's input, and where that input lies.
+
+    Attributes:
+        image: RGB, upright.
+        pixels: normalised ``(1, 3, H, W)``.
+        frame: place of ``pixels`` in ``image``.
+    """
+
+    image: Image.Image
+    pixels: Tensor
+    frame: Frame
+
+
+def read(path: str | os.PathLike[str]) -> Image.Image:
+    """A PNG, JPEG, WebP or other picture file as RGB: turned as its EXIF says, alpha laid on white, 16 bit scaled to 8.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no picture, is cut off, or has no pixels.
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"image: no file {os.fspath(path)!r}")
+    try:
+        with Image.open(path) as file:
+            file.load()
+            return to_rgb(ImageOps.exif_transpose(file))
+    except UnidentifiedImageError:
+        raise ValueError(f"image: {os.fspath(path)!r} is not a picture that can be read (PNG, JPEG, WebP, ...)") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"image: {os.fspath(path)!r} cannot be read, it may be cut off or broken: {error}") from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any mode as RGB; ``Image.convert`` alone would turn 16-bit greys white and leave hidden colours under alpha.
+
+    >>> to_rgb(Image.new("LA", (1, 1), (0, 0))).getpixel((0, 0))
+    (255, 255, 255)
+    """
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        scale = 1.0 if values.max(initial=0) <= 255 and not image.mode.startswith("I;16") else 255 / 65535
+        image = Image.fromarray((values * scale).clip(0, 255).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def prepare(
+    image: Image.Image,
+    *,
+    size: tuple[int, int],
+    patch: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    resize: Resize = "keep",
+    scale: float = 1.0,
+    max_tokens: int = 4096,
+) -> Picture:
+    """A picture as the model's input.
+
+    Args:
+        image: of any mode.
+        size: native height and width of the model.
+        patch: of the model, in pixels.
+        mean: per channel.
+        std: per channel.
+        resize: ``"keep"`` keeps size and aspect, to the nearest multiples of the patch (the paper's way);
+            ``"squash"`` resizes to the native size; ``"crop"`` resizes the short side to it and cuts out the centre
+            (CLIP's own preprocessing).
+        scale: factor on both sides before ``"keep"``.
+        max_tokens: the most patches that ``"keep"`` may give.
+
+    Raises:
+        ValueError: for an unknown mode, a picture smaller than a patch, or more patches than ``max_tokens``.
+
+    >>> picture = prepare(Image.new("RGB", (640, 478)), size=(224, 224), patch=16, mean=(0,) * 3, std=(1,) * 3)
+    >>> picture.pixels.shape, picture.frame.box
+    (torch.Size([1, 3, 480, 640]), (0.0, 0.0, 640.0, 478.0))
+    """
+    if resize not in get_args(Resize):
+        raise ValueError(f"resize: expected one of {get_args(Resize)}, got {resize!r}")
+    image = to_rgb(image)
+    width, height = image.size
+    native = size[1], size[0]
+    if min(width, height) < 1 or (resize == "keep" and min(width, height) * scale < patch):
+        raise ValueError(
+            f"image: {width} x {height} pixels (times {scale:g}) is smaller than a patch of {patch};"
+            " use resize='squash' or a larger picture"
+        )
+    if resize == "keep":
+        target = nearest_multiple(width * scale, patch), nearest_multiple(height * scale, patch)
+        frame = Frame.whole(image.size)
+        tokens = target[0] // patch * (target[1] // patch)
+        if tokens > max_tokens:
+            fit = scale * (max_tokens / tokens) ** 0.5
+            raise ValueError(
+                f"image: {width} x {height} pixels give {tokens} patches of {patch}, more than max_tokens = {max_tokens};"
+                f" shrink it (scale = {fit:.2f} fits), use resize='squash' or 'crop', or allow more"
+            )
+    else:
+        target = native
+        frame = Frame.whole(image.size) if resize == "squash" else Frame.crop(image.size, native[0] / native[1])
+    resized = image.resize(target, Image.Resampling.BICUBIC, box=frame.box)
+    pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].float() / 255
+    pixels = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    return Picture(image, pixels, frame)

@@ -1,0 +1,201 @@
+"""Looking at explanations: overlays, strips, coloured words; nothing here fails on a zero, constant or signed map."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from .maps import normalise
+
+Words = Sequence[tuple[str, float]]
+
+
+def overlay(image: Image.Image, attribution: Tensor, *, alpha: float = 0.55, cmap: str = "jet", scale: float | None = None) -> Image.Image:
+    """A picture under its map, at the picture's own size.
+
+    Args:
+        image: RGB.
+        attribution: ``(height, width)`` of the picture, see :func:`captum_gradeclip.maps.to_pixels`.
+        alpha: weight of the colours against the picture.
+        cmap: a matplotlib colour map.
+        scale: the value that gets the last colour, to make several maps comparable; the map's own maximum if ``None``.
+
+    Raises:
+        ValueError: if the sizes differ.
+
+    >>> overlay(Image.new("RGB", (3, 2)), torch.zeros(2, 3)).size
+    (3, 2)
+    """
+    if tuple(attribution.shape) != (image.height, image.width):
+        raise ValueError(
+            f"attribution: expected the picture's height and width {image.height} x {image.width}, got"
+            f" {tuple(attribution.shape)}; bring it there with maps.to_pixels"
+        )
+    values = normalise(attribution) if scale is None else normalise_to(attribution, scale)
+    colours = matplotlib.colormaps[cmap](values.cpu().numpy())[..., :3] * 255
+    blended = (1 - alpha) * np.asarray(image.convert("RGB"), dtype=np.float64) + alpha * colours
+    return Image.fromarray(blended.clip(0, 255).astype(np.uint8))
+
+
+def normalise_to(attribution: Tensor, scale: float) -> Tensor:
+    """``attribution / scale`` within [0, 1]; zeros for a scale that is not positive.
+
+    >>> normalise_to(torch.tensor([-1.0, 1.0, 9.0]), 2.0)
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+    values = torch.nan_to_num(attribution.detach().float(), nan=0.0, posinf=0.0, neginf=0.0)
+    return (values / scale).clamp(0, 1) if scale > 0 else torch.zeros_like(values)
+
+
+def strip(
+    image: Image.Image,
+    attributions: Tensor,
+    titles: Sequence[str],
+    *,
+    words: Sequence[Words] | None = None,
+    width: float = 2.3,
+    comparable: bool = False,
+) -> Figure:
+    """The picture and, beside it, one overlay per text, with the coloured words of the text below.
+
+    Args:
+        image: RGB.
+        attributions: ``(T, height, width)`` of the picture.
+        titles: T headings.
+        words: per text ``[(word, weight), ...]``, drawn under its overlay.
+        width: of one panel in inches.
+        comparable: one colour scale for all maps instead of one each.
+
+    Raises:
+        ValueError: if the numbers of maps, titles and captions differ.
+
+    >>> strip(Image.new("RGB", (4, 4)), torch.rand(2, 4, 4), ["a", "b"]).axes[1].get_title()
+    'a'
+    """
+    if attributions.dim() != 3 or len(attributions) != len(titles) or (words is not None and len(words) != len(titles)):
+        raise ValueError(
+            f"attributions: expected one map (height, width) and one caption for each of the {len(titles)} titles, got"
+            f" shape {tuple(attributions.shape)}" + ("" if words is None else f" and {len(words)} captions")
+        )
+    panels = len(titles) + 1
+    height = width * image.height / image.width
+    rows = 1 if words is None else 2
+    word_height = 0.0 if words is None else 0.32 * max(len(_lines(w, 22)) for w in words) + 0.1
+    figure = Figure(figsize=(width * panels, height + word_height + 0.4), layout="constrained")
+    ratios = [height] if words is None else [height, word_height]
+    axes = figure.subplots(rows, panels, squeeze=False, height_ratios=ratios)
+    scale = float(torch.nan_to_num(attributions).max()) if comparable else None
+    pictures = [image, *(overlay(image, one, scale=scale) for one in attributions)]
+    for axis, picture, title in zip(axes[0], pictures, ["image", *titles]):
+        axis.imshow(np.asarray(picture))
+        axis.set_title(_wrap(title, 26), fontsize=9)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    if words is not None:
+        for axis, caption in zip(axes[1][1:], words):
+            _draw_words(axis, caption)
+    return figure
+
+
+def words_figure(captions: Sequence[Words], titles: Sequence[str] | None = None) -> Figure:
+    """Captions as coloured words, one row each, the strongest word of a row in the last colour.
+
+    >>> len(words_figure([[("a", 0.0), ("dog", 1.0)]]).axes)
+    1
+    """
+    heights = [0.42 * len(_lines(caption, 60)) + (0.3 if titles else 0.05) for caption in captions] or [0.4]
+    figure = Figure(figsize=(7.5, sum(heights) + 0.1), layout="constrained")
+    axes = figure.subplots(max(1, len(captions)), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axis, caption, title in zip(axes, captions, titles or [""] * len(captions)):
+        axis.set_title(title, fontsize=9, loc="left")
+        _draw_words(axis, caption, columns=60, size=12)
+    for axis in axes:
+        axis.set_axis_off()
+    return figure
+
+
+def words_html(captions: Sequence[Words], titles: Sequence[str] | None = None) -> str:
+    """A page of coloured words that stands alone, its text escaped; no IPython, no scripts, nothing loaded.
+
+    >>> '&lt;b&gt;' in words_html([[("<b>", 1.0)]])
+    True
+    """
+    rows = []
+    for caption, title in zip(captions, titles or [""] * len(captions)):
+        spans = " ".join(
+            f'<span style="background:rgba(220,50,40,{strength:.3f})" title="{weight:.4g}">{html.escape(word)}</span>'
+            for (word, weight), strength in zip(caption, _strengths(caption))
+        )
+        heading = f"<h2>{html.escape(title)}</h2>" if title else ""
+        rows.append(f"{heading}<p>{spans}</p>")
+    style = (
+        "body{font:16px/1.9 sans-serif;margin:2em auto;max-width:50em}"
+        "h2{font-size:13px;font-weight:normal;color:#666;margin:1.2em 0 0}p{margin:0}span{padding:.15em .3em;border-radius:.3em}"
+    )
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>Word attributions</title><style>{style}</style>\n'
+        + "\n".join(rows)
+        + "\n</html>\n"
+    )
+
+
+def save(figure: Figure, path: str | Path, dpi: int = 130) -> None:
+    """Writes a figure without a window."""
+    figure.savefig(path, dpi=dpi)
+
+
+def _strengths(caption: Words) -> list[float]:
+    """Word weights for the eye: from 0 to the caption's maximum, which becomes 1; negative words stay uncoloured."""
+    weights = torch.tensor([weight for _, weight in caption], dtype=torch.float32)
+    if not len(weights):
+        return []
+    weights = torch.nan_to_num(weights, nan=0.0, posinf=0.0, neginf=0.0)
+    return list(normalise_to(weights, float(weights.max())).tolist())
+
+
+def _lines(caption: Words, columns: int) -> list[list[int]]:
+    """Indices of words, broken into lines of at most ``columns`` letters."""
+    lines: list[list[int]] = [[]]
+    used = 0
+    for number, (word, _) in enumerate(caption):
+        if used and used + len(word) > columns:
+            lines.append([])
+            used = 0
+        lines[-1].append(number)
+        used += len(word) + 1
+    return lines
+
+
+def _draw_words(axis: Any, caption: Words, columns: int = 22, size: int = 9) -> None:
+    """Words on their colours, broken into lines; positions are counted in letters of a fixed-width font."""
+    strengths = _strengths(caption)
+    lines = _lines(caption, columns)
+    axis.set_xlim(0, columns + 2)
+    axis.set_ylim(len(lines), 0)
+    for row, line in enumerate(lines):
+        column = 0.5
+        for number in line:
+            word = caption[number][0]
+            box = {"facecolor": (0.86, 0.2, 0.16, strengths[number]), "edgecolor": "none", "boxstyle": "square,pad=0.15"}
+            axis.text(column, row + 0.5, _plain(word), fontsize=size, family="monospace", va="center", bbox=box)
+            column += len(word) + 1
+
+
+def _wrap(text: str, columns: int) -> str:
+    lines = _lines([(word, 0.0) for word in text.split()], columns)
+    words = text.split()
+    return _plain("\n".join(" ".join(words[number] for number in line) for line in lines))
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib does not take for a formula."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,157 @@
+"""Grad-ECLIP written down from the equations: one image, one head, one token at a time, in float64. Slow on purpose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass
+class Layer:
+    """What the equations need of one attention layer, of one example: q, k, v, o as (tokens, C), attention per head."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    o: Tensor
+    attention: Tensor
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, causal: bool) -> tuple[Tensor, Tensor]:
+    """Equations 6 and 7, head by head and query by query."""
+    width = q.shape[1] // heads
+    rows, weights = [], []
+    for h in range(heads):
+        channels = slice(h * width, (h + 1) * width)
+        head_rows, head_weights = [], []
+        for r in range(len(q)):
+            visible = range(r + 1) if causal else range(len(k))
+            logits = torch.stack([q[r, channels] @ k[i, channels] / width**0.5 for i in visible])
+            e = torch.exp(logits - logits.max())
+            a = e / e.sum()
+            a = torch.cat([a, a.new_zeros(len(k) - len(a))])
+            head_weights.append(a)
+            head_rows.append((a[:, None] * v[:, channels]).sum(dim=0))
+        rows.append(torch.stack(head_rows))
+        weights.append(torch.stack(head_weights))
+    return torch.cat(rows, dim=1), torch.stack(weights)
+
+
+def block(x: Tensor, module: nn.Module, heads: int, causal: bool, track: bool) -> tuple[Tensor, Layer]:
+    """One pre-norm residual block of open_clip on one example (tokens, C)."""
+    u = module.ln_1(x)
+    q, k, v = (u @ module.attn.in_proj_weight.T + module.attn.in_proj_bias).chunk(3, dim=1)
+    o, a = attend(q, k, v, heads, causal)
+    if track and not o.requires_grad:
+        o = o.detach().requires_grad_()
+    y = x + o @ module.attn.out_proj.weight.T + module.attn.out_proj.bias
+    return y + module.mlp(module.ln_2(y)), Layer(q, k, v, o, a)
+
+
+def image_pass(visual: nn.Module, image: Tensor, n: int, single: bool) -> tuple[Tensor, list[Layer], int]:
+    """Features (D,) of one image (3, H, W), the last n layers, and the row that is read."""
+    if hasattr(visual, "attnpool"):
+        return resnet_pass(visual, image, single)
+    x = visual.conv1(image[None])
+    grid = x.shape[-2:]
+    x = x[0].flatten(1).T
+    table = visual.positional_embedding
+    native = visual.grid_size
+    if tuple(grid) != tuple(native):
+        patches = table[1:].T.reshape(1, -1, *native)
+        patches = F.interpolate(patches, size=tuple(grid), mode="bicubic", align_corners=False)
+        table = torch.cat([table[:1], patches[0].flatten(1).T])
+    x = visual.ln_pre(torch.cat([visual.class_embedding[None], x]) + table)
+    blocks = list(visual.transformer.resblocks)
+    layers = []
+    for number, module in enumerate(blocks):
+        chosen = number >= len(blocks) - n
+        heads = 1 if chosen and single else module.attn.num_heads
+        x, layer = block(x, module, heads, causal=False, track=chosen)
+        layers += [layer] if chosen else []
+    return visual.ln_post(x[0]) @ visual.proj, layers, 0
+
+
+def resnet_pass(visual: nn.Module, image: Tensor, single: bool) -> tuple[Tensor, list[Layer], int]:
+    x = visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(image[None])))))[0]
+    grid = x.shape[-2:]
+    x = x.flatten(1).T
+    pool = visual.attnpool
+    table = pool.positional_embedding
+    side = int((len(table) - 1) ** 0.5)
+    if tuple(grid) != (side, side):
+        patches = F.interpolate(table[1:].T.reshape(1, -1, side, side), size=tuple(grid), mode="bicubic", align_corners=False)
+        table = torch.cat([table[:1], patches[0].flatten(1).T])
+    x = torch.cat([x.mean(dim=0, keepdim=True), x]) + table
+    q, k, v = pool.q_proj(x), pool.k_proj(x), pool.v_proj(x)
+    o, a = attend(q, k, v, 1 if single else pool.num_heads, causal=False)
+    o = o.detach().requires_grad_()
+    return pool.c_proj(o)[0], [Layer(q, k, v, o, a)], 0
+
+
+def text_pass(model: nn.Module, tokens: Tensor, n: int, single: bool) -> tuple[Tensor, list[Layer], int]:
+    """Features (D,) of one text (L,), the last n layers, and the row of its end mark."""
+    tower = getattr(model, "text", model)
+    x = tower.token_embedding(tokens) + tower.positional_embedding
+    blocks = list(tower.transformer.resblocks)
+    layers = []
+    for number, module in enumerate(blocks):
+        chosen = number >= len(blocks) - n
+        heads = 1 if chosen and single else module.attn.num_heads
+        x, layer = block(x, module, heads, causal=True, track=chosen)
+        layers += [layer] if chosen else []
+    end = int(tokens.argmax())
+    return tower.ln_final(x[end]) @ tower.text_projection, layers, end
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum() / (a.norm() * b.norm())
+
+
+def stretched(values: list[Tensor]) -> list[Tensor]:
+    """Equation 20: to 0 and 1."""
+    low, high = min(values), max(values)
+    return [(value - low) / (high - low) for value in values]
+
+
+def grad_eclip(
+    features: Tensor,
+    layers: list[Layer],
+    row: int,
+    other: Tensor,
+    *,
+    first: int,
+    spatial_weight: str = "loosened",
+    similarity: str = "cosine",
+    heads: int | None = None,
+    relu: bool = True,
+    relu_before_sum: bool = True,
+) -> Tensor:
+    """Equation 19 for tokens ``first ...`` of one example, ``(tokens,)``, or ``(heads, tokens)`` if heads is given."""
+    score = cosine(features, other)
+    gradients = torch.autograd.grad(score, [layer.o for layer in layers], retain_graph=True)
+    total = None
+    for layer, gradient in zip(layers, gradients):
+        parts = heads or 1
+        width = layer.q.shape[1] // parts
+        maps = []
+        for h in range(parts):
+            channels = slice(h * width, (h + 1) * width)
+            w = gradient[row, channels]
+            tokens = range(first, len(layer.k))
+            if spatial_weight == "loosened":
+                measure = cosine if similarity == "cosine" else torch.dot
+                weights = stretched([measure(layer.q[row, channels], layer.k[i, channels]) for i in tokens])
+            elif spatial_weight == "softmax":
+                weights = [layer.attention[h, row, i] for i in tokens]
+            else:
+                weights = [torch.ones(()) for _ in tokens]
+            maps.append(torch.stack([one * (w * layer.v[i, channels]).sum() for one, i in zip(weights, tokens)]))
+        m = torch.stack(maps) if heads else maps[0]
+        m = m.clamp(min=0) if relu and relu_before_sum else m
+        total = m if total is None else total + m
+    assert total is not None
+    return (total.clamp(min=0) if relu else total).detach()

@@ -1,0 +1,406 @@
+"""GradECLIP against the equations, and the identities that hold whatever the weights are."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from captum_gradeclip import GradECLIP, ImageTextScore, TextImageScore
+from captum_gradeclip.attention import Interception, LayerError, Record, merge_heads, single_head
+from captum_gradeclip.attr.grad_eclip import grad_eclip, loosened_attention
+
+from . import reference
+from .conftest import CONTEXT, FAMILIES, captions, images, relative, stir, varies
+
+ABLATIONS = [
+    {},
+    {"spatial_weight": "softmax"},
+    {"spatial_weight": "none"},
+    {"similarity": "dot"},
+    {"relu_attributions": False},
+    {"relu_before_sum": False},
+    {"relu_before_sum": True},
+    {"heads": "model"},
+    {"heads": "model", "similarity": "dot", "relu_attributions": False},
+    {"heads": "each"},
+    {"heads": "each", "spatial_weight": "softmax"},
+    {"heads": "each", "spatial_weight": "none", "similarity": "dot", "relu_before_sum": False},
+]
+
+
+def literal(options: dict, n_heads: int) -> dict:
+    """Options of the package in the words of the reference."""
+    return {
+        "spatial_weight": options.get("spatial_weight", "loosened"),
+        "similarity": options.get("similarity", "cosine"),
+        "heads": n_heads if options.get("heads") == "each" else None,
+        "relu": options.get("relu_attributions", True),
+    }
+
+
+@pytest.mark.parametrize("options", ABLATIONS, ids=str)
+@pytest.mark.parametrize(("name", "n", "shape"), [
+    ("open_clip ViT", 1, "size"), ("open_clip ViT", 2, "oblong"), ("open_clip ViT", 4, "size"),
+    ("open_clip ViT, custom text", 1, "oblong"),
+    ("open_clip ResNet", 1, "size"), ("open_clip ResNet", 1, "oblong"),
+])
+def test_image_maps_equal_the_equations(name: str, n: int, shape: str, options: dict) -> None:
+    family = FAMILIES[name]
+    torch.manual_seed(0)
+    model = stir(family.build()).double()
+    x = images(getattr(family, shape)).double()
+    score = ImageTextScore(model, captions())
+    method = GradECLIP(score, score.layers[-n:])
+    got = method.attribute(x, target=1, **options)
+    pool = getattr(model.visual, "attnpool", None)
+    n_heads = pool.num_heads if pool is not None else model.visual.transformer.resblocks[0].attn.num_heads
+    arguments = literal(options, n_heads)
+    before = options.get("relu_before_sum", True)
+    for item, one in zip(x, got):
+        with torch.no_grad():
+            other = score.text_features[1]
+        features, layers, row = reference.image_pass(model.visual, item, n, single=options.get("heads", "single") == "single")
+        expected = reference.grad_eclip(features, layers, row, other, first=1, relu_before_sum=before, **arguments)
+        assert relative(one.flatten(1), expected.reshape(one.shape[0], -1)) < 1e-5
+    assert varies(got)
+    assert got.shape[-2:] == (x.shape[-2] // family.patch, x.shape[-1] // family.patch)
+    assert got.dtype == torch.float32 and got.is_contiguous()
+
+
+@pytest.mark.parametrize("options", ABLATIONS, ids=str)
+@pytest.mark.parametrize(("name", "n"), [("open_clip ViT", 1), ("open_clip ViT", 8), ("open_clip ViT, custom text", 8)])
+def test_text_maps_equal_the_equations(name: str, n: int, options: dict) -> None:
+    family = FAMILIES[name]
+    torch.manual_seed(0)
+    model = stir(family.build()).double()
+    tokens = captions()
+    score = TextImageScore(model, images(family.size, count=2).double())
+    got = GradECLIP(score, score.layers[-n:]).attribute(tokens, target=1, **options)
+    arguments = literal(options, 4)
+    before = options.get("relu_before_sum", False)
+    for ids, one in zip(tokens, got):
+        features, layers, row = reference.text_pass(model, ids, n, single=options.get("heads", "single") == "single")
+        expected = reference.grad_eclip(
+            features, layers, row, score.image_features[1], first=0, relu_before_sum=before, **arguments
+        )
+        assert relative(one, expected) < 1e-5
+    assert got.shape == ((len(tokens), 4, CONTEXT) if options.get("heads") == "each" else (len(tokens), CONTEXT))
+    assert varies(got) or options.get("spatial_weight") == "softmax"
+
+
+def test_softmax_with_the_models_heads_rebuilds_the_output(vit: nn.Module) -> None:
+    """Equations 12 and 16: sum_i a_i (w . v_i) = w . o, and each patch's share adds up over the heads."""
+    score = ImageTextScore(vit, captions())
+    x = images((32, 32))
+    options = {"spatial_weight": "softmax", "relu_attributions": False}
+    model_map = GradECLIP(score, score.layers[-1]).attribute(x, target=0, heads="model", **options)
+    each = GradECLIP(score, score.layers[-1]).attribute(x, target=0, heads="each", **options)
+    assert relative(model_map[:, 0], each.sum(dim=1)) < 1e-5
+
+
+def test_without_spatial_weight_it_is_the_gradient_of_the_attention_row(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, captions())
+    x = images((32, 32))
+    seen: list[torch.Tensor] = []
+
+    def rule(record: Record) -> torch.Tensor:
+        merged = record.merged()
+        attention = merged.probabilities().detach().requires_grad_()
+        seen.append(attention)
+        return attention @ merged.value.detach()
+
+    with Interception(score.layers[-1:], _with_grad(rule)):
+        (gradient,) = torch.autograd.grad(score(x)[:, 2].sum(), seen)
+    got = GradECLIP(score, score.layers[-1]).attribute(x, target=2, spatial_weight="none", relu_attributions=False)
+    assert relative(got.flatten(1), gradient[:, 0, 0, 1:]) < 1e-5
+
+
+def _with_grad(rule):
+    def enabled(record: Record) -> torch.Tensor:
+        with torch.enable_grad():
+            return rule(record)
+
+    return enabled
+
+
+def test_with_one_head_in_the_model_all_head_options_agree() -> None:
+    torch.manual_seed(0)
+    from open_clip.model import CLIP
+
+    from .conftest import TEXT, VIT
+
+    model = stir(CLIP(24, {**VIT, "head_width": 48}, {**TEXT, "heads": 1}))
+    score = ImageTextScore(model, captions())
+    x = images((32, 32))
+    maps = [GradECLIP(score, score.layers[-2:]).attribute(x, target=0, heads=h) for h in ("single", "model", "each")]
+    assert relative(maps[1], maps[0]) < 1e-4 and relative(maps[2], maps[0]) < 1e-4
+
+
+def test_a_batch_equals_its_items(model: nn.Module, family) -> None:
+    score = ImageTextScore(model, captions())
+    x = images(family.oblong, count=3)
+    method = GradECLIP(score, score.layers[-2:])
+    together = method.attribute(x, target=[2, 0, 1])
+    for i, target in enumerate((2, 0, 1)):
+        assert relative(together[i : i + 1], method.attribute(x[i : i + 1], target=target)) < 1e-4
+    score = TextImageScore(model, x)
+    method = GradECLIP(score, score.layers[-8:])
+    tokens = captions()
+    together = method.attribute(tokens, target=torch.tensor([2, 0, 1]))
+    for i, target in enumerate((2, 0, 1)):
+        assert relative(together[i : i + 1], method.attribute(tokens[i : i + 1], target=target)) < 1e-4
+
+
+@pytest.mark.parametrize("heads", ["single", "model", "each"])
+@pytest.mark.parametrize("spatial_weight", ["loosened", "softmax", "none"])
+def test_attribute_targets_equals_a_loop(model: nn.Module, family, heads: str, spatial_weight: str) -> None:
+    options = {"heads": heads, "spatial_weight": spatial_weight}
+    x = images(family.size, count=2)
+    for score, inputs, n in (
+        (ImageTextScore(model, captions(count=4)), x, 2),
+        (TextImageScore(model, images(family.size, count=4)), captions(count=2), 8),
+    ):
+        method = GradECLIP(score, score.layers[-n:])
+        for targets in (None, [3, 1], torch.tensor([0])):
+            columns = range(4) if targets is None else torch.as_tensor(targets).tolist()
+            got = method.attribute_targets(inputs, targets, **options)
+            loop = [method.attribute(inputs, target=t, **options) for t in columns]
+            if heads != "each" and inputs.is_floating_point():
+                loop = [one.squeeze(1) for one in loop]
+            assert relative(got, torch.stack(loop, dim=1)) < 1e-4
+
+
+def test_every_kind_of_target(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, captions())
+    x = images((32, 32))
+    method = GradECLIP(score, score.layers[-1])
+    expected = method.attribute(x, target=1)
+    for target in (torch.tensor(1), torch.tensor([1]), [1, 1], torch.tensor([1, 1]), (1,), [(1,), (1,)], -2):
+        assert torch.allclose(method.attribute(x, target=target), expected, rtol=1e-5, atol=1e-8)
+    deep = GradECLIP(lambda images: score(images)[:, None], score.layers[-1])
+    assert torch.allclose(deep.attribute(x, target=(0, 1)), expected, rtol=1e-5, atol=1e-8)
+    assert torch.allclose(deep.attribute(x, target=[(0, 1), (0, 1)]), expected, rtol=1e-5, atol=1e-8)
+    alone = GradECLIP(lambda images: score(images)[:, 1], score.layers[-1])
+    assert torch.allclose(alone.attribute(x), expected, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("target", [None, 3, -4, [0], torch.tensor([0, 1, 2]), (0, 1), [0, 7]])
+def test_a_wrong_target_is_an_assertion_error(vit: nn.Module, target: object) -> None:
+    score = ImageTextScore(vit, captions())
+    with pytest.raises(AssertionError):
+        GradECLIP(score, score.layers[-1]).attribute(images((32, 32)), target=target)
+
+
+@pytest.mark.parametrize("targets", [[], [3], [-4], [0.5], 1])
+def test_wrong_targets_are_an_assertion_error(vit: nn.Module, targets: object) -> None:
+    score = ImageTextScore(vit, captions())
+    with pytest.raises(AssertionError, match="targets: expected"):
+        GradECLIP(score, score.layers[-1]).attribute_targets(images((32, 32)), targets)
+
+
+def test_any_callable_and_a_block_or_its_attention(vit: nn.Module) -> None:
+    """The read-out token of a bare callable shows itself by its gradient."""
+    score = ImageTextScore(vit, captions())
+    x = images((40, 24))
+    expected = GradECLIP(score, score.layers[-1]).attribute(x, target=0)
+    other = score.text_features[0]
+    bare = GradECLIP(lambda images: F.cosine_similarity(_features(score, images), other), score.layers[-1].attn)
+    assert relative(bare.attribute(x), expected) < 1e-5
+    assert relative(bare.attribute((x,)), expected) < 1e-5
+
+
+def _features(score: ImageTextScore, x: torch.Tensor) -> torch.Tensor:
+    from captum_gradeclip import adapters
+
+    return adapters.image_tower(score.model).encode(x)
+
+
+def test_inner_layers_use_the_score_modules_row_and_a_bare_callable_sums_over_all(vit: nn.Module) -> None:
+    vit = stir(FAMILIES["open_clip ViT"].build()).double()
+    score = ImageTextScore(vit, captions())
+    x = images((32, 32), count=1).double()
+    inner = score.layers[1]
+    options = {"relu_attributions": False}
+    features, layers, _ = reference.image_pass(vit.visual, x[0], 4, single=False)
+    q, k, v = layers[1].q, layers[1].k, layers[1].v
+    o, _ = reference.attend(q, k, v, 1, causal=False)
+    # The reference again, but with a single head in the second layer alone.
+    o = o.detach().requires_grad_()
+    module = vit.visual.transformer.resblocks[1]
+    with torch.no_grad():
+        y0 = reference_input(vit, x[0], 1)
+    y = y0 + o @ module.attn.out_proj.weight.T + module.attn.out_proj.bias
+    y = y + module.mlp(module.ln_2(y))
+    for later in list(vit.visual.transformer.resblocks)[2:]:
+        y, _ = reference.block(y, later, later.attn.num_heads, causal=False, track=True)
+    features = vit.visual.ln_post(y[0]) @ vit.visual.proj
+    (w,) = torch.autograd.grad(reference.cosine(features, score.text_features[0]), o)
+    lam = torch.stack([torch.stack(reference.stretched([reference.cosine(q[r], k[i]) for i in range(1, len(k))]))
+                       for r in range(len(q))])
+    every = lam * (w @ v[1:].T)
+    got = GradECLIP(score, inner).attribute(x, target=0, **options)
+    assert relative(got.flatten(), every[0]) < 1e-5
+    bare = GradECLIP(lambda images: score(images), inner).attribute(x, target=0, **options)
+    assert relative(bare.flatten(), every.sum(dim=0)) < 1e-5
+
+
+def reference_input(model: nn.Module, image: torch.Tensor, number: int) -> torch.Tensor:
+    """What block ``number`` receives."""
+    kept: list[torch.Tensor] = []
+    block = model.visual.transformer.resblocks[number]
+    handle = block.register_forward_pre_hook(lambda module, args: kept.append(args[0]))
+    model.encode_image(image[None])
+    handle.remove()
+    return kept[0][0]
+
+
+def test_a_positive_factor_rescales_and_a_sign_flips(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, captions())
+    x = images((32, 32))
+    layer = score.layers[-1]
+    signed = GradECLIP(score, layer).attribute(x, target=0, relu_attributions=False)
+    scaled = GradECLIP(lambda images: 100 * score(images), layer).attribute(x, target=0, relu_attributions=False)
+    flipped = GradECLIP(lambda images: -score(images), layer).attribute(x, target=0, relu_attributions=False)
+    assert relative(scaled, 100 * signed) < 1e-5 and relative(flipped, -signed) < 1e-5
+
+
+def test_the_pure_functions() -> None:
+    q, k = torch.randn(1, 6), torch.randn(9, 6)
+    lam = loosened_attention(q, k)
+    assert lam.min() == 0 and lam.max() == 1
+    assert torch.equal(loosened_attention(q, k[:1].expand(9, -1)), torch.ones(1, 9))
+    assert torch.equal(loosened_attention(q, k[:1], "dot"), torch.ones(1, 1))
+    assert torch.equal(loosened_attention(torch.zeros(1, 6), k), torch.ones(1, 9))
+    assert torch.equal(grad_eclip(torch.zeros(1, 6), k, lam), torch.zeros(9))
+    w = torch.randn(3, 6)
+    assert torch.allclose(grad_eclip(w, k), (w @ k.T).sum(dim=0))
+
+
+def test_an_all_negative_map_is_zero_and_a_zero_gradient_warns(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, captions())
+    x = images((32, 32), count=1)
+    layer = score.layers[-1]
+    signed = GradECLIP(score, layer).attribute(x, target=0, spatial_weight="none", relu_attributions=False)
+    strongest = int(signed.flatten().argmax())
+
+    def shifted(record: Record) -> torch.Tensor:
+        return single_head(record)
+
+    assert signed.flatten()[strongest] > 0
+    flat = GradECLIP(lambda images: 0.0 * score(images), layer)
+    with pytest.warns(UserWarning, match="exactly zero"):
+        assert torch.equal(flat.attribute(x, target=0), torch.zeros(1, 1, 4, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_every_dtype_gives_a_finite_float32_map(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = stir(FAMILIES["open_clip ViT"].build())
+    x = images((32, 32))
+    score = ImageTextScore(model, captions())
+    expected = GradECLIP(score, score.layers[-1]).attribute(x, target=0)
+    text = ImageTextScore(model.to(dtype), score.text_features)
+    got = GradECLIP(text, text.layers[-1]).attribute(x.to(dtype), target=0)
+    assert got.dtype == torch.float32 and got.isfinite().all()
+    assert (got / got.amax() - expected / expected.amax()).abs().max() < 0.1
+
+
+def test_get_name_and_captum_properties(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, captions())
+    method = GradECLIP(score, score.layers[-1])
+    assert method.get_name() == "Grad-ECLIP"
+    assert not method.multiplies_by_inputs and not method.has_convergence_delta()
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"attribute_to_layer_input": True}, "attribute_to_layer_input: only False"),
+    ({"spatial_weight": "soft"}, "spatial_weight: expected one of"),
+    ({"similarity": "l2"}, "similarity: expected one of"),
+    ({"heads": 12}, "heads: expected one of"),
+])
+def test_unknown_options(vit: nn.Module, change: dict, message: str) -> None:
+    score = ImageTextScore(vit, captions())
+    with pytest.raises(ValueError, match=message):
+        GradECLIP(score, score.layers[-1]).attribute(images((32, 32)), target=0, **change)
+
+
+def test_bad_inputs_are_named(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, captions())
+    method = GradECLIP(score, score.layers[-1])
+    broken = images((32, 32))
+    broken[0, 0, 0, 0] = float("nan")
+    for inputs, error, message in (
+        (broken, ValueError, "NaN or infinite"),
+        (broken / 0, ValueError, "NaN or infinite"),
+        (images((32, 32))[0], ValueError, "expected images"),
+        (images((32, 32))[:0], ValueError, "at least one example"),
+        ([1, 2], TypeError, "expected a tensor"),
+        ((images((32, 32)), captions()), ValueError, "tuple of 2"),
+        (torch.zeros(2, 3, 4, dtype=torch.long), ValueError, "token ids"),
+        (images((33, 32)), ValueError, "multiples of the patch size 8"),
+        (images((32, 32))[:, :1], ValueError, r"\(N, 3, H, W\)"),
+    ):
+        with pytest.raises(error, match=message):
+            method.attribute(inputs, target=0)
+
+
+def test_wrong_layers_are_named(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, captions())
+    x = images((32, 32))
+    text_layer = vit.transformer.resblocks[-1]
+    for layer, message in (
+        (text_layer, "did not run in this forward pass"),
+        (vit.visual.ln_post, "has no attention module inside"),
+        (vit.visual.transformer, "made 4 attention calls.*resblocks.0.attn"),
+        ([score.layers[-1], score.layers[-1]], "same module"),
+        ([score.layers[-1], score.layers[-1].attn], "inside the other"),
+        ([], "empty list"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            GradECLIP(score, layer).attribute(x, target=0)
+    with pytest.raises(TypeError, match=r"torch.nn.Module"):
+        GradECLIP(score, ["visual"]).attribute(x, target=0)
+    with pytest.raises(LayerError, match="made no attention call"):
+        GradECLIP(score, vit.visual.conv1).attribute(x, target=0)
+
+
+def test_a_forward_function_that_cannot_be_explained(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, captions())
+    x = images((32, 32))
+    with pytest.raises(ValueError, match="does not depend on the chosen layer"):
+        GradECLIP(lambda images: score(images).detach(), score.layers[-1]).attribute(x, target=0)
+    with pytest.raises(TypeError, match="expected a tensor"):
+        GradECLIP(lambda images: {"logits": score(images)}, score.layers[-1]).attribute(x, target=0)
+    with pytest.raises(LayerError, match="ran 2 times"):
+        GradECLIP(lambda images: score(images) + score(images), score.layers[-1]).attribute(x, target=0)
+    with pytest.raises(ValueError, match="attends in 4 groups for 2 inputs"):
+        GradECLIP(lambda images: score(torch.cat([images, images]))[:2], score.layers[-1]).attribute(x, target=0)
+
+
+def test_additional_arguments_and_list_of_layers_in_any_kind(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, captions())
+    x = images((32, 32))
+    expected = GradECLIP(score, score.layers[-2:]).attribute(x, target=0)
+    method = GradECLIP(lambda images, factor: factor * score(images), tuple(score.layers[-2:]))
+    assert relative(method.attribute(x, target=0, additional_forward_args=3.0), 3 * expected) < 1e-5
+    assert relative(method.attribute_targets(x, [0], 3.0), 3 * expected) < 1e-5
+
+
+def test_merged_heads_stand_side_by_side() -> None:
+    x = torch.arange(24.0).reshape(1, 2, 3, 4)
+    assert torch.equal(merge_heads(x)[0, 1], torch.cat([x[0, 0, 1], x[0, 1, 1]]))
+
+
+@pytest.mark.parametrize("flags", list(itertools.product((False, True), repeat=2)), ids=str)
+def test_works_under_no_grad_and_inference_mode(vit: nn.Module, flags: tuple[bool, bool]) -> None:
+    score = ImageTextScore(vit, captions())
+    x = images((32, 32))
+    expected = GradECLIP(score, score.layers[-1]).attribute(x, target=0)
+    with torch.inference_mode(flags[0]), torch.set_grad_enabled(flags[1]):
+        inner = ImageTextScore(vit, captions())
+        got = GradECLIP(inner, inner.layers[-1]).attribute(x.clone(), target=0)
+    assert relative(got, expected) < 1e-5
