@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -47,6 +48,7 @@ class Recipe:
     lr: float = 1.5e-3
     weight_decay: float = 0.1
     patch_dropout: float = 0.0
+    logit_scale: float = 100.0
     layers: int = 3
     width: int = 192
     heads: int = 2
@@ -140,7 +142,7 @@ def zero_shot(model: CLIP, pixels: Tensor, scenes: Iterable[Scene]) -> float:
 
 def optimizers(model: CLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for all else; AdamW alone if ``muon_lr`` is 0."""
-    names = dict(model.named_parameters())
+    names = {name: p for name, p in model.named_parameters() if p.requires_grad}
     blocks = [p for name, p in names.items() if ".resblocks." in f".{name}" and p.ndim == 2] if recipe.muon_lr else []
     rest = [p for p in names.values() if not any(p is block for block in blocks)]
     groups = [
@@ -169,6 +171,9 @@ class Trainer:
             text_width=recipe.text_width,
             patch_dropout=recipe.patch_dropout,
         ).to(self.device)
+        # Fixed, and high: true pairs then need no high cosine, as in CLIP. At a cosine near 1 its gradient, and with it
+        # every explanation, says what is *missing* from the text rather than what is there.
+        self.model.logit_scale.requires_grad_(False).fill_(math.log(recipe.logit_scale))
         self.optimizers = optimizers(self.model, recipe)
         self.history: list[dict[str, float]] = []
         self.step = 0
@@ -235,8 +240,6 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
-        with torch.no_grad():
-            self.model.logit_scale.clamp_(max=4.6)
         return float(loss.detach())
 
     def _schedule(self) -> float:
