@@ -228,7 +228,9 @@ class _Watch:
             if path and ("attention" in type(module).__name__.lower() or "attn" in type(module).__name__.lower())
         ]
         if not self.runs:
-            raise LayerError(f"layer: {name} did not run in this forward pass: choose a layer of the tower that is explained")
+            raise LayerError(
+                f"layer: {name} did not run in this forward pass: choose a layer of the tower that is explained"
+            )
         if not self.seen:
             raise LayerError(
                 f"layer: {name} ran, but made no attention call, so there are no queries, keys and values to explain; "

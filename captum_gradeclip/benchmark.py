@@ -192,4 +192,3 @@ def _batches(data: SceneDataset, what: str, size: int = BATCH) -> Iterator[list[
 def _pixels(items: Sequence[SceneItem]) -> Tensor:
     transform = scenes.preprocess()
     return torch.stack([transform(item.image) for item in items])
-

@@ -75,7 +75,9 @@ def load(options: Options) -> Loaded:
         try:
             model, _, tokenizer = scenes.load(options.pretrained) if options.pretrained else scenes.load()
         except Exception as error:
-            raise UsageError(f"--pretrained: {options.pretrained!r} does not fit the scenes model: {_first_line(error)}") from error
+            raise UsageError(
+                f"--pretrained: {options.pretrained!r} does not fit the scenes model: {_first_line(error)}"
+            ) from error
         return Loaded(model.to(device), tokenizer)
 
     import open_clip
@@ -104,7 +106,9 @@ def load(options: Options) -> Loaded:
     return Loaded(model.eval(), tokenizer)
 
 
-def explain(loaded: Loaded, image: Image.Image, texts: Sequence[str], options: Options, out: Path, name: str) -> dict[str, Any]:
+def explain(
+    loaded: Loaded, image: Image.Image, texts: Sequence[str], options: Options, out: Path, name: str
+) -> dict[str, Any]:
     """Explains one picture with several texts, both ways, and writes every result under ``out``.
 
     Returns:
@@ -131,7 +135,7 @@ def explain(loaded: Loaded, image: Image.Image, texts: Sequence[str], options: O
         text_score = TextImageScore(loaded.model, pixels)
         image_method = GradECLIP(image_score, _last(image_score.layers, options.layers, "--layers"))
         text_method = GradECLIP(text_score, _last(text_score.layers, options.text_layers, "--text-layers"))
-        choice = {"heads": options.heads, "spatial_weight": options.spatial_weight}
+        choice: dict[str, Any] = {"heads": options.heads, "spatial_weight": options.spatial_weight}
         maps = image_method.attribute_targets(pixels, **choice)[0].cpu()
         weights = text_method.attribute(tokens, target=0, **choice).cpu()
         with torch.no_grad():
@@ -285,7 +289,9 @@ def _benchmark(arguments: argparse.Namespace) -> None:
 
     model = load(Options(pretrained=arguments.pretrained)).model
     rows = evaluate_scenes(model, arguments.scenes, arguments.split, arguments.seed)
-    table = Table("figure", "value", "cases", title=f"{arguments.scenes} scenes, split {arguments.split}, seed {arguments.seed}")
+    table = Table(
+        "figure", "value", "cases", title=f"{arguments.scenes} scenes, split {arguments.split}, seed {arguments.seed}"
+    )
     for row in rows:
         table.add_row(row.what, f"{row.value:.3f}", str(row.cases))
     Console().print(table)
@@ -301,21 +307,33 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gradeclip", description="Why do an image and a text match? Grad-ECLIP for CLIP-like models.")
+    parser = argparse.ArgumentParser(
+        prog="gradeclip", description="Why do an image and a text match? Grad-ECLIP for CLIP-like models."
+    )
     parser.add_argument("--version", action="version", version=version("captum_gradeclip"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     common = argparse.ArgumentParser(add_help=False)
     default = Options()
     common.add_argument("--layers", type=int, default=default.layers, help="last layers of the image tower [%(default)s]")
-    common.add_argument("--text-layers", type=int, default=default.text_layers, help="last layers of the text tower [%(default)s]")
-    common.add_argument("--heads", choices=[h for h in get_args(Heads) if h != "each"], default=default.heads,
-                        help="one head over all channels, as in the paper, or the model's own [%(default)s]")
-    common.add_argument("--spatial-weight", choices=get_args(SpatialWeight), default=default.spatial_weight, help="[%(default)s]")
+    common.add_argument(
+        "--text-layers", type=int, default=default.text_layers, help="last layers of the text tower [%(default)s]"
+    )
+    common.add_argument(
+        "--heads",
+        choices=[h for h in get_args(Heads) if h != "each"],
+        default=default.heads,
+        help="one head over all channels, as in the paper, or the model's own [%(default)s]",
+    )
+    common.add_argument(
+        "--spatial-weight", choices=get_args(SpatialWeight), default=default.spatial_weight, help="[%(default)s]"
+    )
     common.add_argument("--device", default=default.device, help="[%(default)s]")
     common.add_argument("--out", type=Path, default=Path("gradeclip-out"), help="folder for the results [%(default)s]")
 
-    demo = commands.add_parser("demo", parents=[common], help="explain three held-out scenes with the embedded model, offline")
+    demo = commands.add_parser(
+        "demo", parents=[common], help="explain three held-out scenes with the embedded model, offline"
+    )
     demo.set_defaults(run=_demo, resize="squash")
 
     one = commands.add_parser("explain", parents=[common], help="explain a picture and one or more texts")
@@ -323,11 +341,17 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("text", nargs="+", help="what to look for; quote each text")
     one.add_argument("--model", default=default.model, help="an open_clip name, or scenes, the embedded one [%(default)s]")
     one.add_argument("--pretrained", default=None, metavar="TAG|FILE", help="weights, as open_clip names them")
-    one.add_argument("--resize", choices=get_args(images.Resize), default=None,
-                     help="keep size and aspect, squash to the native square, or crop its centre"
-                     " [keep; squash for scenes, whose model knows one size]")
+    one.add_argument(
+        "--resize",
+        choices=get_args(images.Resize),
+        default=None,
+        help="keep size and aspect, squash to the native square, or crop its centre"
+        " [keep; squash for scenes, whose model knows one size]",
+    )
     one.add_argument("--scale", type=float, default=default.scale, help="factor on the size before keep [%(default)s]")
-    one.add_argument("--max-tokens", type=int, default=default.max_tokens, help="most patches that keep may give [%(default)s]")
+    one.add_argument(
+        "--max-tokens", type=int, default=default.max_tokens, help="most patches that keep may give [%(default)s]"
+    )
     one.set_defaults(run=_explain)
 
     benchmark = commands.add_parser("benchmark", help="figures over many images")

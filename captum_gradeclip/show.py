@@ -19,7 +19,9 @@ from .maps import normalise
 Words = Sequence[tuple[str, float]]
 
 
-def overlay(image: Image.Image, attribution: Tensor, *, alpha: float = 0.55, cmap: str = "jet", scale: float | None = None) -> Image.Image:
+def overlay(
+    image: Image.Image, attribution: Tensor, *, alpha: float = 0.55, cmap: str = "jet", scale: float | None = None
+) -> Image.Image:
     """A picture under its map, at the picture's own size.
 
     Args:
@@ -139,7 +141,8 @@ def words_html(captions: Sequence[Words], titles: Sequence[str] | None = None) -
         rows.append(f"{heading}<p>{spans}</p>")
     style = (
         "body{font:16px/1.9 sans-serif;margin:2em auto;max-width:50em}"
-        "h2{font-size:13px;font-weight:normal;color:#666;margin:1.2em 0 0}p{margin:0}span{padding:.15em .3em;border-radius:.3em}"
+        "h2{font-size:13px;font-weight:normal;color:#666;margin:1.2em 0 0}"
+        "p{margin:0}span{padding:.15em .3em;border-radius:.3em}"
     )
     return (
         f'<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"><title>Word attributions</title><style>{style}</style>\n'

@@ -59,8 +59,9 @@ class Family:
 
 FAMILIES = {
     "open_clip ViT": Family(lambda: CLIP(24, VIT, TEXT, quick_gelu=True), (32, 32), (40, 24), 8),
-    "open_clip ViT, custom text": Family(lambda: CustomTextCLIP(24, VIT, {**TEXT, "pool_type": "eos", "eos_id": END}),
-                                         (32, 32), (24, 56), 8),
+    "open_clip ViT, custom text": Family(
+        lambda: CustomTextCLIP(24, VIT, {**TEXT, "pool_type": "eos", "eos_id": END}), (32, 32), (24, 56), 8
+    ),
     "open_clip ResNet": Family(lambda: CLIP(24, RESNET, TEXT), (64, 64), (96, 128), 32),
 }
 

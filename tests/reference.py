@@ -83,7 +83,9 @@ def resnet_pass(visual: nn.Module, image: Tensor, single: bool) -> tuple[Tensor,
     table = pool.positional_embedding
     side = int((len(table) - 1) ** 0.5)
     if tuple(grid) != (side, side):
-        patches = F.interpolate(table[1:].T.reshape(1, -1, side, side), size=tuple(grid), mode="bicubic", align_corners=False)
+        patches = F.interpolate(
+            table[1:].T.reshape(1, -1, side, side), size=tuple(grid), mode="bicubic", align_corners=False
+        )
         table = torch.cat([table[:1], patches[0].flatten(1).T])
     x = torch.cat([x.mean(dim=0, keepdim=True), x]) + table
     q, k, v = pool.q_proj(x), pool.k_proj(x), pool.v_proj(x)

@@ -41,7 +41,11 @@ def imports(file: Path) -> tuple[set[str], set[str]]:
 
 
 def test_imports_run_one_way() -> None:
-    files = [file for file in ROOT.rglob("*.py") if file.name not in ("__init__.py", "__main__.py", "cli.py") or file.parent != ROOT]
+    files = [
+        file
+        for file in ROOT.rglob("*.py")
+        if file.name not in ("__init__.py", "__main__.py", "cli.py") or file.parent != ROOT
+    ]
     assert len(files) > 15
     for file in files:
         part = file.relative_to(ROOT).with_suffix("").parts[0]

@@ -174,11 +174,11 @@ def test_no_graph_before_the_first_layer(vit: nn.Module) -> None:
     blocks = list(vit.visual.transformer.resblocks)
     inputs: dict[int, torch.Tensor] = {}
     handles = [
-        block.register_forward_pre_hook(lambda module, args, n=n: inputs.__setitem__(n, args[0])) for n, block in enumerate(blocks)
+        block.register_forward_pre_hook(lambda module, args, n=n: inputs.__setitem__(n, args[0]))
+        for n, block in enumerate(blocks)
     ]
     with Interception(blocks[2:], single_head) as seen, torch.no_grad():
         features = vit.visual(images((32, 32)))
-    assert not torch.is_grad_enabled() or True
     for handle in handles:
         handle.remove()
     assert [inputs[n].requires_grad for n in range(4)] == [False, False, False, True]

@@ -43,11 +43,17 @@ def literal(options: dict, n_heads: int) -> dict:
 
 
 @pytest.mark.parametrize("options", ABLATIONS, ids=str)
-@pytest.mark.parametrize(("name", "n", "shape"), [
-    ("open_clip ViT", 1, "size"), ("open_clip ViT", 2, "oblong"), ("open_clip ViT", 4, "size"),
-    ("open_clip ViT, custom text", 1, "oblong"),
-    ("open_clip ResNet", 1, "size"), ("open_clip ResNet", 1, "oblong"),
-])
+@pytest.mark.parametrize(
+    ("name", "n", "shape"),
+    [
+        ("open_clip ViT", 1, "size"),
+        ("open_clip ViT", 2, "oblong"),
+        ("open_clip ViT", 4, "size"),
+        ("open_clip ViT, custom text", 1, "oblong"),
+        ("open_clip ResNet", 1, "size"),
+        ("open_clip ResNet", 1, "oblong"),
+    ],
+)
 def test_image_maps_equal_the_equations(name: str, n: int, shape: str, options: dict) -> None:
     family = FAMILIES[name]
     torch.manual_seed(0)
@@ -63,7 +69,9 @@ def test_image_maps_equal_the_equations(name: str, n: int, shape: str, options: 
     for item, one in zip(x, got):
         with torch.no_grad():
             other = score.text_features[1]
-        features, layers, row = reference.image_pass(model.visual, item, n, single=options.get("heads", "single") == "single")
+        features, layers, row = reference.image_pass(
+            model.visual, item, n, single=options.get("heads", "single") == "single"
+        )
         expected = reference.grad_eclip(features, layers, row, other, first=1, relu_before_sum=before, **arguments)
         assert relative(one.flatten(1), expected.reshape(one.shape[0], -1)) < 1e-5
     assert varies(got)
@@ -239,8 +247,9 @@ def test_inner_layers_use_the_score_modules_row_and_a_bare_callable_sums_over_al
         y, _ = reference.block(y, later, later.attn.num_heads, causal=False, track=True)
     features = vit.visual.ln_post(y[0]) @ vit.visual.proj
     (w,) = torch.autograd.grad(reference.cosine(features, score.text_features[0]), o)
-    lam = torch.stack([torch.stack(reference.stretched([reference.cosine(q[r], k[i]) for i in range(1, len(k))]))
-                       for r in range(len(q))])
+    lam = torch.stack(
+        [torch.stack(reference.stretched([reference.cosine(q[r], k[i]) for i in range(1, len(k))])) for r in range(len(q))]
+    )
     every = lam * (w @ v[1:].T)
     got = GradECLIP(score, inner).attribute(x, target=0, **options)
     assert relative(got.flatten(), every[0]) < 1e-5
@@ -316,12 +325,15 @@ def test_get_name_and_captum_properties(vit: nn.Module) -> None:
     assert not method.multiplies_by_inputs and not method.has_convergence_delta()
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"attribute_to_layer_input": True}, "attribute_to_layer_input: only False"),
-    ({"spatial_weight": "soft"}, "spatial_weight: expected one of"),
-    ({"similarity": "l2"}, "similarity: expected one of"),
-    ({"heads": 12}, "heads: expected one of"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attribute_to_layer_input": True}, "attribute_to_layer_input: only False"),
+        ({"spatial_weight": "soft"}, "spatial_weight: expected one of"),
+        ({"similarity": "l2"}, "similarity: expected one of"),
+        ({"heads": 12}, "heads: expected one of"),
+    ],
+)
 def test_unknown_options(vit: nn.Module, change: dict, message: str) -> None:
     score = ImageTextScore(vit, captions())
     with pytest.raises(ValueError, match=message):

@@ -88,7 +88,9 @@ def test_images_are_checked() -> None:
 
 
 def test_unknown_models_and_towers() -> None:
-    with pytest.raises(adapters.UnsupportedModelError, match=r"expected a model of open_clip.*got torch.nn.modules.linear.Linear"):
+    with pytest.raises(
+        adapters.UnsupportedModelError, match=r"expected a model of open_clip.*got torch.nn.modules.linear.Linear"
+    ):
         ImageTextScore(nn.Linear(2, 2), torch.zeros(1, 2))
     model = FAMILIES["open_clip ViT"].build()
     model.visual = nn.Conv2d(3, 4, 1)

@@ -120,9 +120,11 @@ def test_captum_around_and_beside(vit: nn.Module) -> None:
     with pytest.raises(ValueError, match="heads"):
         wrapped.attribute(x, target=0, heads="each")
 
-    assert Occlusion(score).attribute(x[:1], sliding_window_shapes=(3, 16, 16), strides=(3, 16, 16), target=0).shape == (1, 3, 32, 32)
+    window = (3, 16, 16)
+    occluded = Occlusion(score).attribute(x[:1], sliding_window_shapes=window, strides=window, target=0)
+    assert occluded.shape == (1, 3, 32, 32)
     assert LayerGradCam(score, vit.visual.conv1).attribute(x, target=0).shape == (2, 1, 4, 4)
-    assert torch.equal(LayerGradCam.interpolate(method.attribute(x, target=0), (32, 32)).sum(dim=1).ge(0), torch.ones(2, 32, 32).bool())
+    assert method.interpolate(method.attribute(x, target=0), (32, 32)).shape == (2, 1, 32, 32)
 
 
 def test_text_in_the_inputs_space_and_copies(vit: nn.Module) -> None:

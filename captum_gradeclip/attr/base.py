@@ -182,14 +182,18 @@ def content_slice(records: Sequence[Record], inputs: Tensor) -> tuple[slice, tup
     """Where the patches or the words lie among the key tokens, and the shape ``(h, w)`` or ``(L,)`` they fold into."""
     lengths = {record.key.shape[-2] for record in records}
     if len(lengths) != 1:
-        raise ValueError(f"layer: the chosen layers have different numbers of tokens, {sorted(lengths)}; choose layers of one tower")
+        raise ValueError(
+            f"layer: the chosen layers have different numbers of tokens, {sorted(lengths)}; choose layers of one tower"
+        )
     length = lengths.pop()
     if is_image(inputs):
         prefix, grid = infer_grid(length, inputs.shape[-2:])
         return slice(prefix, None), grid
     words = inputs.shape[1]
     if length < words:
-        raise ValueError(f"layer: it attends over {length} tokens, but inputs hold {words}; is it a layer of the text tower?")
+        raise ValueError(
+            f"layer: it attends over {length} tokens, but inputs hold {words}; is it a layer of the text tower?"
+        )
     return slice(0, words), (words,)
 
 

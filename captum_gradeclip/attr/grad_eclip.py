@@ -101,7 +101,7 @@ class GradECLIP(TokenAttribution):
     >>> GradECLIP(score, score.layers[-1:]).attribute(images, target=1).shape
     torch.Size([2, 1, 8, 8])
 
-    Source: Zhao, Wang, Weng, Chan: "Gradient-based Visual Explanation for Transformer-based CLIP", ICML 2024,
+    Source: Zhao, Wang, Zeng, Zhao, Chan: "Gradient-based Visual Explanation for Transformer-based CLIP", ICML 2024,
     and arXiv 2502.18816, equations 12 to 20.
     """
 

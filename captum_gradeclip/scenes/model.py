@@ -18,9 +18,7 @@ IMAGE_SIZE = 64
 MEAN = STD = (0.5, 0.5, 0.5)
 
 
-def build(
-    *, layers: int = 3, width: int = 192, heads: int = 2, text_width: int = 128, patch_dropout: float = 0.0
-) -> CLIP:
+def build(*, layers: int = 3, width: int = 192, heads: int = 2, text_width: int = 128, patch_dropout: float = 0.0) -> CLIP:
     """The architecture with random weights; text tower of eight blocks, so that the paper's "last eight" exist."""
     return CLIP(
         embed_dim=128,

@@ -1,0 +1,179 @@
+"""The offline world: what is drawn, what is said, what is true, and a training run that resumes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from captum_gradeclip import scenes
+from captum_gradeclip.scenes import Caption, Phrase, Scene, SceneDataset, Thing, holds, train
+from captum_gradeclip.scenes.captions import NUMBERS
+from captum_gradeclip.scenes.model import WEIGHTS, build
+from captum_gradeclip.scenes.vocabulary import MERGES, grammar_words, write_merges
+
+
+def test_scenes_are_seeded_and_splits_share_none() -> None:
+    seen: dict[str, str] = {}
+    for split in ("train", "validation", "evaluation"):
+        for index in range(150):
+            scene = scenes.sample_scene(0, index, split)
+            assert scene == scenes.sample_scene(0, index, split)
+            assert scenes.split_of(scene.things) == split
+            key = repr(sorted((t.colour, t.shape, t.material, t.size, int(64 * t.x), int(64 * t.y)) for t in scene.things))
+            assert seen.setdefault(key, split) == split
+    assert scenes.sample_scene(0, 1) != scenes.sample_scene(1, 1) != scenes.sample_scene(1, 2)
+    with pytest.raises(ValueError, match="split: expected one of"):
+        scenes.sample_scene(0, 0, "test")  # type: ignore[arg-type]
+
+
+def test_the_dataset() -> None:
+    data = SceneDataset(30, "evaluation", counts=(2, 3, 4), size=96)
+    assert len(data) == 30 and len(list(data)) == 30
+    for item in data:
+        assert item.image.size == (96, 96) and item.masks.shape == (len(item.scene.things), 96, 96)
+        assert 2 <= len(item.masks) <= 4 and item.masks.dtype == torch.bool
+        assert item.masks.sum(dim=0).max() <= 1, "a pixel belongs to one thing"
+        for mask, thing in zip(item.masks, item.scene.things):
+            y, x = mask.nonzero().float().mean(dim=0) / 96
+            assert abs(x - thing.x) < 0.08 and abs(y - thing.y) < 0.08
+    with pytest.raises(IndexError):
+        data[30]
+
+
+def test_a_mask_shows_its_colour() -> None:
+    for item in SceneDataset(40, "evaluation", counts=(1,)):
+        thing = item.scene.things[0]
+        if thing.material == "plain":
+            inside = np.asarray(item.image)[item.masks[0].numpy()].mean(axis=0)
+            nearest = min(scenes.COLOURS, key=lambda c: np.abs(inside - scenes.COLOURS[c]).sum())
+            assert nearest == thing.colour
+
+
+def test_every_attribute_occurs() -> None:
+    things = [thing for index in range(400) for thing in scenes.sample_scene(0, index).things]
+    for name, values in (
+        ("colour", scenes.COLOURS),
+        ("shape", scenes.SHAPES),
+        ("material", scenes.MATERIALS),
+        ("size", scenes.SIZES),
+    ):
+        assert {getattr(thing, name) for thing in things} == set(values)
+
+
+def a(colour: str, shape: str, x: float, y: float, **more: str) -> Thing:
+    return Thing(colour, shape, more.get("material", "plain"), more.get("size", "small"), x, y, 0.1, 0.0)
+
+
+SCENE = Scene((a("red", "star", 0.2, 0.2), a("blue", "star", 0.8, 0.3, material="striped"), a("red", "ring", 0.5, 0.8)), 0)
+
+
+@pytest.mark.parametrize(
+    ("caption", "true"),
+    [
+        (Caption("", (Phrase("red", "star"),)), True),
+        (Caption("", (Phrase("blue", "ring"),)), False),
+        (Caption("", (Phrase(material="striped"),)), True),
+        (Caption("", (Phrase("red", material="striped"),)), False),
+        (Caption("", (Phrase("red", "star", place="left"),)), True),
+        (Caption("", (Phrase("blue", place="left"),)), False),
+        (Caption("", (Phrase(shape="star"),), count=2), True),
+        (Caption("", (Phrase("red"),), count=1), False),
+        (Caption("", (Phrase("red"), Phrase("blue")), "left of"), True),
+        (Caption("", (Phrase("blue"), Phrase("red", "star")), "left of"), False),
+        (Caption("", (Phrase(shape="star"), Phrase(shape="ring")), "above"), True),
+        (Caption("", (Phrase("blue"), Phrase("red", "star")), "above"), False),
+        (Caption("", (Phrase("red", "star"), Phrase("green"))), False),
+    ],
+)
+def test_truth(caption: Caption, true: bool) -> None:
+    assert holds(caption, SCENE) is true
+
+
+def test_captions_are_true_varied_and_made_of_known_words() -> None:
+    rng = np.random.default_rng(0)
+    texts = []
+    for index in range(600):
+        scene = scenes.sample_scene(3, index)
+        caption = scenes.sample_caption(scene, rng)
+        assert holds(caption, scene), caption
+        texts.append(caption.text)
+    words = {word for text in texts for word in text.replace(",", "").split()}
+    assert words <= set(grammar_words())
+    for part in ("left of", "something", " and ", "on the", NUMBERS[2], "a photo of"):
+        assert any(part in text for text in texts)
+    assert len(set(texts)) > 400
+
+
+def test_every_word_of_the_grammar_is_one_token() -> None:
+    tokenizer = scenes.tokenizer()
+    assert all(len(tokenizer.encode(word)) == 1 for word in grammar_words())
+    assert len(tokenizer.encode("zebra")) > 1 and tokenizer.decode(tokenizer.encode("zebra")).strip() == "zebra"
+
+
+def test_the_merge_table_is_what_the_script_writes(tmp_path: Path) -> None:
+    write_merges(tmp_path / "merges.txt.gz")
+    assert (tmp_path / "merges.txt.gz").read_bytes() == MERGES.read_bytes()
+
+
+def test_the_embedded_model() -> None:
+    model, preprocess, tokenizer = scenes.load()
+    assert WEIGHTS.stat().st_size <= 10 * 2**20
+    assert len(model.transformer.resblocks) >= 8
+    assert all(block.attn.num_heads > 1 for block in (*model.transformer.resblocks, *model.visual.transformer.resblocks))
+    assert not model.training
+    with torch.no_grad():
+        data = SceneDataset(60, "evaluation", counts=(1,))
+        x = torch.stack([preprocess(item.image) for item in data])
+        prompts = [scenes.name(item.scene.things[0]).text for item in data]
+        cosines = model.encode_image(x, normalize=True) @ model.encode_text(tokenizer(prompts), normalize=True).T
+    true = torch.tensor([[p == q for q in prompts] for p in prompts])
+    hits = true.gather(1, cosines.argmax(dim=1, keepdim=True))
+    assert hits.float().mean() > 0.8
+
+
+def test_contrastive_loss_is_the_sum_it_says() -> None:
+    torch.manual_seed(0)
+    image, text = torch.nn.functional.normalize(torch.randn(2, 3, 5, dtype=torch.float64), dim=-1)
+    true = torch.tensor([[True, True, False], [False, True, False], [False, False, True]])
+    logits = 7 * image @ text.T
+    rows = sum(-logits.log_softmax(1)[i, j] / true[i].sum() / 3 for i in range(3) for j in range(3) if true[i, j])
+    columns = sum(-logits.log_softmax(0)[i, j] / true[:, j].sum() / 3 for i in range(3) for j in range(3) if true[i, j])
+    got = train.contrastive_loss(image, text, true, torch.tensor(7.0, dtype=torch.float64))
+    # the targets are single precision
+    assert abs(float(got - (rows + columns) / 2)) < 1e-6
+
+
+def test_text_features_do_not_depend_on_the_padding_that_is_left_out() -> None:
+    model = build().eval()
+    tokens = scenes.tokenizer()(["a red circle", "two stars and a blue ring"])
+    with torch.no_grad():
+        assert torch.allclose(train.encode_text(model, tokens), model.encode_text(tokens, normalize=True), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_as_if_undisturbed(tmp_path: Path) -> None:
+    recipe = ["--scenes", "40", "--batch", "16", "--decay-steps", "2", "--device", "cpu", "--workers", "0"]
+    small = ["--width", "32", "--text-width", "32", "--layers", "1", "--steps", "4"]
+    train.main(["--out", str(tmp_path / "whole"), *recipe, *small])
+
+    class Stop(Exception):
+        pass
+
+    trainer = train.Trainer(
+        train.Recipe(scenes=40, batch=16, decay_steps=2, width=32, text_width=32, layers=1, steps=4),
+        tmp_path / "parts",
+        "cpu",
+        0,
+    )
+    trainer._one_step(), setattr(trainer, "step", 1)
+    trainer._one_step(), setattr(trainer, "step", 2)
+    trainer._record(0.0, 0.0)
+    train.main(["--out", str(tmp_path / "parts"), *recipe, *small])
+    whole = (tmp_path / "whole" / "scenes_clip.safetensors").read_bytes()
+    assert whole == (tmp_path / "parts" / "scenes_clip.safetensors").read_bytes()
+    assert json.loads((tmp_path / "parts" / "history.json").read_text())[-1]["step"] == 4
+    assert (tmp_path / "parts" / "curve.png").exists()
