@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 
 class LayerError(ValueError):
@@ -39,6 +41,7 @@ class Record:
         dropout: probability with which the layer drops attention weights (0 in evaluation mode).
         output: ``(B, Lq, H * dv)``, what the rule returned, heads side by side, before any output projection.
             It takes part in the graph of the forward pass, so gradients can be asked for at this place.
+        order: when the layer ran, counted from 0 among the chosen ones.
     """
 
     query: Tensor
@@ -48,6 +51,7 @@ class Record:
     scale: float
     dropout: float = 0.0
     output: Tensor | None = None
+    order: int = 0
 
     @property
     def heads(self) -> int:
@@ -63,11 +67,15 @@ class Record:
         if mask is not None and mask.dim() == 4 and mask.shape[1] > 1:
             mask = mask.mean(dim=1, keepdim=True)
         query, key, value = (merge_heads(x)[:, None] for x in (self.query, self.key, self.value))
-        return Record(query, key, value, mask, query.shape[-1] ** -0.5, self.dropout, self.output)
+        return Record(query, key, value, mask, query.shape[-1] ** -0.5, self.dropout, self.output, self.order)
 
     def probabilities(self) -> Tensor:
-        """Attention weights ``softmax(scale * q k^T + mask)`` of this record's heads, ``(B, H, Lq, Lk)``."""
-        logits = self.query @ self.key.transpose(-2, -1) * self.scale
+        """Attention weights ``softmax(scale * q k^T + mask)`` of this record's heads, ``(B, H, Lq, Lk)``.
+
+        In single precision at least: the products of wide heads leave the range of half precision.
+        """
+        dtype = torch.promote_types(self.query.dtype, torch.float32)
+        logits = (self.query.to(dtype) * self.scale) @ self.key.to(dtype).mT
         return (logits if self.mask is None else logits + self.mask).softmax(dim=-1)
 
 
@@ -150,16 +158,18 @@ class Interception:
                     )
         self._rule = rule
         self._watches = [_Watch(layer, self._answer) for layer in layers]
-        self._graph_begun = False
+        self._ran = 0
 
     def __enter__(self) -> Interception:
-        for watch in self._watches:
-            watch.attach()
+        with ExitStack() as stack:
+            for watch in self._watches:
+                stack.callback(watch.detach)
+                watch.attach()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for watch in reversed(self._watches):
-            watch.detach()
+        self._stack.close()
 
     def records(self) -> list[Record]:
         """One record per chosen layer, in the order in which the layers were given.
@@ -171,13 +181,13 @@ class Interception:
 
     def _answer(self, record: Record) -> Tensor:
         output = merge_heads(self._rule(record))
-        if not self._graph_begun:
+        if not self._ran:
             # What was computed so far carries no graph. From here on everything does, up to the score.
             torch.set_grad_enabled(True)
-            self._graph_begun = True
             if not output.requires_grad:
                 output = output.detach().requires_grad_()
-        record.output = output
+        record.output, record.order = output, self._ran
+        self._ran += 1
         return output
 
 
@@ -190,13 +200,12 @@ class _Watch:
         self.seen: list[Record] = []
         self.runs = 0
         self.mode: _AttentionMode | None = None
+        self.handles: list[RemovableHandle] = []
 
     def attach(self) -> None:
         self.thread = threading.get_ident()
-        self.handles = (
-            self.layer.register_forward_pre_hook(self._enter),
-            self.layer.register_forward_hook(self._leave, always_call=True),
-        )
+        self.handles.append(self.layer.register_forward_pre_hook(self._enter))
+        self.handles.append(self.layer.register_forward_hook(self._leave, always_call=True))
 
     def detach(self) -> None:
         for handle in self.handles:
@@ -230,6 +239,7 @@ class _Watch:
         if not self.runs:
             raise LayerError(
                 f"layer: {name} did not run in this forward pass: choose a layer of the tower that is explained"
+                " (under nn.DataParallel layers run as copies in other threads: explain the bare model)"
             )
         if not self.seen:
             raise LayerError(
@@ -293,6 +303,7 @@ class _AttentionMode(TorchFunctionMode):
             attn_mask = allowed if attn_mask is None else attn_mask
         if attn_mask is not None:
             attn_mask = _additive(attn_mask, hidden=~attn_mask if attn_mask.dtype == torch.bool else None, like=query)
+            attn_mask = attn_mask[None] if attn_mask.dim() == 3 else attn_mask
         record = Record(query, key, value, attn_mask, query.shape[-1] ** -0.5 if scale is None else scale, dropout_p)
         output = split_heads(self.see(record), query.shape[1])
         return output[:, 0] if without_heads else output

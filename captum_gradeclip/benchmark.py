@@ -77,12 +77,13 @@ def recall(model: CLIP, data: SceneDataset, among: int = 64) -> Iterator[Row]:
     for items in _batches(data, "recall", among):
         captions = [_full_caption(item.scene) for item in items]
         if len(items) < among:
-            break
+            break  # fewer to choose from would be another task
         score = ImageTextScore(model, [caption.text for caption in captions], scenes.tokenizer())
         true = scenes.truth([item.scene for item in items], captions)
         best = score(_pixels(items)).argmax(dim=0).tolist()
         hits += [bool(true[picture, number]) for number, picture in enumerate(best)]
-    yield Row(f"text-to-image recall@1 among {among} scenes", float(np.mean(hits)), len(hits))
+    if hits:
+        yield Row(f"text-to-image recall@1 among {among} scenes (a scene it is true of)", float(np.mean(hits)), len(hits))
 
 
 def pointing(model: CLIP, data: SceneDataset) -> Iterator[Row]:
@@ -94,8 +95,10 @@ def pointing(model: CLIP, data: SceneDataset) -> Iterator[Row]:
     score = ImageTextScore(model, [Phrase(*pair).words() for pair in pairs], scenes.tokenizer())
     method = GradECLIP(score, score.layers[-1:])
 
+    generator = torch.Generator().manual_seed(0)
+
     def random(images: Tensor, target: list[int]) -> Tensor:
-        return torch.rand(len(images), 1, 8, 8, generator=torch.Generator().manual_seed(len(images)))
+        return torch.rand(len(images), 1, 8, 8, generator=generator)
 
     methods: dict[str, Callable[[Tensor, list[int]], Tensor]] = {
         "Grad-ECLIP": lambda x, t: method.attribute(x, target=t),
@@ -172,7 +175,7 @@ def _questions(items: Sequence[SceneItem], pairs: Sequence[tuple[str, str]]) -> 
 
 def _full_caption(scene: scenes.Scene) -> Caption:
     phrases = tuple(dict.fromkeys(Phrase(thing.colour, thing.shape) for thing in scene.things))[:3]
-    return Caption(" and ".join(f"a {phrase.words()}" for phrase in phrases), phrases)
+    return Caption(" and ".join(scenes.with_article(phrase.words()) for phrase in phrases), phrases)
 
 
 def _mixed_caption(item: SceneItem, rng: np.random.Generator) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import os
 import platform
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -18,11 +20,13 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
 from . import adapters, images, scenes, show
+from .attention import Interception, model_heads, single_head
 from .attr import GradECLIP
 from .attr.grad_eclip import Heads, SpatialWeight
 from .maps import merge_words, to_pixels
@@ -48,7 +52,7 @@ class Options:
     spatial_weight: SpatialWeight = "loosened"
     resize: images.Resize = "keep"
     scale: float = 1.0
-    max_tokens: int = 4096
+    max_tokens: int = 8192
     device: str = "cpu"
 
 
@@ -82,26 +86,32 @@ def load(options: Options) -> Loaded:
 
     import open_clip
 
-    known = open_clip.list_models()
-    if options.model not in known:
-        close = difflib.get_close_matches(options.model, known, n=5, cutoff=0.4)
+    known, name = open_clip.list_models(), options.model.replace("/", "-")
+    elsewhere = options.model.partition(":")[0] in ("hf-hub", "local-dir")
+    if elsewhere:
+        name = options.model
+    elif name not in known:
+        close = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
         hint = f"did you mean {', '.join(close)}?" if close else "open_clip.list_models() lists all of them"
-        raise UsageError(f"--model: open_clip has no model {options.model!r}; {hint} ('scenes' is the embedded one)")
-    if options.pretrained is None:
-        console.print(f"[yellow]--pretrained is not given: {options.model} is explained with random weights[/]")
-    elif not Path(options.pretrained).exists():
-        tags = open_clip.list_pretrained_tags_by_model(options.model)
+        raise UsageError(f"--model: open_clip has no model {name!r}; {hint} ('scenes' is the embedded one)")
+    settings: dict[str, Any] = {}
+    if options.pretrained is None and not elsewhere:
+        console.print(f"[yellow]--pretrained is not given: {name} is explained with random weights[/]")
+    elif options.pretrained is not None and not Path(options.pretrained).exists():
+        tags = open_clip.list_pretrained_tags_by_model(name)
         if options.pretrained not in tags:
             raise UsageError(
-                f"--pretrained: {options.pretrained!r} is neither a file nor a tag of {options.model};"
+                f"--pretrained: {options.pretrained!r} is neither a file nor a tag of {name};"
                 f" its tags: {', '.join(tags) or 'none'}"
             )
+        # OpenAI's weights, and some others, were trained with another activation than the architecture's name says.
+        settings["force_quick_gelu"] = bool(open_clip.get_pretrained_cfg(name, options.pretrained).get("quick_gelu"))
     try:
-        model = open_clip.create_model(options.model, pretrained=options.pretrained, device=device)
-        tokenizer = open_clip.get_tokenizer(options.model)
+        model = open_clip.create_model(name, pretrained=options.pretrained, device=device, **settings)
+        tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:
         raise UsageError(
-            f"--pretrained: the weights {options.pretrained!r} of {options.model} could not be loaded: {_first_line(error)}"
+            f"--pretrained: the weights {options.pretrained!r} of {name} could not be loaded: {_first_line(error)}"
         ) from error
     return Loaded(model.eval(), tokenizer)
 
@@ -133,14 +143,15 @@ def explain(
         tokens = tokenize(loaded.model, list(texts), loaded.tokenizer)
         image_score = ImageTextScore(loaded.model, tokens)
         text_score = TextImageScore(loaded.model, pixels)
-        image_method = GradECLIP(image_score, _last(image_score.layers, options.layers, "--layers"))
-        text_method = GradECLIP(text_score, _last(text_score.layers, options.text_layers, "--text-layers"))
+        image_layers = _last(image_score.layers, options.layers, "--layers")
+        text_layers = _last(text_score.layers, options.text_layers, "--text-layers")
         choice: dict[str, Any] = {"heads": options.heads, "spatial_weight": options.spatial_weight}
-        maps = image_method.attribute_targets(pixels, **choice)[0].cpu()
-        weights = text_method.attribute(tokens, target=0, **choice).cpu()
+        maps = GradECLIP(image_score, image_layers).attribute_targets(pixels, **choice)[0].cpu()
+        weights = GradECLIP(text_score, text_layers).attribute(tokens, target=0, **choice).cpu()
         with torch.no_grad():
-            cosines = image_score(pixels)[0].tolist()
-        explained = _explained_scores(image_method, pixels, options)
+            cosines = text_score(tokens)[:, 0].tolist()
+        image_pass = _scores(image_score, pixels, image_layers, options)[0].tolist()
+        text_pass = _scores(text_score, tokens, text_layers, options)[:, 0].tolist()
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from error
 
@@ -153,10 +164,11 @@ def explain(
             {
                 "text": text,
                 "score": score,
-                "explained_score": single,
+                "explained_score": by_image,
+                "explained_text_score": by_text,
                 "words": [{"word": word, "weight": weight} for word, weight in caption],
             }
-            for text, score, single, caption in zip(texts, cosines, explained, captions)
+            for text, score, by_image, by_text, caption in zip(texts, cosines, image_pass, text_pass, captions)
         ],
         "options": asdict(options),
         "versions": _versions(),
@@ -165,14 +177,12 @@ def explain(
     return result
 
 
-def _explained_scores(method: GradECLIP, pixels: Tensor, options: Options) -> list[float]:
-    """The scores of the very pass that was explained, whose chosen layers may have had a single head."""
-    from .attention import Interception, model_heads, single_head
-
+def _scores(score: nn.Module, inputs: Tensor, layers: list[nn.Module], options: Options) -> Tensor:
+    """The scores of a pass like the one that was explained, whose chosen layers may have had a single head."""
     rule = single_head if options.heads == "single" else model_heads
-    with torch.no_grad(), Interception(list(method.layer), rule):  # type: ignore[arg-type]
-        scores: list[float] = method.forward_func(pixels)[0].tolist()
-    return scores
+    with torch.no_grad(), Interception(layers, rule):
+        scores: Tensor = score(inputs)
+    return scores.detach()
 
 
 def _shares(words: list[tuple[str, float]]) -> list[tuple[str, float]]:
@@ -191,20 +201,34 @@ def _write(
     result: dict[str, Any],
 ) -> None:
     full = to_pixels(maps, picture.frame)
+    titles = [f"{text} ({entry['score']:.3f})" for text, entry in zip(texts, result["texts"])]
+    small = _shrunk(picture.image, 640)
+    fine = torch.nn.functional.interpolate(full[None], size=(small.height, small.width), mode="area")[0]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for number, (text, one) in enumerate(zip(texts, full)):
-            show.overlay(picture.image, one).save(out / f"overlay-{number}-{_slug(text)}.png")
-        titles = [f"{text} ({entry['score']:.3f})" for text, entry in zip(texts, result["texts"])]
-        small = _shrunk(picture.image, 640)
-        fine = torch.nn.functional.interpolate(full[None], size=(small.height, small.width), mode="area")[0]
-        show.save(show.strip(small, fine, titles, words=captions), out / "strip.png")
-        show.save(show.words_figure(captions, titles), out / "words.png")
-        (out / "words.html").write_text(show.words_html(captions, titles), encoding="utf-8")
-        np.savez_compressed(out / "maps.npz", image=maps.numpy(), text=weights.numpy(), texts=np.array(texts))
-        (out / "explanation.json").write_text(json.dumps(result, indent=2, ensure_ascii=False), encoding="utf-8")
+        # All files are made aside and moved at the end: an interrupted run leaves what was there before.
+        with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as folder:
+            part = Path(folder)
+            for number, (text, one) in enumerate(zip(texts, full)):
+                show.overlay(picture.image, one).save(part / f"overlay-{number}-{_slug(text)}.png")
+            show.save(show.strip(small, fine, titles, words=captions), part / "strip.png")
+            show.save(show.words_figure(captions, titles), part / "words.png")
+            (part / "words.html").write_text(show.words_html(captions, titles), encoding="utf-8")
+            np.savez_compressed(part / "maps.npz", image=maps.numpy(), text=weights.numpy(), texts=np.array(texts))
+            (part / "explanation.json").write_text(json.dumps(result, indent=2, ensure_ascii=False), encoding="utf-8")
+            for stale in out.glob("overlay-*.png"):
+                stale.unlink()
+            for file in part.iterdir():
+                file.replace(out / file.name)
     except OSError as error:
         raise UsageError(f"--out: cannot write into {str(out)!r}: {error.strerror or error}") from None
+
+
+def _check_writable(out: Path) -> None:
+    """Before the work, not after it."""
+    place = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise UsageError(f"--out: cannot write into {str(out)!r}: {str(place)!r} is not a folder that can be written")
 
 
 def _last(layers: list[nn.Module], count: int, option: str) -> list[nn.Module]:
@@ -237,10 +261,11 @@ def _report(results: Sequence[dict[str, Any]], out: Path) -> None:
     table = Table("picture", "text", "score", "explained", "words", title="Grad-ECLIP")
     for result in results:
         for entry in result["texts"]:
-            words = " ".join(f"{w['word']} [bold]{w['weight']:.2f}[/]" for w in entry["words"])
-            table.add_row(result["image"], entry["text"], f"{entry['score']:.3f}", f"{entry['explained_score']:.3f}", words)
+            words = " ".join(f"{escape(w['word'])} [bold]{w['weight']:.2f}[/]" for w in entry["words"])
+            scores = f"{entry['score']:.3f}", f"{entry['explained_score']:.3f}"
+            table.add_row(escape(result["image"]), escape(entry["text"]), *scores, words)
     Console().print(table)
-    Console().print(f"pictures, maps and numbers are in {out}", soft_wrap=True)
+    Console().print(f"pictures, maps and numbers are in {out}", soft_wrap=True, markup=False)
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -270,8 +295,9 @@ def _demo_scenes() -> list[scenes.Scene]:
 
 
 def _demo_texts(scene: scenes.Scene) -> list[str]:
-    first, second, third = (f"{thing.colour} {thing.shape}" for thing in scene.things[:3])
-    return [f"a {first}", f"the {second}", f"something {scene.things[2].colour}", f"a {third} and a {first}"]
+    first, second, third = (scenes.name(thing).text for thing in scene.things[:3])
+    both = f"{scenes.with_article(third)} and {scenes.with_article(first)}"
+    return [scenes.with_article(first), f"the {second}", f"something {scene.things[2].colour}", both]
 
 
 def _explain(arguments: argparse.Namespace) -> None:
@@ -373,6 +399,7 @@ def main(arguments: list[str] | None = None) -> int:
         parsed.resize = "squash" if parsed.model == "scenes" else "keep"
     run: Callable[[argparse.Namespace], None] = parsed.run
     try:
+        _check_writable(parsed.out)
         run(parsed)
     except UsageError as error:
         print(f"gradeclip: {error}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -43,11 +44,12 @@ def read(path: str | os.PathLike[str]) -> Image.Image:
     try:
         with Image.open(path) as file:
             file.load()
-            return to_rgb(ImageOps.exif_transpose(file))
+            image = ImageOps.exif_transpose(file)
     except UnidentifiedImageError:
         raise ValueError(f"image: {os.fspath(path)!r} is not a picture that can be read (PNG, JPEG, WebP, ...)") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"image: {os.fspath(path)!r} cannot be read, it may be cut off or broken: {error}") from None
+    return to_rgb(image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -57,8 +59,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     (255, 255, 255)
     """
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        scale = 1.0 if values.max(initial=0) <= 255 and not image.mode.startswith("I;16") else 255 / 65535
+        values = np.asarray(image, dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("image: it holds NaN or infinite pixels; repair them before it is explained")
+        most = values.max(initial=0)
+        # Floating point holds 0 to 1 or 0 to 255, whole numbers 8 or 16 bits.
+        scale = 255.0 if image.mode == "F" and most <= 1 else 1.0 if most <= 255 and image.mode in "IF" else 255 / 65535
         image = Image.fromarray((values * scale).clip(0, 255).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -75,7 +81,7 @@ def prepare(
     std: tuple[float, ...],
     resize: Resize = "keep",
     scale: float = 1.0,
-    max_tokens: int = 4096,
+    max_tokens: int = 8192,
 ) -> Picture:
     """A picture as the model's input.
 
@@ -98,6 +104,8 @@ def prepare(
     >>> picture.pixels.shape, picture.frame.box
     (torch.Size([1, 3, 480, 640]), (0.0, 0.0, 640.0, 478.0))
     """
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale: expected a positive factor, got {scale}")
     if resize not in get_args(Resize):
         raise ValueError(f"resize: expected one of {get_args(Resize)}, got {resize!r}")
     image = to_rgb(image)
@@ -113,7 +121,9 @@ def prepare(
         frame = Frame.whole(image.size)
         tokens = target[0] // patch * (target[1] // patch)
         if tokens > max_tokens:
-            fit = scale * (max_tokens / tokens) ** 0.5
+            fit = math.floor(100 * scale * (max_tokens / tokens) ** 0.5) / 100
+            while math.prod(nearest_multiple(side * fit, patch) // patch for side in image.size) > max_tokens and fit > 0.01:
+                fit -= 0.01
             raise ValueError(
                 f"image: {width} x {height} pixels give {tokens} patches of {patch}, more than max_tokens = {max_tokens};"
                 f" shrink it (scale = {fit:.2f} fits), use resize='squash' or 'crop', or allow more"

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MOST_PREFIX_TOKENS = 16
+MOST_PREFIX_OTHERWISE = 5  # where no patch size divides the sides, nearly any number of tokens would fit something
 
 
 def infer_grid(tokens: int, size: Sequence[int]) -> tuple[int, tuple[int, int]]:
@@ -46,7 +47,7 @@ def infer_grid(tokens: int, size: Sequence[int]) -> tuple[int, tuple[int, int]]:
             best[exact] = prefix, grid
     if True in best and best[True][0] <= MOST_PREFIX_TOKENS:
         return best[True]
-    if False in best and best[False][0] <= MOST_PREFIX_TOKENS:
+    if False in best and best[False][0] <= MOST_PREFIX_OTHERWISE:
         return best[False]
     raise ValueError(
         f"layer: {tokens} key tokens are not a patch grid of a {height} x {width} image with up to {MOST_PREFIX_TOKENS}"

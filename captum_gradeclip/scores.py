@@ -44,6 +44,8 @@ class ImageTextScore(nn.Module):
         super().__init__()
         tower = adapters.image_tower(model)
         self.model = model
+        if isinstance(text, Tensor):
+            text = text.to(_device(model))
         if isinstance(text, Tensor) and text.is_floating_point():
             features = text
             if text.dim() != 2 or text.shape[1] != tower.width:
@@ -58,6 +60,11 @@ class ImageTextScore(nn.Module):
     def layers(self) -> list[nn.Module]:
         """Attention layers of the image tower in order; the paper explains the last one, ``layers[-1:]``."""
         return list(adapters.image_tower(self.model).layers)
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Rows and columns of patches of the images."""
+        patch = adapters.image_tower(self.model).patch
+        return images.shape[-2] // patch, images.shape[-1] // patch
 
     def readout(self, images: Tensor) -> Tensor | None:
         """The token that the score reads in each image ``(N,)``, or ``None`` where all are averaged."""
@@ -98,6 +105,7 @@ class TextImageScore(nn.Module):
             raise TypeError(f"images: expected a floating point tensor, got {kind}")
         if not torch.isfinite(images).all():
             raise ValueError("images: they hold NaN or infinite values")
+        images = images.to(_device(model))
         if images.dim() == 2:
             features = images
             if images.shape[1] != tower.width:
@@ -144,16 +152,28 @@ def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer |
         length = _count(tokenizer, one)
         if length is not None and length > limit:
             raise ValueError(f"text: {length} tokens with its marks, but the model reads {limit}; shorten {one!r}")
-    tokens: Tensor = tokenizer(texts)
-    return tokens.to(next(model.parameters()).device)
+    if _is_transformers(tokenizer):
+        encoding: Any = tokenizer
+        tokens: Tensor = encoding(texts, padding="max_length", max_length=limit, return_tensors="pt")["input_ids"]
+    else:
+        tokens = tokenizer(texts)
+    return tokens.to(_device(model))
 
 
 def _count(tokenizer: Any, text: str) -> int | None:
     """Number of tokens of an uncut text, marks included, as far as the tokenizer can tell."""
-    inner = getattr(tokenizer, "tokenizer", None)
-    if inner is not None and hasattr(inner, "all_special_ids"):  # open_clip's wrapper of transformers
+    inner = getattr(tokenizer, "tokenizer", tokenizer)  # open_clip wraps those of transformers
+    if _is_transformers(inner):
         return len(inner(text)["input_ids"])
     return len(tokenizer.encode(text)) + 2 if hasattr(tokenizer, "encode") else None
+
+
+def _is_transformers(tokenizer: Any) -> bool:
+    return hasattr(tokenizer, "all_special_ids") and callable(getattr(tokenizer, "pad", None))
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
@@ -173,8 +193,9 @@ def _unit(features: Tensor, name: str) -> Tensor:
 
 
 def _cosines(features: Tensor, others: Tensor) -> Tensor:
-    features = F.normalize(_wide(features), dim=-1)
-    return features @ others.to(features.dtype).T
+    with torch.autocast(features.device.type, enabled=False):
+        features = F.normalize(_wide(features), dim=-1)
+        return features @ others.to(features.dtype).T
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from captum_gradeclip import GradECLIP, ImageTextScore, TextImageScore
-from captum_gradeclip.attention import Interception, LayerError, Record, merge_heads, single_head
+from captum_gradeclip.attention import Interception, LayerError, Record, merge_heads, model_heads, split_heads
 from captum_gradeclip.attr.grad_eclip import grad_eclip, loosened_attention
 
 from . import reference
@@ -101,13 +101,21 @@ def test_text_maps_equal_the_equations(name: str, n: int, options: dict) -> None
 
 
 def test_softmax_with_the_models_heads_rebuilds_the_output(vit: nn.Module) -> None:
-    """Equations 12 and 16: sum_i a_i (w . v_i) = w . o, and each patch's share adds up over the heads."""
+    """Equations 12 and 16: the tokens' shares a_i (w . v_i) add up to w . o, the class token's included."""
     score = ImageTextScore(vit, captions())
     x = images((32, 32))
+    with Interception(score.layers[-1:], model_heads) as seen, torch.no_grad():
+        output = score(x)
+    (record,) = seen.records()
+    (gradient,) = torch.autograd.grad(output[:, 0].sum(), record.output)
+    w = split_heads(gradient, record.heads)[:, :, 0]
+    class_share = torch.einsum("nh,nhc,nhc->n", record.probabilities()[:, :, 0, 0], w, record.value[:, :, 0])
     options = {"spatial_weight": "softmax", "relu_attributions": False}
-    model_map = GradECLIP(score, score.layers[-1]).attribute(x, target=0, heads="model", **options)
+    got = GradECLIP(score, score.layers[-1]).attribute(x, target=0, heads="model", **options)
+    whole = (gradient[:, 0] * record.output[:, 0]).sum(dim=1)
+    assert torch.allclose(got.sum(dim=(1, 2, 3)) + class_share, whole, rtol=1e-4, atol=1e-6)
     each = GradECLIP(score, score.layers[-1]).attribute(x, target=0, heads="each", **options)
-    assert relative(model_map[:, 0], each.sum(dim=1)) < 1e-5
+    assert relative(got[:, 0], each.sum(dim=1)) < 1e-5
 
 
 def test_without_spatial_weight_it_is_the_gradient_of_the_attention_row(vit: nn.Module) -> None:
@@ -289,20 +297,118 @@ def test_the_pure_functions() -> None:
     assert torch.allclose(grad_eclip(w, k), (w @ k.T).sum(dim=0))
 
 
-def test_an_all_negative_map_is_zero_and_a_zero_gradient_warns(vit: nn.Module) -> None:
+class Toy(nn.Module):
+    """Attention over a 2 x 2 grid and a class token, with values that are all one: the evidence has the score's sign."""
+
+    def __init__(self, sign: float) -> None:
+        super().__init__()
+        self.sign = sign
+        self.layer = ToyAttention()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = F.avg_pool2d(x, 8).flatten(2).mT
+        tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)[:, None]
+        return self.sign * self.layer(tokens)[:, 0, 0].sum(dim=-1, keepdim=True)
+
+
+class ToyAttention(nn.Module):
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return F.scaled_dot_product_attention(tokens, tokens, torch.ones_like(tokens))
+
+
+def test_an_all_negative_map_is_zero_and_a_zero_gradient_warns() -> None:
+    x = images((16, 16))
+    maps = {}
+    for sign in (1.0, -1.0, 0.0):
+        toy = Toy(sign)
+        method = GradECLIP(toy, toy.layer)
+        if sign == 0:
+            with pytest.warns(UserWarning, match="exactly zero"):
+                maps[sign] = method.attribute(x, target=0)
+        else:
+            maps[sign] = method.attribute(x, target=0)
+    assert maps[1.0].amax() > 0
+    assert torch.equal(maps[-1.0], torch.zeros(2, 1, 2, 2)) and torch.equal(maps[0.0], maps[-1.0])
+
+
+def test_scores_that_are_not_finite_are_refused(vit: nn.Module) -> None:
     score = ImageTextScore(vit, captions())
-    x = images((32, 32), count=1)
-    layer = score.layers[-1]
-    signed = GradECLIP(score, layer).attribute(x, target=0, spatial_weight="none", relu_attributions=False)
-    strongest = int(signed.flatten().argmax())
+    for break_it in (lambda s: torch.sqrt(-1 - s), lambda s: s / 0):
+        method = GradECLIP(lambda images, f=break_it: f(score(images)), score.layers[-1])
+        with pytest.raises(ValueError, match="NaN or infinite scores"):
+            method.attribute(images((32, 32)), target=0)
 
-    def shifted(record: Record) -> torch.Tensor:
-        return single_head(record)
 
-    assert signed.flatten()[strongest] > 0
-    flat = GradECLIP(lambda images: 0.0 * score(images), layer)
-    with pytest.warns(UserWarning, match="exactly zero"):
-        assert torch.equal(flat.attribute(x, target=0), torch.zeros(1, 1, 4, 4))
+def test_the_order_of_the_list_does_not_matter(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, captions())
+    x = images((32, 32))
+    expected = GradECLIP(score, score.layers[-2:]).attribute(x, target=0)
+    for forward in (score, score.forward, lambda images: score(images)):
+        got = GradECLIP(forward, score.layers[-2:][::-1]).attribute(x, target=0)
+        assert relative(got, expected) < 1e-5
+    inner = GradECLIP(score, score.layers[1]).attribute(x, target=0)
+    assert relative(GradECLIP(score.forward, score.layers[1]).attribute(x, target=0), inner) < 1e-6
+
+
+def test_arguments_that_captum_would_repeat_are_refused(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, captions())
+    x = images((32, 32))
+
+    def with_texts(images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        return F.normalize(_features(score, images), dim=-1) @ texts.T
+
+    with pytest.raises(ValueError, match=r"additional_forward_args: a tensor of shape \(3, 24\)"):
+        GradECLIP(with_texts, score.layers[-1]).attribute(x, target=0, additional_forward_args=score.text_features)
+
+
+def test_training_mode_that_would_matter_is_refused() -> None:
+    torch.manual_seed(0)
+    resnet = stir(FAMILIES["open_clip ResNet"].build())
+    score = ImageTextScore(resnet, captions())
+    resnet.visual.train()
+    with pytest.raises(ValueError, match=r"BatchNorm2d 'model.visual.bn1' is in training mode.*model.eval\(\)"):
+        GradECLIP(score, score.layers[-1]).attribute(images((64, 64)), target=0)
+    from open_clip.model import CLIP
+
+    from .conftest import TEXT, VIT
+
+    dropping = stir(CLIP(24, {**VIT, "patch_dropout": 0.5}, TEXT))
+    score = ImageTextScore(dropping, captions())
+    GradECLIP(score, score.layers[-1]).attribute(images((32, 32)), target=0)
+    dropping.train()
+    with pytest.raises(ValueError, match="drops patches at random"):
+        GradECLIP(score, score.layers[-1]).attribute(images((32, 32)), target=0)
+
+
+def test_gradient_checkpointing_is_refused_where_it_cannot_work() -> None:
+    torch.manual_seed(0)
+    model = stir(FAMILIES["open_clip ViT"].build())
+    model.set_grad_checkpointing(True)
+    score = ImageTextScore(model, captions())
+    with pytest.raises(ValueError, match="gradient checkpointing"):
+        GradECLIP(score, score.layers[-2:]).attribute(images((32, 32)), target=0)
+
+
+def test_a_layer_beside_the_way_to_the_score(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, captions())
+    side = nn.MultiheadAttention(24, 2, batch_first=True).eval()
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        tokens = torch.zeros(len(x), 5, 24)
+        side(tokens, tokens, tokens)
+        return score(x)
+
+    with pytest.raises(ValueError, match="the score does not depend on it"):
+        GradECLIP(forward, [score.layers[-1], side]).attribute(images((32, 32)), target=0)
+
+
+def test_autocast_reaches_the_model_but_not_the_maps_arithmetic(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, captions())
+    x = images((32, 32))
+    expected = GradECLIP(score, score.layers[-1]).attribute(x, target=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = GradECLIP(score, score.layers[-1]).attribute(x, target=0)
+    assert got.dtype == torch.float32 and relative(got / got.amax(), expected / expected.amax()) < 0.1
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

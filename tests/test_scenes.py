@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from captum_gradeclip import scenes
+from captum_gradeclip import adapters, scenes
 from captum_gradeclip.scenes import Caption, Phrase, Scene, SceneDataset, Thing, holds, train
 from captum_gradeclip.scenes.captions import NUMBERS
-from captum_gradeclip.scenes.model import WEIGHTS, build
+from captum_gradeclip.scenes.model import WEIGHTS, build, save
 from captum_gradeclip.scenes.vocabulary import MERGES, grammar_words, write_merges
 
 
@@ -125,6 +125,11 @@ def test_the_embedded_model() -> None:
     assert len(model.transformer.resblocks) >= 8
     assert all(block.attn.num_heads > 1 for block in (*model.transformer.resblocks, *model.visual.transformer.resblocks))
     assert not model.training
+    tower = adapters.image_tower(model)
+    assert (tower.mean, tower.std, tower.size) == ((0.5,) * 3, (0.5,) * 3, (64, 64))
+    state = torch.get_rng_state()
+    scenes.load()
+    assert torch.equal(torch.get_rng_state(), state)
     with torch.no_grad():
         data = SceneDataset(60, "evaluation", counts=(1,))
         x = torch.stack([preprocess(item.image) for item in data])
@@ -135,16 +140,29 @@ def test_the_embedded_model() -> None:
     assert hits.float().mean() > 0.8
 
 
+def test_weights_name_their_architecture(tmp_path: Path) -> None:
+    model = build(layers=1, width=32, heads=2, text_width=32).eval()
+    save(model, tmp_path / "small.safetensors")
+    loaded, _, _ = scenes.load(tmp_path / "small.safetensors")
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(loaded.encode_image(x), model.encode_image(x), atol=1e-2)
+    with pytest.raises(FileNotFoundError, match=r"missing\.safetensors"):
+        scenes.load(tmp_path / "missing.safetensors")
+
+
 def test_contrastive_loss_is_the_sum_it_says() -> None:
     torch.manual_seed(0)
     image, text = torch.nn.functional.normalize(torch.randn(2, 3, 5, dtype=torch.float64), dim=-1)
     true = torch.tensor([[True, True, False], [False, True, False], [False, False, True]])
     logits = 7 * image @ text.T
-    rows = sum(-logits.log_softmax(1)[i, j] / true[i].sum() / 3 for i in range(3) for j in range(3) if true[i, j])
-    columns = sum(-logits.log_softmax(0)[i, j] / true[:, j].sum() / 3 for i in range(3) for j in range(3) if true[i, j])
+    # caption 1 is true of two pictures and weighs half as much for each
+    pictures = [[(0, 2 / 3), (1, 1 / 3)], [(1, 1.0)], [(2, 1.0)]]
+    captions = [[(0, 1.0)], [(0, 0.5), (1, 0.5)], [(2, 1.0)]]
+    rows = sum(-w * logits.log_softmax(1)[i, j] / 3 for i in range(3) for j, w in pictures[i])
+    columns = sum(-w * logits.log_softmax(0)[i, j] / 3 for j in range(3) for i, w in captions[j])
     got = train.contrastive_loss(image, text, true, torch.tensor(7.0, dtype=torch.float64))
-    # the targets are single precision
-    assert abs(float(got - (rows + columns) / 2)) < 1e-6
+    assert abs(float(got - (rows + columns) / 2)) < 1e-12
 
 
 def test_text_features_do_not_depend_on_the_padding_that_is_left_out() -> None:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from captum_gradeclip import ImageTextScore, TextImageScore, adapters, scenes
 from captum_gradeclip.adapters.base import replaced, resize_positions
 
-from .conftest import END, FAMILIES, captions, images, relative
+from .conftest import CONTEXT, END, FAMILIES, captions, images, relative
 
 
 def test_cosines_are_the_models_own(model: nn.Module, family) -> None:
@@ -72,6 +72,34 @@ def test_strings_need_a_tokenizer_and_must_fit() -> None:
         with pytest.raises(error, match=message):
             ImageTextScore(model, text, given)
     assert ImageTextScore(model, "red " * 22, tokenizer).text_features.shape == (1, 128)
+
+
+def test_a_tokenizer_of_transformers() -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "red", "circle"]
+    inner = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    marks = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **marks)
+    torch.manual_seed(0)
+    model = FAMILIES["open_clip ViT"].build()
+    got = ImageTextScore(model, ["red circle"], tokenizer)
+    by_hand = torch.tensor([[1, 4, 5, 2] + [0] * (CONTEXT - 4)])
+    assert torch.allclose(got.text_features, ImageTextScore(model, by_hand).text_features)
+    with pytest.raises(ValueError, match="13 tokens with its marks, but the model reads 12"):
+        ImageTextScore(model, "red " * 11, tokenizer)
+
+
+def test_short_token_ids_are_named() -> None:
+    for name in ("open_clip ViT", "open_clip ViT, custom text"):
+        model = FAMILIES[name].build()
+        with pytest.raises(ValueError, match=r"expected token ids \(N, 12\), got 9 tokens"):
+            ImageTextScore(model, captions()[:, :9])
 
 
 def test_images_are_checked() -> None:

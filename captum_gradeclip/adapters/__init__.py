@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 
 from torch import nn
 
 from .base import ImageTower, TextTower, UnsupportedModelError
 
-__all__ = ["ImageTower", "TextTower", "UnsupportedModelError", "image_tower", "supported", "text_tower"]
+__all__ = ["LIBRARIES", "ImageTower", "TextTower", "UnsupportedModelError", "image_tower", "text_tower"]
 
-
-def supported() -> tuple[str, ...]:
-    """Root packages of the models that have an adapter: the files of this folder.
-
-    >>> supported()
-    ('open_clip',)
-    """
-    return tuple(sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in ("__init__", "base")))
+LIBRARIES = ("open_clip",)
+"""Root packages of the models that have an adapter, a file of the same name in this folder."""
 
 
 def image_tower(model: nn.Module) -> ImageTower:
@@ -46,9 +39,9 @@ def _adapter(model: nn.Module) -> ModuleType:
     # A user's subclass lives in a package of its own, so its parents are asked as well.
     roots = [kind.__module__.partition(".")[0] for kind in type(model).__mro__]
     for root in roots:
-        if root in supported():
+        if root in LIBRARIES:
             return import_module(f"{__name__}.{root}")
     raise UnsupportedModelError(
-        f"model: expected a model of {' or '.join(supported())}, got {type(model).__module__}.{type(model).__qualname__};"
+        f"model: expected a model of {' or '.join(LIBRARIES)}, got {type(model).__module__}.{type(model).__qualname__};"
         " any other model can be explained through a callable: GradECLIP(lambda x: model(x), layer)"
     )

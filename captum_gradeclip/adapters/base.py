@@ -96,7 +96,8 @@ def resize_positions(table: Tensor, native: tuple[int, int], grid: tuple[int, in
     """
     prefix = len(table) - native[0] * native[1]
     patches = table[prefix:].T.reshape(1, -1, *native)
-    patches = F.interpolate(patches.float(), size=grid, mode="bicubic", align_corners=False).to(table.dtype)
+    wide = torch.promote_types(table.dtype, torch.float32)
+    patches = F.interpolate(patches.to(wide), size=grid, mode="bicubic", align_corners=False).to(table.dtype)
     return torch.cat([table[:prefix], patches[0].flatten(1).T])
 
 

@@ -70,8 +70,8 @@ def text_tower(model: nn.Module) -> TextTower:
 
     def encode(tokens: Tensor) -> Tensor:
         length = tokens.shape[-1]
-        # CLIP adds its whole position table; the tower of CustomTextCLIP cuts the table to the text.
-        if length > context_length or (tower is model and length < context_length):
+        # The position table, or else the causal mask, is added as a whole.
+        if length > context_length or (tower.attn_mask is not None and length < context_length):
             raise ValueError(f"tokens: expected token ids (N, {context_length}), got {length} tokens per text")
         return model.encode_text(tokens)  # type: ignore[operator, no-any-return]
 

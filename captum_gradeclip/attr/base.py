@@ -25,7 +25,7 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
     Args:
         forward_func: the model, a score module, or any callable that returns ``(N,)`` or ``(N, T)``.
         layer: the attention layer, or a list of them; each a block or its attention module, inside the model.
-        device_ids: only kept, as in Captum.
+        device_ids: accepted for Captum's sake; a model under ``nn.DataParallel`` is refused.
     """
 
     forward_func: Callable[..., Any]
@@ -51,6 +51,8 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
 
     def _run(self, inputs: Tensor, additional_forward_args: Any, rule: Rule) -> tuple[Tensor, list[Record]]:
         """One intercepted forward pass: the output, whose graph begins at the first chosen layer, and the records."""
+        check_mode(self._owner())
+        check_arguments(additional_forward_args, len(inputs))
         # Under inference mode no graph could be built at all; its tensors become ordinary ones by cloning.
         with torch.inference_mode(False), torch.no_grad(), Interception(self._layers(), rule) as seen:
             output = _run_forward(self.forward_func, _ordinary(inputs), None, additional_forward_args)
@@ -69,9 +71,14 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
         if not output.requires_grad:
             raise ValueError(
                 "forward_func: its output does not depend on the chosen layer through differentiable operations;"
-                " choose a layer of the tower that makes the score, and do not detach or threshold in between"
+                " choose a layer of the tower that makes the score, and do not detach, threshold or enter"
+                " inference_mode in between"
             )
         return output, records
+
+    def _owner(self) -> Any:
+        """The score module or model behind ``forward_func``, also when its bound ``forward`` was given."""
+        return getattr(self.forward_func, "__self__", self.forward_func)
 
 
 def check_inputs(inputs: Any) -> Tensor:
@@ -102,6 +109,42 @@ def check_inputs(inputs: Any) -> Tensor:
     return inputs
 
 
+def check_mode(model: Any) -> None:
+    """Refuses a model in training mode where that changes the model, or mixes examples, or drops tokens.
+
+    Raises:
+        ValueError: naming the module.
+    """
+    if not isinstance(model, nn.Module):
+        return
+    for name, module in model.named_modules():
+        if not module.training:
+            continue
+        statistics = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+        if statistics or (type(module).__name__ == "PatchDropout" and getattr(module, "prob", 0) > 0):
+            raise ValueError(
+                f"forward_func: {type(module).__name__} {name!r} is in training mode, which "
+                + ("would change its running statistics" if statistics else "drops patches at random")
+                + "; call model.eval() first"
+            )
+
+
+def check_arguments(additional_forward_args: Any, examples: int) -> None:
+    """Refuses tensors among the additional arguments that are not aligned with the examples.
+
+    Raises:
+        ValueError: Captum repeats such tensors in NoiseTunnel and its metrics, and the target then means another text.
+    """
+    arguments = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
+    for argument in arguments:
+        if isinstance(argument, Tensor) and argument.dim() > 0 and len(argument) != examples:
+            raise ValueError(
+                f"additional_forward_args: a tensor of shape {tuple(argument.shape)} does not have one entry for each of"
+                f" the {examples} inputs, and Captum would repeat it as if it had; bind it in the forward function, as"
+                " ImageTextScore binds its texts"
+            )
+
+
 def is_image(inputs: Tensor) -> bool:
     """Images are floating point, token ids are integers."""
     return inputs.is_floating_point()
@@ -114,12 +157,15 @@ def select(output: Tensor, target: Any, examples: int) -> Tensor:
         AssertionError: for a wrong target, as in Captum.
     """
     with torch.inference_mode(False), torch.enable_grad():
+        target = target.to(output.device) if isinstance(target, Tensor) else target
         try:
             scores: Tensor = _select_targets(output, target)
-        except (IndexError, RuntimeError):  # torch.gather raises the latter
+        except (IndexError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "out of bounds" not in str(error):  # what torch.gather says
+                raise
             raise AssertionError(
                 f"target: expected indices into an output of shape {tuple(output.shape)}, got {target!r}"
-            ) from None
+            ) from error
         if scores.numel() != examples:
             raise AssertionError(
                 f"target: {target!r} leaves {tuple(scores.shape)} of an output of shape {tuple(output.shape)}, expected"
@@ -178,8 +224,13 @@ def take_rows(x: Tensor, rows: Tensor | None) -> Tensor:
     return x.take_along_dim(index[(None,) * (x.dim() - 3)], dim=-2)
 
 
-def content_slice(records: Sequence[Record], inputs: Tensor) -> tuple[slice, tuple[int, ...]]:
-    """Where the patches or the words lie among the key tokens, and the shape ``(h, w)`` or ``(L,)`` they fold into."""
+def content_slice(
+    records: Sequence[Record], inputs: Tensor, known_grid: Callable[[Tensor], tuple[int, int]] | None
+) -> tuple[slice, tuple[int, ...]]:
+    """Where the patches or the words lie among the key tokens, and the shape ``(h, w)`` or ``(L,)`` they fold into.
+
+    A score module knows the grid of its model; behind a bare callable it is inferred.
+    """
     lengths = {record.key.shape[-2] for record in records}
     if len(lengths) != 1:
         raise ValueError(
@@ -187,7 +238,15 @@ def content_slice(records: Sequence[Record], inputs: Tensor) -> tuple[slice, tup
         )
     length = lengths.pop()
     if is_image(inputs):
-        prefix, grid = infer_grid(length, inputs.shape[-2:])
+        if known_grid is None:
+            prefix, grid = infer_grid(length, inputs.shape[-2:])
+        else:
+            grid = known_grid(inputs)
+            prefix = length - grid[0] * grid[1]
+            if prefix < 0:
+                raise ValueError(
+                    f"layer: it attends over {length} tokens, fewer than the image's {grid[0]} x {grid[1]} patches"
+                )
         return slice(prefix, None), grid
     words = inputs.shape[1]
     if length < words:

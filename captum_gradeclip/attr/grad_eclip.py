@@ -9,6 +9,7 @@ import torch
 from captum.log import log_usage
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import CheckpointError
 
 from ..attention import Record, model_heads, single_head
 from .base import (
@@ -92,7 +93,7 @@ class GradECLIP(TokenAttribution):
             callable that returns ``(N,)`` or ``(N, T)``.
         layer: the layer to explain, or a list; ``score.layers[-1:]`` for images and ``score.layers[-8:]`` for texts are
             the paper's choice. Each is a block or its attention module.
-        device_ids: only kept, as in Captum.
+        device_ids: accepted for Captum's sake; a model under ``nn.DataParallel`` is refused.
 
     >>> from captum_gradeclip import GradECLIP, ImageTextScore, scenes
     >>> model, preprocess, tokenizer = scenes.load()
@@ -135,7 +136,8 @@ class GradECLIP(TokenAttribution):
             similarity: of query and keys in the loosened weight, ``"cosine"`` or ``"dot"``.
             heads: ``"single"`` runs the chosen layers with one head over all channels (the paper), so the explained
                 score differs a little from the model's; ``"model"`` keeps the model's own heads and its own score;
-                ``"each"`` returns one map per head of that pass.
+                ``"each"`` returns one map per head of that pass. The softmax weight of ``"model"`` is each head's own,
+                applied to that head's evidence.
             relu_attributions: keep positive evidence only.
             relu_before_sum: with several layers, ReLU per layer (default for images) or after the sum (for texts).
             grad_kwargs: passed to :func:`torch.autograd.grad`.
@@ -147,8 +149,9 @@ class GradECLIP(TokenAttribution):
 
         Raises:
             AssertionError: for a wrong target.
-            ValueError: for inputs that are not finite or of another shape, unknown options, or a layer that cannot be
-                explained (:class:`~captum_gradeclip.attention.LayerError`).
+            ValueError: for inputs that are not finite or of another shape, unknown options, a layer that cannot be
+                explained (:class:`~captum_gradeclip.attention.LayerError`), a score that is not finite, or a model whose
+                training mode would change it.
         """
         self._check_options(attribute_to_layer_input, spatial_weight, similarity, heads)
         inputs = check_inputs(inputs)
@@ -192,8 +195,13 @@ class GradECLIP(TokenAttribution):
         output, records = self._run(inputs, additional_forward_args, single_head if heads == "single" else model_heads)
         scores = select_columns(output, targets, len(inputs))
         seeds = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device)[:, None].expand(-1, len(inputs), -1)
-        gradients = self._gradients(scores, records, seeds, grad_kwargs)
-        maps = self._maps(gradients, records, inputs, spatial_weight, similarity, heads, relu_attributions, relu_before_sum)
+        parts = []
+        for some in torch.split(seeds, _TARGETS_AT_ONCE):
+            gradients = self._gradients(scores, records, some, {"retain_graph": True, **(grad_kwargs or {})})
+            parts.append(
+                self._maps(gradients, records, inputs, spatial_weight, similarity, heads, relu_attributions, relu_before_sum)
+            )
+        maps = torch.cat(parts, dim=1)
         if heads != "each" and is_image(inputs):
             maps = maps.squeeze(2)
         return maps
@@ -216,12 +224,27 @@ class GradECLIP(TokenAttribution):
         self, scores: Tensor, records: list[Record], seeds: Tensor | None, grad_kwargs: dict[str, Any] | None
     ) -> list[Tensor]:
         """dS/do per layer, ``(N, Lq, C)``; with seeds ``(T, N, T)`` one for each, ``(T, N, Lq, C)``."""
+        if not torch.isfinite(scores).all():
+            raise ValueError(
+                "forward_func: it returned NaN or infinite scores for finite inputs; there is nothing to explain"
+            )
         outputs = [record.output for record in records if record.output is not None]
-        if seeds is None:
-            # Examples do not touch each other, so the gradient of the sum holds the gradient of each.
-            return list(torch.autograd.grad(scores, outputs, torch.ones_like(scores), **(grad_kwargs or {})))
-        options = {"is_grads_batched": True, **(grad_kwargs or {})}
-        return list(torch.autograd.grad(scores, outputs, seeds, **options))
+        options = {"is_grads_batched": seeds is not None, **(grad_kwargs or {})}
+        # Examples do not touch each other, so the gradient of the sum holds the gradient of each.
+        seeds = torch.ones_like(scores) if seeds is None else seeds
+        try:
+            return list(torch.autograd.grad(scores, outputs, seeds, **options))
+        except CheckpointError as error:
+            raise ValueError(
+                "layer: gradient checkpointing runs blocks a second time, outside the interception; switch it off for the"
+                " explanation, model.set_grad_checkpointing(False)"
+            ) from error
+        except RuntimeError as error:
+            if "appears to not have been used" not in str(error):
+                raise
+            raise ValueError(
+                "layer: a chosen layer ran, but the score does not depend on it; choose layers on the way to the score"
+            ) from error
 
     def _maps(
         self,
@@ -235,16 +258,21 @@ class GradECLIP(TokenAttribution):
         relu_before_sum: bool | None,
     ) -> Tensor:
         """Gradients ``([T,] N, Lq, C)`` to maps ``(N, [T,] heads, ...)``, the sum over the layers."""
-        content, shape = content_slice(records, inputs)
-        rows = readout_rows(gradients[-1], getattr(self.forward_func, "readout", None), inputs)
+        owner = self._owner()
+        content, shape = content_slice(records, inputs, getattr(owner, "grid", None))
+        last = max(range(len(records)), key=lambda number: records[number].order)
+        rows = readout_rows(gradients[last], getattr(owner, "readout", None), inputs)
         relu_before_sum = is_image(inputs) if relu_before_sum is None else relu_before_sum
         total: Tensor | None = None
         for gradient, record in zip(gradients, records):
-            one = self._layer_map(gradient.detach(), record, rows, content, spatial_weight, similarity, heads)
+            with torch.autocast(inputs.device.type, enabled=False):
+                one = self._layer_map(gradient.detach(), record, rows, content, spatial_weight, similarity, heads)
             one = one.relu() if relu and relu_before_sum else one
             total = one if total is None else total + one
         assert total is not None
         total = (total.relu() if relu else total).float()
+        if not torch.isfinite(total).all():
+            raise ValueError("layer: its queries, keys, values or gradients overflowed; run the model in a wider dtype")
         if gradients[-1].dim() == 4:
             total = total.transpose(0, 1)
         if heads != "each" and not is_image(inputs):
@@ -275,12 +303,15 @@ class GradECLIP(TokenAttribution):
         elif spatial_weight == "softmax":
             probabilities = view.probabilities().detach().to(dtype)
             if rows is not None:
-                probabilities = probabilities.take_along_dim(rows.to(dtype=torch.long)[:, None, None, None], dim=-2)
+                probabilities = probabilities.take_along_dim(rows.to(probabilities.device)[:, None, None, None], dim=-2)
             spatial = probabilities[..., content]
         else:
             spatial = 1.0
         evidence = grad_eclip(weight, value[..., content, :], spatial)
         return evidence if heads == "each" else evidence.sum(dim=-2, keepdim=True)
+
+
+_TARGETS_AT_ONCE = 32  # bounds the memory of one batched backward pass
 
 
 def _per_head(x: Tensor, heads: int) -> Tensor:

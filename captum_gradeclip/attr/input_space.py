@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from captum.attr import Attribution
@@ -32,8 +33,12 @@ class InputSpaceAttribution(Attribution):  # type: ignore[misc]  # captum is not
     """
 
     def __init__(self, method: TokenAttribution) -> None:
-        super().__init__(method.forward_func)
         self.method = method
+
+    @property
+    def forward_func(self) -> Callable[..., Any]:
+        """The wrapped method's forward function, whichever it has by now."""
+        return self.method.forward_func
 
     def get_name(self) -> str:
         """The wrapped method's name."""

@@ -1,6 +1,6 @@
 """The offline world: scenes with known truth, what can be said of them, and a CLIP that was trained on them."""
 
-from .captions import Caption, Phrase, holds, name, sample_caption, truth
+from .captions import Caption, Phrase, holds, name, sample_caption, truth, with_article
 from .dataset import SceneDataset, SceneItem
 from .draw import draw
 from .model import load, preprocess
@@ -29,4 +29,5 @@ __all__ = [
     "split_of",
     "tokenizer",
     "truth",
+    "with_article",
 ]

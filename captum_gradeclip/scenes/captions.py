@@ -155,11 +155,19 @@ def _describe(thing: Thing, rng: np.random.Generator) -> Phrase:
     )
 
 
+def with_article(words: str) -> str:
+    """The words behind "a" or "an".
+
+    >>> with_article("orange ring")
+    'an orange ring'
+    """
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
 def _article(phrase: Phrase, rng: np.random.Generator) -> str:
     words = phrase.words()
-    indefinite = "an " if words[0] in "aeiou" else "a "
     # Drawn without regard to the scene, so that the article says nothing about it.
-    return f"{rng.choice((indefinite, indefinite, 'the ', ''))}{words}"
+    return str(rng.choice((with_article(words), with_article(words), f"the {words}", words)))
 
 
 def _one(things: Sequence[Thing], rng: np.random.Generator) -> Caption:

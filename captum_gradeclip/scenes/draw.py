@@ -96,25 +96,15 @@ def _corners(count: int, radii: tuple[float, ...]) -> list[tuple[float, float]]:
     return [(radii[n % len(radii)] * math.sin(a), -radii[n % len(radii)] * math.cos(a)) for n, a in enumerate(angles)]
 
 
+_ARM = 0.38
 _OUTLINES = {
     "square": [(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
     "triangle": _corners(3, (1.08,)),
     "star": _corners(10, (1.12, 0.52)),
+    # a quarter of the cross, turned three times
     "cross": [
-        (u * s, v * s)
-        for u, v, s in (
-            (-0.38, -1, 1),
-            (0.38, -1, 1),
-            (0.38, -0.38, 1),
-            (1, -0.38, 1),
-            (1, 0.38, 1),
-            (0.38, 0.38, 1),
-            (0.38, 1, 1),
-            (-0.38, 1, 1),
-            (-0.38, 0.38, 1),
-            (-1, 0.38, 1),
-            (-1, -0.38, 1),
-            (-0.38, -0.38, 1),
-        )
+        (u * cos - v * sin, u * sin + v * cos)
+        for cos, sin in ((1, 0), (0, 1), (-1, 0), (0, -1))
+        for u, v in ((-_ARM, -1), (_ARM, -1), (_ARM, -_ARM))
     ],
 }

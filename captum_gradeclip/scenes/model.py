@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from open_clip import CLIP, SimpleTokenizer, image_transform
+from open_clip.model import set_model_preprocess_cfg
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from .vocabulary import CONTEXT_LENGTH, tokenizer
@@ -18,9 +21,9 @@ IMAGE_SIZE = 64
 MEAN = STD = (0.5, 0.5, 0.5)
 
 
-def build(*, layers: int = 3, width: int = 192, heads: int = 2, text_width: int = 128, patch_dropout: float = 0.0) -> CLIP:
+def build(*, layers: int = 2, width: int = 256, heads: int = 4, text_width: int = 128, patch_dropout: float = 0.0) -> CLIP:
     """The architecture with random weights; text tower of eight blocks, so that the paper's "last eight" exist."""
-    return CLIP(
+    model = CLIP(
         embed_dim=128,
         vision_cfg={
             "image_size": IMAGE_SIZE,
@@ -38,6 +41,9 @@ def build(*, layers: int = 3, width: int = 192, heads: int = 2, text_width: int 
             "heads": 2,
         },
     )
+    # where open_clip keeps what a model's images are to look like
+    set_model_preprocess_cfg(model, {"size": (IMAGE_SIZE, IMAGE_SIZE), "mean": MEAN, "std": STD})
+    return model
 
 
 def preprocess() -> Callable[[Image.Image], Tensor]:
@@ -50,7 +56,7 @@ def load(weights: str | Path = WEIGHTS) -> tuple[CLIP, Callable[[Image.Image], T
     """The embedded CLIP, ready to be explained, without network: ``model, preprocess, tokenizer``.
 
     Args:
-        weights: a file written by the training script instead of the one in the package.
+        weights: a file written by the training script (it names its architecture) instead of the one in the package.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -59,12 +65,26 @@ def load(weights: str | Path = WEIGHTS) -> tuple[CLIP, Callable[[Image.Image], T
     >>> model.encode_text(tokenizer(["a red circle"])).shape
     torch.Size([1, 128])
     """
-    model = build()
-    state = {name: tensor.float() for name, tensor in load_file(weights).items()}
+    if not Path(weights).is_file():
+        raise FileNotFoundError(f"weights: no file {str(weights)!r}")
+    with safe_open(weights, framework="pt") as file:
+        architecture = json.loads((file.metadata() or {}).get("architecture", "{}"))
+        state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  # not a dictionary
+    with torch.random.fork_rng(devices=[]):  # random weights are drawn only to be replaced
+        model = build(**architecture)
     model.load_state_dict(state)
     return model.eval(), preprocess(), tokenizer()
 
 
 def save(model: CLIP, path: str | Path) -> None:
-    """Writes the weights in half precision, which halves the file and moves a score by less than 1e-3."""
-    save_file({name: tensor.detach().to(torch.float16).contiguous() for name, tensor in model.state_dict().items()}, path)
+    """Writes weights and architecture; in half precision, which halves the file and moves a score by less than 1e-3."""
+    visual = model.visual.transformer
+    architecture = {
+        "layers": visual.layers,
+        "width": visual.width,
+        "heads": visual.resblocks[0].attn.num_heads,
+        "text_width": model.transformer.width,
+    }
+    state = {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, path, metadata={"architecture": json.dumps(architecture)})
+    Path(path).chmod(0o644)

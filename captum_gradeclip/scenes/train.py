@@ -48,10 +48,9 @@ class Recipe:
     lr: float = 1.5e-3
     weight_decay: float = 0.1
     patch_dropout: float = 0.0
-    logit_scale: float = 100.0
-    layers: int = 3
-    width: int = 192
-    heads: int = 2
+    layers: int = 2
+    width: int = 256
+    heads: int = 4
     text_width: int = 128
     seed: int = 0
 
@@ -94,21 +93,26 @@ def normalise(pixels: Tensor, jitter: torch.Generator | None = None) -> Tensor:
 
 
 def contrastive_loss(image: Tensor, text: Tensor, true: Tensor, scale: Tensor) -> Tensor:
-    r"""Contrastive loss with several positives.
+    r"""Contrastive loss with several positives, of which the more telling weigh more.
 
-    .. math:: -\tfrac12 \sum_{ij} T_{ij} \left(
-        \frac{\log p(j \mid i)}{I \sum_j T_{ij}} + \frac{\log p(i \mid j)}{J \sum_i T_{ij}} \right)
+    .. math:: -\tfrac12 \sum_{ij} \left( \frac{P_{ij}}{I} \log p(j \mid i) + \frac{Q_{ij}}{J} \log p(i \mid j) \right),
+        \quad Q_{ij} = \frac{T_{ij}}{\sum_i T_{ij}}, \quad P_{ij} = \frac{Q_{ij}}{\sum_j Q_{ij}}
+
+    ``P`` is how likely caption ``j`` belongs to picture ``i`` if captions of all pictures are equally probable: one that
+    is true of few pictures speaks for its own. As with CLIP's loss, of which this is the mean over all draws of a caption
+    for a picture, a score then grows with every true word; with equal weights for all that is true, words that are true
+    would not matter to the score, and could not be explained.
 
     Args:
         image: unit features (I, D).
         text: unit features (J, D).
-        true: which captions hold for which pictures (I, J); every row and column has one at least.
+        true: T, which captions hold for which pictures (I, J); every row and column has one at least.
         scale: the logit scale, a scalar.
     """
-    logits, target = scale * image @ text.T, true.float()
-    rows = F.cross_entropy(logits, target / target.sum(1, keepdim=True))
-    columns = F.cross_entropy(logits.T, target.T / target.T.sum(1, keepdim=True))
-    return (rows + columns) / 2
+    logits, target = scale * image @ text.T, true.to(image.dtype)
+    of_text = target / target.sum(dim=0, keepdim=True)
+    of_image = of_text / of_text.sum(dim=1, keepdim=True)
+    return (F.cross_entropy(logits, of_image) + F.cross_entropy(logits.T, of_text.T)) / 2
 
 
 def encode_text(model: CLIP, tokens: Tensor) -> Tensor:
@@ -142,7 +146,7 @@ def zero_shot(model: CLIP, pixels: Tensor, scenes: Iterable[Scene]) -> float:
 
 def optimizers(model: CLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for all else; AdamW alone if ``muon_lr`` is 0."""
-    names = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    names = dict(model.named_parameters())
     blocks = [p for name, p in names.items() if ".resblocks." in f".{name}" and p.ndim == 2] if recipe.muon_lr else []
     rest = [p for p in names.values() if not any(p is block for block in blocks)]
     groups = [
@@ -151,6 +155,10 @@ def optimizers(model: CLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
     ]
     result: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)]
     if blocks:
+        if not hasattr(torch.optim, "Muon"):
+            raise RuntimeError(
+                f"muon_lr: torch.optim.Muon needs torch 2.9, this is {torch.__version__}; use --muon-lr 0 for AdamW"
+            )
         result.append(torch.optim.Muon(blocks, lr=recipe.muon_lr, weight_decay=recipe.weight_decay))
     for group in itertools.chain.from_iterable(optimizer.param_groups for optimizer in result):
         group["initial_lr"] = group["lr"]
@@ -171,9 +179,6 @@ class Trainer:
             text_width=recipe.text_width,
             patch_dropout=recipe.patch_dropout,
         ).to(self.device)
-        # Fixed, and high: true pairs then need no high cosine, as in CLIP. At a cosine near 1 its gradient, and with it
-        # every explanation, says what is *missing* from the text rather than what is there.
-        self.model.logit_scale.requires_grad_(False).fill_(math.log(recipe.logit_scale))
         self.optimizers = optimizers(self.model, recipe)
         self.history: list[dict[str, float]] = []
         self.step = 0
@@ -240,6 +245,8 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(max=math.log(100))
         return float(loss.detach())
 
     def _schedule(self) -> float:

@@ -20,7 +20,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 MATERIALS = ("plain", "striped")
-SIZES = {"small": (0.14, 0.165), "large": (0.205, 0.235)}  # radius, as a share of the picture's side
+SIZES = {"small": (0.17, 0.19), "large": (0.24, 0.27)}  # radius, as a share of the picture's side
 PLACES = ("left", "right", "top", "bottom")
 
 Split = Literal["train", "validation", "evaluation"]
