@@ -53,7 +53,8 @@ def evaluate_scenes(model: CLIP, count: int = 500, split: Split = "evaluation", 
         *zero_shot(model, single),
         *recall(model, crowded),
         *pointing(model, crowded),
-        *words(model, crowded),
+        *words(model, single, "scenes of one thing"),
+        *words(model, crowded, "scenes of 2 to 4 things"),
     ]
 
 
@@ -131,7 +132,7 @@ def pointing(model: CLIP, data: SceneDataset) -> Iterator[Row]:
         yield Row(f"change of the cosine, top 10 % deleted: {name}", float(np.mean(kept[name])), len(areas))
 
 
-def words(model: CLIP, data: SceneDataset, layers: int = 8) -> Iterator[Row]:
+def words(model: CLIP, data: SceneDataset, what: str, layers: int = 8) -> Iterator[Row]:
     """Share of captions whose colour and shape words outweigh "a", "an", "the" and "of" (mean against mean)."""
     rng = np.random.default_rng(0)
     tokenizer = scenes.tokenizer()
@@ -145,9 +146,8 @@ def words(model: CLIP, data: SceneDataset, layers: int = 8) -> Iterator[Row]:
         for caption in merge_words(maps, tokens, tokenizer):
             content = [weight for word, weight in caption if word in CONTENT_WORDS]
             function = [weight for word, weight in caption if word in FUNCTION_WORDS]
-            if content and function:
-                outweigh.append(float(np.mean(content)) > float(np.mean(function)))
-    yield Row('colour and shape words outweigh "a", "an", "the", "of"', float(np.mean(outweigh)), len(outweigh))
+            outweigh.append(float(np.mean(content)) > float(np.mean(function)))
+    yield Row(f'colour and shape words outweigh "a", "an", "the", "of": {what}', float(np.mean(outweigh)), len(outweigh))
 
 
 def raw_attention(score: ImageTextScore, images: Tensor) -> Tensor:

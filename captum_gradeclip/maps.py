@@ -33,7 +33,7 @@ def infer_grid(tokens: int, size: Sequence[int]) -> tuple[int, tuple[int, int]]:
         ValueError: if no patch size fits.
 
     >>> infer_grid(197, (224, 224)), infer_grid(261, (224, 224)), infer_grid(1201, (480, 640))
-    ((1, (14, 14)), (5, (14, 14)), (1, (30, 40)))
+    ((1, (14, 14)), (5, (16, 16)), (1, (30, 40)))
     """
     height, width = size
     best: dict[bool, tuple[int, tuple[int, int]]] = {}

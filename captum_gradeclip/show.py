@@ -153,7 +153,7 @@ def words_html(captions: Sequence[Words], titles: Sequence[str] | None = None) -
 
 def save(figure: Figure, path: str | Path, dpi: int = 130) -> None:
     """Writes a figure without a window."""
-    figure.savefig(path, dpi=dpi)
+    figure.savefig(path, dpi=dpi, bbox_inches="tight", pad_inches=0.08)
 
 
 def _strengths(caption: Words) -> list[float]:

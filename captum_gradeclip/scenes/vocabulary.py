@@ -42,7 +42,7 @@ def learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
     """Byte-pair encoding: join the most frequent neighbours until every word is a single token.
 
     >>> learn_merges(["red", "ring"])[-1]
-    ('ri', 'ng</w>')
+    ('r', 'ing</w>')
     """
     pieces = [[*word[:-1], f"{word[-1]}</w>"] for word in words]
     merges: list[tuple[str, str]] = []
