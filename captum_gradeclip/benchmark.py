@@ -133,10 +133,14 @@ def pointing(model: CLIP, data: SceneDataset) -> Iterator[Row]:
 
 
 def words(model: CLIP, data: SceneDataset, what: str, layers: int = 8) -> Iterator[Row]:
-    """Share of captions whose colour and shape words outweigh "a", "an", "the" and "of" (mean against mean)."""
+    """Share of captions whose colour and shape words outweigh "a", "an", "the" and "of" (mean against mean).
+
+    A caption none of whose words has positive evidence outweighs nothing; the share of these is told beside it.
+    """
     rng = np.random.default_rng(0)
     tokenizer = scenes.tokenizer()
     outweigh: list[bool] = []
+    silent: list[bool] = []
     for items in _batches(data, "words"):
         captions = [_mixed_caption(item, rng) for item in items]
         tokens = tokenizer(captions)
@@ -147,7 +151,9 @@ def words(model: CLIP, data: SceneDataset, what: str, layers: int = 8) -> Iterat
             content = [weight for word, weight in caption if word in CONTENT_WORDS]
             function = [weight for word, weight in caption if word in FUNCTION_WORDS]
             outweigh.append(float(np.mean(content)) > float(np.mean(function)))
+            silent.append(not any(weight for _, weight in caption))
     yield Row(f'colour and shape words outweigh "a", "an", "the", "of": {what}', float(np.mean(outweigh)), len(outweigh))
+    yield Row(f"captions without any positive word: {what}", float(np.mean(silent)), len(silent))
 
 
 def raw_attention(score: ImageTextScore, images: Tensor) -> Tensor:

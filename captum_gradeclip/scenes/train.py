@@ -30,7 +30,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from .captions import Phrase, sample_caption, truth
 from .dataset import SceneDataset
-from .model import IMAGE_SIZE, MEAN, STD, build, save
+from .model import IMAGE_SIZE, MEAN, STD, build, load, save
 from .vocabulary import tokenizer
 from .world import COLOURS, SHAPES, Scene
 
@@ -53,6 +53,11 @@ class Recipe:
     heads: int = 4
     text_width: int = 128
     seed: int = 0
+    logit_scale: float = 0.0
+    """Fixed scale of the logits; 0 to learn it. At 100 true pairs need no high cosine, and more of a true word still
+    raises it: near its maximum, the gradient of a cosine would ask for what a text does *not* say."""
+    lock_image: str = ""
+    """Weights whose image tower is taken over and kept, so that only a text tower is trained."""
 
 
 class _Pixels(Dataset[Tensor]):
@@ -146,7 +151,7 @@ def zero_shot(model: CLIP, pixels: Tensor, scenes: Iterable[Scene]) -> float:
 
 def optimizers(model: CLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for all else; AdamW alone if ``muon_lr`` is 0."""
-    names = dict(model.named_parameters())
+    names = {name: p for name, p in model.named_parameters() if p.requires_grad}
     blocks = [p for name, p in names.items() if ".resblocks." in f".{name}" and p.ndim == 2] if recipe.muon_lr else []
     rest = [p for p in names.values() if not any(p is block for block in blocks)]
     groups = [
@@ -179,6 +184,10 @@ class Trainer:
             text_width=recipe.text_width,
             patch_dropout=recipe.patch_dropout,
         ).to(self.device)
+        if recipe.lock_image:
+            self.model.visual = load(recipe.lock_image)[0].visual.to(self.device).requires_grad_(False)
+        if recipe.logit_scale:
+            self.model.logit_scale.requires_grad_(False).fill_(math.log(recipe.logit_scale))
         self.optimizers = optimizers(self.model, recipe)
         self.history: list[dict[str, float]] = []
         self.step = 0
