@@ -49,9 +49,13 @@ class SceneDataset(Dataset[SceneItem]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> SceneItem:
+    def scene(self, index: int) -> Scene:
+        """The scene alone, without drawing it."""
         if not 0 <= index < self.length:
             raise IndexError(f"index: expected 0 to {self.length - 1}, got {index}")
-        scene = sample_scene(self.seed, index, self.split, self.counts)
+        return sample_scene(self.seed, index, self.split, self.counts)
+
+    def __getitem__(self, index: int) -> SceneItem:
+        scene = self.scene(index)
         image, masks = draw(scene, self.size)
         return SceneItem(image, torch.from_numpy(masks), scene)

@@ -200,9 +200,9 @@ class Trainer:
             self.step, self.history = state["step"], state["history"]
         self.train_scenes = SceneDataset(recipe.scenes, "train", recipe.seed, IMAGE_SIZE)
         self.pixels = self._render(self.train_scenes, workers)
-        self.scenes = [_scene(self.train_scenes, index) for index in track(range(recipe.scenes), "reading scenes")]
+        self.scenes = [self.train_scenes.scene(index) for index in track(range(recipe.scenes), "reading scenes")]
         held_out = SceneDataset(1000, "validation", recipe.seed, IMAGE_SIZE, counts=(1,))
-        self.held_out = self._render(held_out, workers), [_scene(held_out, index) for index in range(len(held_out))]
+        self.held_out = self._render(held_out, workers), [held_out.scene(index) for index in range(len(held_out))]
         self.tokens = lru_cache(maxsize=200_000)(lambda text: tokenizer()(text)[0])
 
     def _render(self, scenes: SceneDataset, workers: int) -> Tensor:
@@ -287,12 +287,6 @@ class Trainer:
         accuracy = zero_shot(self.model.cpu().eval(), *self.held_out)
         self.model.to(self.device)
         return accuracy
-
-
-def _scene(scenes: SceneDataset, index: int) -> Scene:
-    from .world import sample_scene
-
-    return sample_scene(scenes.seed, index, scenes.split, scenes.counts)
 
 
 def plot(history: list[dict[str, float]], path: Path) -> None:
