@@ -51,6 +51,18 @@ def block(x: Tensor, module: nn.Module, heads: int, causal: bool, track: bool) -
     return y + module.mlp(module.ln_2(y)), Layer(q, k, v, o, a)
 
 
+def blocks(x: Tensor, transformer: nn.Module, n: int, single: bool, causal: bool) -> tuple[Tensor, list[Layer]]:
+    """All blocks on one example; the last n are kept, and have one head if ``single``."""
+    modules = list(transformer.resblocks)
+    layers = []
+    for number, module in enumerate(modules):
+        chosen = number >= len(modules) - n
+        heads = 1 if chosen and single else module.attn.num_heads
+        x, layer = block(x, module, heads, causal=causal, track=chosen)
+        layers += [layer] if chosen else []
+    return x, layers
+
+
 def image_pass(visual: nn.Module, image: Tensor, n: int, single: bool) -> tuple[Tensor, list[Layer], int]:
     """Features (D,) of one image (3, H, W), the last n layers, and the row that is read."""
     if hasattr(visual, "attnpool"):
@@ -65,13 +77,7 @@ def image_pass(visual: nn.Module, image: Tensor, n: int, single: bool) -> tuple[
         patches = F.interpolate(patches, size=tuple(grid), mode="bicubic", align_corners=False)
         table = torch.cat([table[:1], patches[0].flatten(1).T])
     x = visual.ln_pre(torch.cat([visual.class_embedding[None], x]) + table)
-    blocks = list(visual.transformer.resblocks)
-    layers = []
-    for number, module in enumerate(blocks):
-        chosen = number >= len(blocks) - n
-        heads = 1 if chosen and single else module.attn.num_heads
-        x, layer = block(x, module, heads, causal=False, track=chosen)
-        layers += [layer] if chosen else []
+    x, layers = blocks(x, visual.transformer, n, single, causal=False)
     return visual.ln_post(x[0]) @ visual.proj, layers, 0
 
 
@@ -98,13 +104,7 @@ def text_pass(model: nn.Module, tokens: Tensor, n: int, single: bool) -> tuple[T
     """Features (D,) of one text (L,), the last n layers, and the row of its end mark."""
     tower = getattr(model, "text", model)
     x = tower.token_embedding(tokens) + tower.positional_embedding
-    blocks = list(tower.transformer.resblocks)
-    layers = []
-    for number, module in enumerate(blocks):
-        chosen = number >= len(blocks) - n
-        heads = 1 if chosen and single else module.attn.num_heads
-        x, layer = block(x, module, heads, causal=True, track=chosen)
-        layers += [layer] if chosen else []
+    x, layers = blocks(x, tower.transformer, n, single, causal=True)
     end = int(tokens.argmax())
     return tower.ln_final(x[end]) @ tower.text_projection, layers, end
 
