@@ -3,10 +3,11 @@
 from . import adapters, attention, maps, scenes
 from ._version import __version__
 from .attr import METHODS, GradECLIP, InputSpaceAttribution
-from .scores import ImageTextScore, TextImageScore
+from .scores import ClassScore, ImageTextScore, TextImageScore
 
 __all__ = [
     "METHODS",
+    "ClassScore",
     "GradECLIP",
     "ImageTextScore",
     "InputSpaceAttribution",

@@ -15,7 +15,31 @@ Tokenizer = Callable[[list[str]], Any]
 _CHUNK = 256
 
 
-class ImageTextScore(nn.Module):
+class _ImageScore(nn.Module):
+    """What the scores of images share: the model, and the facts of its image tower."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        adapters.image_tower(model)
+        self.model = model
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """Attention layers of the image tower in order; the paper explains the last one, ``layers[-1:]``."""
+        return list(adapters.image_tower(self.model).layers)
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Rows and columns of patches of the images."""
+        patch = adapters.image_tower(self.model).patch
+        return images.shape[-2] // patch, images.shape[-1] // patch
+
+    def readout(self, images: Tensor) -> Tensor | None:
+        """The token that the score reads in each image ``(N,)``, or ``None`` where it reads several."""
+        rows = adapters.image_tower(self.model).readout
+        return None if rows is None else rows(images)
+
+
+class ImageTextScore(_ImageScore):
     r"""Cosines of images with prompts that are bound in the module: explain *images*, ``target`` is the prompt's index.
 
     .. math:: S_{nt} = \frac{\langle f_n, g_t \rangle}{|f_n| |g_t|}
@@ -41,9 +65,8 @@ class ImageTextScore(nn.Module):
     text_features: Tensor
 
     def __init__(self, model: nn.Module, text: Tensor | str | Sequence[str], tokenizer: Tokenizer | None = None) -> None:
-        super().__init__()
+        super().__init__(model)
         tower = adapters.image_tower(model)
-        self.model = model
         if isinstance(text, Tensor):
             text = text.to(_device(model))
         if isinstance(text, Tensor) and text.is_floating_point():
@@ -56,25 +79,39 @@ class ImageTextScore(nn.Module):
             features = _encode_text(model, tokenize(model, text, tokenizer))
         self.register_buffer("text_features", _unit(features, "text"))
 
-    @property
-    def layers(self) -> list[nn.Module]:
-        """Attention layers of the image tower in order; the paper explains the last one, ``layers[-1:]``."""
-        return list(adapters.image_tower(self.model).layers)
-
-    def grid(self, images: Tensor) -> tuple[int, int]:
-        """Rows and columns of patches of the images."""
-        patch = adapters.image_tower(self.model).patch
-        return images.shape[-2] // patch, images.shape[-1] // patch
-
-    def readout(self, images: Tensor) -> Tensor | None:
-        """The token that the score reads in each image ``(N,)``, or ``None`` where all are averaged."""
-        rows = adapters.image_tower(self.model).readout
-        return None if rows is None else rows(images)
-
     def forward(self, images: Tensor) -> Tensor:
         """Images ``(N, 3, H, W)`` of any size that is a multiple of the patch, to cosines ``(N, T)``."""
         tower = adapters.image_tower(self.model)
         return _cosines(tower.encode(images.to(tower.dtype)), self.text_features)
+
+
+class ClassScore(_ImageScore):
+    """Logits of an image classifier of timm, transformers or torchvision: ``target`` is the class.
+
+    The same as the classifier itself, but it takes images of any size (positions are interpolated on a view; the model
+    stays as it is), always returns a tensor, and knows its layers.
+
+    Args:
+        model: a classifier that an adapter knows; used as it is and never changed.
+
+    Raises:
+        UnsupportedModelError: if no adapter knows the model.
+
+    >>> from captum_gradeclip import adapters
+    >>> model = adapters.families()["timm ViT"].build().eval()
+    >>> ClassScore(model)(torch.zeros(2, 3, 40, 24)).shape
+    torch.Size([2, 50])
+    """
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Names of the classes, if the model carries them."""
+        return adapters.image_tower(self.model).labels()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``(N, 3, H, W)`` to logits ``(N, classes)``, in single precision at least."""
+        tower = adapters.image_tower(self.model)
+        return _wide(tower.encode(images.to(tower.dtype)))
 
 
 class TextImageScore(nn.Module):
@@ -143,7 +180,8 @@ def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer |
         raise TypeError("tokenizer: needed to turn strings into token ids; pass the model's own, or token ids as text")
     if not texts:
         raise ValueError("text: expected at least one prompt, got none")
-    limit = adapters.text_tower(model).context_length
+    tower = adapters.text_tower(model)
+    limit = tower.context_length
     for one in texts:
         if not isinstance(one, str):
             raise TypeError(f"text: expected strings, token ids or features, got a list of {type(one).__name__}")
@@ -154,7 +192,8 @@ def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer |
             raise ValueError(f"text: {length} tokens with its marks, but the model reads {limit}; shorten {one!r}")
     if _is_transformers(tokenizer):
         encoding: Any = tokenizer
-        tokens: Tensor = encoding(texts, padding="max_length", max_length=limit, return_tensors="pt")["input_ids"]
+        padding = "max_length" if tower.pad else "longest"
+        tokens: Tensor = encoding(texts, padding=padding, max_length=limit, return_tensors="pt")["input_ids"]
     else:
         tokens = tokenizer(texts)
     return tokens.to(_device(model))

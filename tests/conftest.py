@@ -6,28 +6,28 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
-from open_clip.model import CLIP, CustomTextCLIP
 from torch import Tensor, nn
 
-CONTEXT = 12
-VOCABULARY = 50
-END = VOCABULARY - 1
+from captum_gradeclip import ClassScore, ImageTextScore, TextImageScore, adapters
+from captum_gradeclip.adapters import Family
+from captum_gradeclip.adapters.base import CONTEXT, END, START, VOCABULARY
+
 TEXT = {"context_length": CONTEXT, "vocab_size": VOCABULARY, "layers": 8, "width": 32, "heads": 4}
 VIT = {"image_size": 32, "patch_size": 8, "layers": 4, "width": 48, "head_width": 12}
-RESNET = {"image_size": 64, "layers": (1, 1, 1, 1), "width": 8, "head_width": 16}
+FAMILIES = adapters.families()
+DUAL = [name for name, family in FAMILIES.items() if family.text]
 
 
-def stir(model: nn.Module, seed: int = 0) -> nn.Module:
+def stir(model: nn.Module, seed: int = 0, amount: float = 0.15) -> nn.Module:
     """Weights large enough that attention is far from uniform and every map varies."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.15 * torch.randn(parameter.shape, generator=generator)
+            parameter += amount * torch.randn(parameter.shape, generator=generator)
         for name, buffer in model.named_buffers():
             if name.endswith("running_mean"):
                 buffer += 0.3 * torch.randn(buffer.shape, generator=generator)
@@ -41,29 +41,19 @@ def captions(seed: int = 0, count: int = 3) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.zeros(count, CONTEXT, dtype=torch.long)
     for row, length in enumerate((3, 7, 5, 10, 4)[:count]):
-        tokens[row, 0] = END - 1
-        tokens[row, 1 : 1 + length] = torch.randint(1, END - 1, (length,), generator=generator)
+        tokens[row, 0] = START
+        tokens[row, 1 : 1 + length] = torch.randint(1, START, (length,), generator=generator)
         tokens[row, 1 + length] = END
     return tokens
 
 
-@dataclass(frozen=True)
-class Family:
-    """A row of the table of models: how to build one, and the sizes of images that it is asked to take."""
-
-    build: Callable[[], nn.Module]
-    size: tuple[int, int]
-    oblong: tuple[int, int]
-    patch: int
-
-
-FAMILIES = {
-    "open_clip ViT": Family(lambda: CLIP(24, VIT, TEXT, quick_gelu=True), (32, 32), (40, 24), 8),
-    "open_clip ViT, custom text": Family(
-        lambda: CustomTextCLIP(24, VIT, {**TEXT, "pool_type": "eos", "eos_id": END}), (32, 32), (24, 56), 8
-    ),
-    "open_clip ResNet": Family(lambda: CLIP(24, RESNET, TEXT), (64, 64), (96, 128), 32),
-}
+def scores(model: nn.Module, family: Family, size: tuple[int, int], count: int = 3) -> list[tuple[Any, Tensor, int]]:
+    """Each score of a family with ``count`` inputs and targets, and how many of its last layers to explain."""
+    x, tokens = images(size, count), captions(count=count)
+    dtype = next(model.parameters()).dtype
+    if not family.text:
+        return [(ClassScore(model), x.to(dtype), 2)]
+    return [(ImageTextScore(model, tokens), x.to(dtype), 2), (TextImageScore(model, x.to(dtype)), tokens, 8)]
 
 
 @pytest.fixture(params=FAMILIES, scope="module")
@@ -88,9 +78,10 @@ def images(size: tuple[int, int], count: int = 2, seed: int = 1) -> Tensor:
 
 
 def relative(a: Tensor, b: Tensor) -> float:
-    """Largest difference, relative to the largest value."""
+    """Largest difference, relative to the largest value; of two maps of zeros, nothing."""
     a, b = a.detach().double(), b.detach().double()
-    return float((a - b).abs().max() / b.abs().max())
+    largest = b.abs().max()
+    return float((a - b).abs().max() / largest) if largest > 0 else float(a.abs().max())
 
 
 def varies(x: Tensor) -> bool:

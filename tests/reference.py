@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from captum_gradeclip.attention import Record
+
 
 @dataclass
 class Layer:
@@ -157,3 +159,49 @@ def grad_eclip(
         total = m if total is None else total + m
     assert total is not None
     return (total.clamp(min=0) if relu else total).detach()
+
+
+def from_records(
+    records: list[Record],
+    gradients: list[Tensor],
+    item: int,
+    *,
+    first: int,
+    last: int,
+    rows: list[int] | None,
+    relu_before_sum: bool,
+) -> tuple[Tensor, Tensor]:
+    """Equations 19 and 20 for one example of a batch, from what the layers were given and the gradient at their output.
+
+    With ``rows`` given, these read-out rows count; otherwise all rows of each layer. Returns the map, and its signed sum.
+    """
+    total, signed = None, None
+    for record, gradient in zip(records, gradients):
+        q, k, v = (torch.cat([head for head in x[item]], dim=1) for x in (record.query, record.key, record.value))
+        m = torch.zeros(last - first, dtype=q.dtype)
+        for r in rows if rows is not None and len(q) == len(records[-1].query[0, 0]) else range(len(q)):
+            weights = stretched([cosine(q[r], k[i]) for i in range(first, last)])
+            m += torch.stack([weights[i - first] * (gradient[item, r] @ v[i]) for i in range(first, last)])
+        signed = m if signed is None else signed + m
+        m = m.clamp(min=0) if relu_before_sum else m
+        total = m if total is None else total + m
+    assert total is not None and signed is not None
+    return total.clamp(min=0).detach(), signed.detach()
+
+
+def literal_single_head(record: Record) -> Tensor:
+    """One head over all channels, query by query, with the mask's mean over the heads: equations 6 and 7."""
+    outputs = []
+    for b in range(len(record.query)):
+        q, k, v = (torch.cat([head for head in x[b]], dim=1) for x in (record.query, record.key, record.value))
+        rows = []
+        for r in range(len(q)):
+            logits = torch.stack([q[r] @ k[i] / q.shape[1] ** 0.5 for i in range(len(k))])
+            if record.mask is not None:
+                heads, length = record.query.shape[1], len(k)
+                mask = record.mask.expand(len(record.query), heads, len(q), length)
+                logits = logits + sum(mask[b, h, r] for h in range(heads)) / heads
+            e = torch.exp(logits - logits.max())
+            rows.append((e[:, None] * v).sum(dim=0) / e.sum())
+        outputs.append(torch.stack(rows))
+    return torch.stack(outputs)[:, None]

@@ -24,27 +24,6 @@ from captum_gradeclip.attention import (
 from .conftest import FAMILIES, captions, images, relative, stir
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("grad", [False, True])
-def test_own_heads_reproduce_both_embeddings(model: nn.Module, family, frozen: bool, grad: bool) -> None:
-    model.requires_grad_(not frozen)
-    try:
-        for tower, inputs in (
-            (adapters.image_tower(model), images(family.oblong)),
-            (adapters.text_tower(model), captions()),
-        ):
-            with torch.no_grad():
-                expected = tower.encode(inputs)
-            with Interception(tower.layers, model_heads) as seen, torch.set_grad_enabled(grad):
-                got = tower.encode(inputs)
-            assert relative(got, expected) < 1e-5
-            assert len(seen.records()) == len(tower.layers)
-            with Interception(tower.layers[-1:], single_head), torch.no_grad():
-                assert relative(tower.encode(inputs), expected) > 1e-3, "one head must make a difference"
-    finally:
-        model.requires_grad_(True)
-
-
 class Scaled(nn.Module):
     """Attention by the functional call alone, with whatever it is given."""
 

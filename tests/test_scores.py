@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from open_clip.model import CLIP
 from torch import nn
 from torch.nn import functional as F
 
 from captum_gradeclip import ImageTextScore, TextImageScore, adapters, scenes
 from captum_gradeclip.adapters.base import replaced, resize_positions
 
-from .conftest import CONTEXT, END, FAMILIES, captions, images, relative
-
-
-def test_cosines_are_the_models_own(model: nn.Module, family) -> None:
-    x, tokens = images(family.size), captions()
-    with torch.no_grad():
-        expected = model.encode_image(x, normalize=True) @ model.encode_text(tokens, normalize=True).T
-        assert torch.allclose(ImageTextScore(model, tokens)(x), expected, atol=1e-5)
-        assert torch.allclose(TextImageScore(model, x)(tokens), expected.T, atol=1e-5)
-        features = model.encode_text(tokens)
-        assert torch.allclose(ImageTextScore(model, features)(x), expected, atol=1e-5)
-        assert torch.allclose(TextImageScore(model, model.encode_image(x))(tokens), expected.T, atol=1e-5)
-
-
-def test_readout_rows(model: nn.Module, family) -> None:
-    score, text = ImageTextScore(model, captions()), TextImageScore(model, images(family.size))
-    assert score.readout(images(family.size)).tolist() == [0, 0]
-    assert text.readout(captions()).tolist() == (captions() == END).int().argmax(dim=1).tolist()
-    assert score.layers[-1] is not None and len(text.layers) == 8
+from .conftest import CONTEXT, FAMILIES, TEXT, VIT, captions, images, relative
 
 
 def test_positions_are_interpolated_on_a_copy(vit: nn.Module) -> None:
@@ -124,13 +107,12 @@ def test_unknown_models_and_towers() -> None:
     model.visual = nn.Conv2d(3, 4, 1)
     with pytest.raises(adapters.UnsupportedModelError, match=r"Conv2d.*LayerGradCam"):
         ImageTextScore(model, captions())
-    from open_clip.model import CLIP
-
-    from .conftest import TEXT, VIT
-
-    pooled = CLIP(24, {**VIT, "pool_type": "avg"}, TEXT)
-    with pytest.raises(adapters.UnsupportedModelError, match="class-token pooling"):
+    pooled = CLIP(24, {**VIT, "attentional_pool": "parallel"}, TEXT)
+    with pytest.raises(adapters.UnsupportedModelError, match="'parallel' pair of attention pools"):
         ImageTextScore(pooled, captions())
+    unpooled = CLIP(24, {**VIT, "pool_type": "none"}, TEXT)
+    with pytest.raises(adapters.UnsupportedModelError, match="image pooling 'none'"):
+        ImageTextScore(unpooled, captions())
 
 
 def test_a_users_subclass_is_recognised(vit: nn.Module) -> None:

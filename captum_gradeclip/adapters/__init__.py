@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from torch import nn
 
-from .base import ImageTower, TextTower, UnsupportedModelError
+from .base import Family, ImageTower, TextTower, UnsupportedModelError
 
-__all__ = ["LIBRARIES", "ImageTower", "TextTower", "UnsupportedModelError", "image_tower", "text_tower"]
+__all__ = [
+    "LIBRARIES",
+    "Family",
+    "ImageTower",
+    "TextTower",
+    "UnsupportedModelError",
+    "families",
+    "image_tower",
+    "text_tower",
+]
 
-LIBRARIES = ("open_clip",)
-"""Root packages of the models that have an adapter, a file of the same name in this folder."""
+LIBRARIES = {
+    "open_clip": "open_clip",
+    "clip": "open_clip",
+    "transformers": "transformers",
+    "timm": "timm",
+    "torchvision": "torchvision",
+}
+"""Root packages of the models that have an adapter, and its file in this folder."""
 
 
 def image_tower(model: nn.Module) -> ImageTower:
@@ -29,10 +45,21 @@ def text_tower(model: nn.Module) -> TextTower:
     """The facts of a model's text encoder.
 
     Raises:
-        UnsupportedModelError: if no adapter knows the model.
+        UnsupportedModelError: if no adapter knows the model, or it has no text encoder.
     """
     tower: TextTower = _adapter(model).text_tower(model)
     return tower
+
+
+def families() -> dict[str, Family]:
+    """All that is supported, by name, of the libraries that are installed.
+
+    >>> families()["transformers CLIP"].models
+    'CLIPModel'
+    """
+    files = dict.fromkeys(file for library, file in LIBRARIES.items() if find_spec(library))
+    rows = [family for file in files for family in import_module(f"{__name__}.{file}").FAMILIES]
+    return {family.name: family for family in rows}
 
 
 def _adapter(model: nn.Module) -> ModuleType:
@@ -40,8 +67,8 @@ def _adapter(model: nn.Module) -> ModuleType:
     roots = [kind.__module__.partition(".")[0] for kind in type(model).__mro__]
     for root in roots:
         if root in LIBRARIES:
-            return import_module(f"{__name__}.{root}")
+            return import_module(f"{__name__}.{LIBRARIES[root]}")
     raise UnsupportedModelError(
-        f"model: expected a model of {' or '.join(LIBRARIES)}, got {type(model).__module__}.{type(model).__qualname__};"
+        f"model: expected a model of {', '.join(LIBRARIES)}, got {type(model).__module__}.{type(model).__qualname__};"
         " any other model can be explained through a callable: GradECLIP(lambda x: model(x), layer)"
     )

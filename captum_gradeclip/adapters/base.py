@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +22,17 @@ class ImageTower:
 
     Attributes:
         encode: images ``(N, 3, H, W)`` of any size that is a multiple of ``patch`` to features ``(N, D)``, not
-            normalised, by the model's own forward pass.
-        layers: attention layers in order, the last one last.
-        readout: images to the row of the token that the score reads ``(N,)``; ``None`` where all tokens are averaged.
+            normalised, by the model's own forward pass; of a classifier, its logits.
+        layers: attention layers in order, the last one last; an attention pool is the last of them.
+        readout: images to the row of the token that the score reads ``(N,)``; ``None`` where it reads several (an
+            average, two class tokens, an attention pool behind the blocks).
         patch: side of a patch (or total stride) in pixels.
         size: native height and width in pixels.
         mean: per channel, of the model's preprocessing.
         std: per channel.
         width: D.
         dtype: of the images that the tower takes.
+        labels: gives the names of the classes of a classifier, or ``None`` if it does not carry them.
     """
 
     encode: Callable[[Tensor], Tensor]
@@ -41,6 +44,7 @@ class ImageTower:
     std: tuple[float, ...]
     width: int
     dtype: torch.dtype
+    labels: Callable[[], tuple[str, ...] | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,10 @@ class TextTower:
         readout: token ids to the row of the token that the score reads ``(N,)``; ``None`` if all are averaged.
         context_length: the most tokens a text may have, marks included.
         width: D.
+        pad: whether every text must be padded to ``context_length``.
+        vocabulary: number of token ids.
+        start: id of the mark before a text, if there is one.
+        end: id of the mark behind it.
     """
 
     encode: Callable[[Tensor], Tensor]
@@ -60,10 +68,85 @@ class TextTower:
     readout: Callable[[Tensor], Tensor] | None
     context_length: int
     width: int
+    pad: bool
+    vocabulary: int
+    start: int | None
+    end: int | None
 
 
-def replaced(module: nn.Module, name: str, value: Tensor) -> nn.Module:
-    """A shallow view of a module in which one parameter is another tensor; the module itself is not touched.
+@dataclass(frozen=True)
+class Family:
+    """A row of the table of what is supported, with a tiny random model on which that can be checked offline.
+
+    Attributes:
+        name: library and kind of model, ``"transformers CLIP"``.
+        models: classes of the library that belong to it.
+        build: a tiny random model from a configuration; its texts have up to :data:`CONTEXT` tokens below
+            :data:`VOCABULARY`, which is the number of classes of a classifier as well.
+        size: native height and width of the tiny model's images.
+        oblong: another size that it takes; ``None`` if its forward pass takes one size only.
+        text: whether there is a text encoder beside the image encoder.
+        note: what a user should know.
+    """
+
+    name: str
+    models: str
+    build: Callable[[], nn.Module]
+    size: tuple[int, int] = (32, 32)
+    oblong: tuple[int, int] | None = (40, 24)
+    text: bool = True
+    note: str = ""
+
+
+ROTARY = "rotary positions are applied before attention, so queries and keys are the rotated ones"
+SEVERAL = "no single read-out token: summed over the tokens that the score reads (our extension)"
+CONTEXT, VOCABULARY = 12, 50
+START, END = VOCABULARY - 2, VOCABULARY - 1
+
+
+def blocks(module: nn.Module) -> list[nn.Module]:
+    """The blocks of a transformer encoder, by the names that libraries give to their list.
+
+    Raises:
+        UnsupportedModelError: if there is none.
+    """
+    for name, part in module.named_modules():
+        if isinstance(part, (nn.ModuleList, nn.Sequential)) and name.split(".")[-1] in _BLOCKS and len(part):
+            return list(part)
+    raise UnsupportedModelError(f"model: no list of transformer blocks in {type(module).__name__}")
+
+
+_BLOCKS = ("resblocks", "blocks", "layers", "layer", "block", "h")
+
+
+def first_row(inputs: Tensor) -> Tensor:
+    """The read-out token of a tower with a class token in front."""
+    return torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
+
+
+def unsupported(kind: str, supported: str) -> UnsupportedModelError:
+    """The error for a tower that no adapter explains, with what to do instead."""
+    if any(name in kind.lower() for name in _WITHOUT_PLAIN_ATTENTION):
+        return UnsupportedModelError(
+            f"model: {kind} is convolutional or hierarchical: no layer attends from one read-out token to all patches of"
+            " the image, so there are no queries, keys and values that Grad-ECLIP could explain; use"
+            " captum.attr.LayerGradCam on its last stage"
+        )
+    return UnsupportedModelError(
+        f"model: {kind} has no adapter; supported are {supported}. Any model with plain attention can be explained through"
+        " a callable, GradECLIP(lambda x: model(x), layer); for convolutional ones use captum.attr.LayerGradCam"
+    )
+
+
+_WITHOUT_PLAIN_ATTENTION = (
+    *("swin", "convnext", "resnet", "regnet", "efficientnet", "mobilenet", "mobilevit", "densenet", "vgg", "nfnet"),
+    *("maxvit", "maxxvit", "coatnet", "hiera", "mvit", "multiscale", "pvt", "pyramid", "segformer", "davit", "focal"),
+    *("nest", "edgenext", "convformer", "metaformer", "poolformer", "fastvit", "efficientvit", "levit", "twins"),
+)
+
+
+def replaced(module: nn.Module, name: str, value: Any) -> Any:
+    """A shallow view of a module in which one parameter, part or attribute is another; the module is not touched.
 
     All else, hooks included, is shared. :func:`torch.func.functional_call` would swap the parameter inside the user's
     own module for a moment, which two threads that explain images of different sizes would see of each other.
@@ -78,8 +161,12 @@ def replaced(module: nn.Module, name: str, value: Tensor) -> nn.Module:
     view = copy.copy(module)
     if rest:
         view._modules = {**module._modules, head: replaced(module.get_submodule(head), rest, value)}
+    elif head in module._parameters:
+        view._parameters = {**module._parameters, head: value}  # a plain tensor will do
+    elif head in module._modules:
+        view._modules = {**module._modules, head: value}
     else:
-        view._parameters = {**module._parameters, head: value}  # type: ignore[dict-item]  # a plain tensor will do
+        view.__dict__[head] = value
     return view
 
 

@@ -1,4 +1,4 @@
-"""open_clip's ``CLIP`` and ``CustomTextCLIP``, of which OpenAI's own models are an instance."""
+"""open_clip's ``CLIP``, ``CustomTextCLIP`` and ``CoCa``; OpenAI's ``clip`` package, whose model has the same layout."""
 
 from __future__ import annotations
 
@@ -7,75 +7,149 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .base import ImageTower, TextTower, UnsupportedModelError, check_size, replaced, resize_positions
+from . import timm
+from .base import (
+    CONTEXT,
+    END,
+    ROTARY,
+    SEVERAL,
+    VOCABULARY,
+    Family,
+    ImageTower,
+    TextTower,
+    UnsupportedModelError,
+    blocks,
+    check_size,
+    first_row,
+    replaced,
+    resize_positions,
+    unsupported,
+)
 
 
 def image_tower(model: nn.Module) -> ImageTower:
-    """The facts of ``model.visual``: a ViT that reads its class token, or a ResNet with an attention pool."""
-    visual: Any = model.visual
+    """The facts of ``model.visual``: a ViT, a ResNet with an attention pool, or a tower of timm."""
+    visual: Any = getattr(model, "visual", None)
     kind = type(visual).__name__
-    if kind == "VisionTransformer" and visual.attn_pool is None and visual.pool_type == "tok":
-        layers = list(visual.transformer.resblocks)
-        table, patch, native = "positional_embedding", int(visual.patch_size[0]), tuple(visual.grid_size)
-        width = visual.proj.shape[1] if visual.proj is not None else visual.transformer.width
-    elif kind == "ModifiedResNet":
-        layers = [visual.attnpool]
-        table, patch = "attnpool.positional_embedding", 32
-        side = round((len(visual.attnpool.positional_embedding) - 1) ** 0.5)
-        native, width = (side, side), visual.attnpool.c_proj.out_features
-    else:
+    if kind == "VisionTransformer":
+        return _vit(visual)
+    if kind == "ModifiedResNet":
+        return _resnet(visual)
+    if kind == "TimmModel":
+        return _timm(visual)
+    raise unsupported(f"the image tower {kind}", "VisionTransformer, ModifiedResNet and vision transformers of timm")
+
+
+def _vit(visual: Any) -> ImageTower:
+    patch = int(visual.conv1.kernel_size[0])
+    # OpenAI's class knows neither its grid nor any pooling but the class token.
+    side = getattr(visual, "input_resolution", 0) // patch
+    native = tuple(getattr(visual, "grid_size", (side, side)))
+    pool, pool_type = getattr(visual, "attn_pool", None), getattr(visual, "pool_type", "tok")
+    if getattr(visual, "attn_pool_contrastive", None) is not None:
         raise UnsupportedModelError(
-            f"model: the image tower {kind} is not supported yet; supported are VisionTransformer with class-token"
-            " pooling and ModifiedResNet with its attention pool. Convolutional towers without attention have no"
-            " queries, keys and values to explain: use captum.attr.LayerGradCam"
+            f"model: the {visual.attn_pool_type!r} pair of attention pools of CoCa is not supported; the single pool is"
         )
+    if pool_type not in ("tok", "avg"):
+        raise UnsupportedModelError(f"model: image pooling {pool_type!r} is not supported; 'tok' and 'avg' are")
+    return ImageTower(
+        encode=_resizing(visual, "positional_embedding", patch, native),
+        layers=[*visual.transformer.resblocks, *([] if pool is None else [pool])],
+        readout=first_row if pool is None and pool_type == "tok" else None,
+        patch=patch,
+        size=(native[0] * patch, native[1] * patch),
+        width=visual.proj.shape[1] if visual.proj is not None else visual.transformer.width,
+        dtype=visual.conv1.weight.dtype,
+        **_statistics(visual),
+    )
+
+
+def _resnet(visual: Any) -> ImageTower:
+    side = round((len(visual.attnpool.positional_embedding) - 1) ** 0.5)
+    return ImageTower(
+        encode=_resizing(visual, "attnpool.positional_embedding", 32, (side, side)),
+        layers=[visual.attnpool],
+        readout=first_row,
+        patch=32,
+        size=(side * 32, side * 32),
+        width=visual.attnpool.c_proj.out_features,
+        dtype=visual.conv1.weight.dtype,
+        **_statistics(visual),
+    )
+
+
+def _timm(visual: Any) -> ImageTower:
+    trunk = timm.image_tower(visual.trunk)
+
+    def encode(images: Tensor) -> Tensor:
+        return replaced(visual, "trunk", timm.resized(visual.trunk, images))(images)  # type: ignore[no-any-return]
+
+    projections = [part for part in visual.head.modules() if isinstance(part, nn.Linear)]
+    return ImageTower(
+        encode=encode,
+        layers=trunk.layers,
+        readout=trunk.readout,
+        patch=trunk.patch,
+        size=trunk.size,
+        width=projections[-1].out_features if projections else trunk.width,
+        dtype=trunk.dtype,
+        **{"mean": trunk.mean, "std": trunk.std, **_statistics(visual)},
+    )
+
+
+def _resizing(visual: Any, table: str, patch: int, native: tuple[int, ...]) -> Any:
+    """The tower's forward pass, on a view with interpolated positions where the images have another size."""
 
     def encode(images: Tensor) -> Tensor:
         height, width = check_size(images, patch)
         grid = height // patch, width // patch
-        if grid == native:
-            return visual(images)  # type: ignore[no-any-return]
-        positions = resize_positions(visual.get_parameter(table), native, grid)
-        return replaced(visual, table, positions)(images)  # type: ignore[no-any-return]
+        view = visual
+        if grid != native:
+            view = replaced(visual, table, resize_positions(visual.get_parameter(table), (native[0], native[1]), grid))
+        output = view(images)
+        features: Tensor = output[0] if isinstance(output, tuple) else output  # CoCa's towers return their tokens as well
+        return features
 
+    return encode
+
+
+def _statistics(visual: Any) -> dict[str, Any]:
     preprocessing = getattr(visual, "preprocess_cfg", {})
-    return ImageTower(
-        encode=encode,
-        layers=layers,
-        readout=lambda images: torch.zeros(len(images), dtype=torch.long, device=images.device),
-        patch=patch,
-        size=(native[0] * patch, native[1] * patch),
-        mean=tuple(preprocessing.get("mean", OPENAI_MEAN)),
-        std=tuple(preprocessing.get("std", OPENAI_STD)),
-        width=width,
-        dtype=visual.conv1.weight.dtype,
-    )
+    return {
+        "mean": tuple(preprocessing.get("mean", (0.48145466, 0.4578275, 0.40821073))),
+        "std": tuple(preprocessing.get("std", (0.26862954, 0.26130258, 0.27577711))),
+    }
 
 
 def text_tower(model: nn.Module) -> TextTower:
-    """The facts of the text transformer, which sits in ``model`` itself (``CLIP``) or in ``model.text``."""
+    """The facts of the text tower, which sits in ``model`` itself (``CLIP``) or in ``model.text``."""
     tower: Any = getattr(model, "text", model)
-    pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", None))
+    if type(tower).__name__ == "HFTextEncoder":
+        return _hugging_face(model, tower)
     if not hasattr(tower, "transformer") or not hasattr(tower.transformer, "resblocks"):
+        raise unsupported(f"the text tower {type(tower).__name__}", "open_clip's TextTransformer and HFTextEncoder")
+    # OpenAI's class does not name its pooling, which is at the highest id.
+    pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", "argmax"))
+    appended = getattr(tower, "cls_emb", None) is not None  # CoCa reads a token that it appends
+    if not appended and pool not in ("first", "last", "argmax", "eos"):
         raise UnsupportedModelError(
-            f"model: the text tower {type(tower).__name__} is not supported yet; supported are open_clip's own"
-            " TextTransformer and the text side of CLIP"
-        )
-    if getattr(tower, "cls_emb", None) is not None or pool not in ("first", "last", "argmax", "eos"):
-        raise UnsupportedModelError(
-            f"model: text pooling {pool!r} is not supported yet; supported are 'argmax', 'eos', 'first' and 'last'"
+            f"model: text pooling {pool!r} is not supported; 'argmax', 'eos', 'first' and 'last' are"
         )
     end: Any = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
     context_length = int(tower.context_length)
+    # OpenAI's blocks keep the mask themselves.
+    causal = getattr(tower, "attn_mask", None) is not None or not hasattr(tower, "attn_mask")
 
     def encode(tokens: Tensor) -> Tensor:
         length = tokens.shape[-1]
         # The position table, or else the causal mask, is added as a whole.
-        if length > context_length or (tower.attn_mask is not None and length < context_length):
+        if length > context_length or (causal and not appended and length < context_length):
             raise ValueError(f"tokens: expected token ids (N, {context_length}), got {length} tokens per text")
         return model.encode_text(tokens)  # type: ignore[operator, no-any-return]
 
     def readout(tokens: Tensor) -> Tensor:
+        if appended:
+            return torch.full((len(tokens),), tokens.shape[1], device=tokens.device)
         if pool in ("first", "last"):
             return torch.full((len(tokens),), 0 if pool == "first" else tokens.shape[1] - 1, device=tokens.device)
         return (tokens if pool == "argmax" else tokens.eq(end).int()).argmax(dim=-1)
@@ -85,14 +159,109 @@ def text_tower(model: nn.Module) -> TextTower:
         width = tower.ln_final.normalized_shape[0]
     else:
         width = projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1]
+    vocabulary = tower.token_embedding.num_embeddings
     return TextTower(
         encode=encode,
         layers=list(tower.transformer.resblocks),
         readout=readout,
         context_length=context_length,
         width=width,
+        pad=True,
+        vocabulary=vocabulary,
+        start=vocabulary - 2 if pool == "argmax" else None,
+        end=vocabulary - 1 if pool == "argmax" else end if pool == "eos" else None,
     )
 
 
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+def _hugging_face(model: Any, tower: Any) -> TextTower:
+    """A text encoder of transformers inside an open_clip model, pooled at its first token or over all of them."""
+    first = "Cls" in type(tower.pooler).__name__
+    projections = [part for part in tower.proj.modules() if isinstance(part, nn.Linear)]
+    return TextTower(
+        encode=model.encode_text,
+        layers=blocks(tower.transformer),
+        readout=first_row if first else None,
+        context_length=int(tower.context_length),
+        width=projections[-1].out_features if projections else int(tower.transformer.config.hidden_size),
+        pad=False,
+        vocabulary=int(tower.vocab_size),
+        start=None,
+        end=None,
+    )
+
+
+_TEXT = {"context_length": CONTEXT, "vocab_size": VOCABULARY, "layers": 8, "width": 32, "heads": 4}
+_VIT = {"image_size": 32, "patch_size": 8, "layers": 4, "width": 48, "head_width": 12}
+_RESNET = {"image_size": 64, "layers": (1, 1, 1, 1), "width": 8, "head_width": 16}
+
+
+def _tiny(
+    image: dict[str, Any] | None = None, text: dict[str, Any] | None = None, kind: str = "CLIP", **settings: Any
+) -> nn.Module:
+    import open_clip.model
+
+    build = getattr(open_clip.model, kind)
+    return build(24, {**_VIT, **(image or {})}, {**_TEXT, **(text or {})}, **settings)  # type: ignore[no-any-return]
+
+
+def _tiny_timm(name: str, pool: str, **settings: Any) -> nn.Module:
+    """open_clip names its timm tower; this one is cut down to a tiny trunk of the same architecture."""
+    model: Any = _tiny(kind="CustomTextCLIP")
+    import open_clip.timm_model
+
+    trunk: Any = timm.tiny(name, num_classes=0, global_pool=pool, **settings)
+    visual: Any = open_clip.timm_model.TimmModel.__new__(open_clip.timm_model.TimmModel)
+    nn.Module.__init__(visual)
+    visual.image_size, visual.trunk = (32, 32), trunk
+    visual.head = nn.Sequential(nn.Linear(48, 24, bias=False))
+    model.visual = visual
+    return model  # type: ignore[no-any-return]
+
+
+def _tiny_coca() -> nn.Module:
+    from open_clip import CoCa
+
+    both = {"output_tokens": True}
+    vit = {**_VIT, **both, "attentional_pool": True, "attn_pooler_heads": 4, "attn_pooler_queries": 8}
+    multimodal = {"context_length": CONTEXT, "vocab_size": VOCABULARY, "layers": 1, "width": 32, "heads": 4}
+    return CoCa(24, multimodal, {**_TEXT, **both, "embed_cls": True}, vit)  # type: ignore[no-any-return]
+
+
+def _tiny_hugging_face() -> nn.Module:
+    from open_clip.hf_model import HFTextEncoder
+    from transformers import BertConfig
+
+    config = BertConfig(
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=8,
+        num_attention_heads=4,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=CONTEXT,
+        pad_token_id=0,
+    )
+    model: Any = _tiny(kind="CustomTextCLIP")
+    model.text = HFTextEncoder("", output_dim=24, config=config, pooler_type="mean_pooler", proj_type="linear")
+    return model  # type: ignore[no-any-return]
+
+
+FAMILIES = (
+    Family("open_clip ViT", "CLIP, also OpenAI's", lambda: _tiny(quick_gelu=True)),
+    Family(
+        "open_clip ViT, custom text",
+        "CustomTextCLIP",
+        lambda: _tiny(text={"pool_type": "eos", "eos_id": END}, kind="CustomTextCLIP"),
+        oblong=(24, 56),
+    ),
+    Family("open_clip ViT, average", "CLIP", lambda: _tiny({"pool_type": "avg"}), note=SEVERAL),
+    Family("open_clip ResNet", "CLIP with ModifiedResNet", lambda: _tiny(_RESNET), (64, 64), (96, 128)),
+    Family("open_clip SigLIP", "CustomTextCLIP with TimmModel", lambda: _tiny_timm("vit_base_patch16_siglip_224", "map")),
+    Family(
+        "open_clip EVA-02",
+        "CustomTextCLIP with TimmModel",
+        lambda: _tiny_timm("eva02_base_patch16_clip_224", "token"),
+        note=ROTARY,
+    ),
+    Family("open_clip CoCa", "CoCa", _tiny_coca, note="explained is the contrastive score, not the caption decoder"),
+    Family("open_clip, text of transformers", "CustomTextCLIP with HFTextEncoder", _tiny_hugging_face, note=SEVERAL),
+)

@@ -66,7 +66,8 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
             if record.query.shape[0] != inputs.shape[0]:
                 raise ValueError(
                     f"layer: it attends in {record.query.shape[0]} groups for {inputs.shape[0]} inputs; layers with"
-                    " attention inside windows, or inputs that are repeated on the way, cannot be explained"
+                    " attention inside windows (a hierarchical model), or inputs that are repeated on the way, cannot be"
+                    " explained; use captum.attr.LayerGradCam for such models"
                 )
         if not output.requires_grad:
             raise ValueError(

@@ -265,8 +265,12 @@ class GradECLIP(TokenAttribution):
         relu_before_sum = is_image(inputs) if relu_before_sum is None else relu_before_sum
         total: Tensor | None = None
         for gradient, record in zip(gradients, records):
+            # The one query of an attention pool is no row of the blocks before it: all of these are read.
+            same = record.query.shape[-2] == records[last].query.shape[-2]
             with torch.autocast(inputs.device.type, enabled=False):
-                one = self._layer_map(gradient.detach(), record, rows, content, spatial_weight, similarity, heads)
+                one = self._layer_map(
+                    gradient.detach(), record, rows if same else None, content, spatial_weight, similarity, heads
+                )
             one = one.relu() if relu and relu_before_sum else one
             total = one if total is None else total + one
         assert total is not None

@@ -1,0 +1,140 @@
+"""timm's vision transformers: ViT, DeiT, DINOv2, EVA, BEiT, SigLIP's image tower; classifiers or feature extractors."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+
+from .base import (
+    ROTARY,
+    SEVERAL,
+    VOCABULARY,
+    Family,
+    ImageTower,
+    TextTower,
+    UnsupportedModelError,
+    check_size,
+    first_row,
+    replaced,
+    unsupported,
+)
+
+
+def image_tower(model: nn.Module) -> ImageTower:
+    """The facts of a timm model; what it encodes to are its logits, or features if it was made with no classes."""
+    kinds = [kind.__name__ for kind in type(model).__mro__]
+    if not any(kind in kinds for kind in ("VisionTransformer", "Eva", "Beit")):
+        raise unsupported(type(model).__name__, "timm's VisionTransformer (and DeiT, DINOv2, SigLIP), Eva and Beit")
+    trunk: Any = model
+    rows, columns = trunk.patch_embed.patch_size
+    if rows != columns:
+        raise UnsupportedModelError(f"model: patches must be square, got {rows} x {columns}")
+    pool = getattr(trunk, "attn_pool", None)
+    one_token = trunk.global_pool == "token" and pool is None and "VisionTransformerDistilled" not in kinds
+    settings = trunk.pretrained_cfg
+
+    def encode(images: Tensor) -> Tensor:
+        return resized(model, images)(images)  # type: ignore[no-any-return]
+
+    return ImageTower(
+        encode=encode,
+        layers=[*trunk.blocks, *([] if pool is None else [pool])],
+        readout=first_row if one_token else None,
+        patch=rows,
+        size=tuple(trunk.patch_embed.img_size or settings["input_size"][1:]),
+        mean=tuple(settings["mean"]),
+        std=tuple(settings["std"]),
+        width=trunk.num_classes or trunk.num_features,
+        dtype=trunk.patch_embed.proj.weight.dtype,
+        labels=lambda: _labels(trunk),
+    )
+
+
+def text_tower(model: nn.Module) -> TextTower:
+    """Always an error: timm's models have no text side."""
+    raise UnsupportedModelError(
+        f"model: {type(model).__name__} of timm has no text encoder; explain a class of it with"
+        " captum_gradeclip.ClassScore, or with GradECLIP(model, layer).attribute(images, target=class)"
+    )
+
+
+def resized(model: nn.Module, images: Tensor) -> Any:
+    """A view of the model for these images, its positions interpolated as timm does it (bicubic, antialiased).
+
+    Raises:
+        ValueError: if the size is no multiple of the patch, or if the model has a bias for each pair of positions.
+    """
+    trunk: Any = model
+    embed = trunk.patch_embed
+    patch = embed.patch_size[0]
+    size = check_size(images, patch)
+    if getattr(trunk, "dynamic_img_size", False) or size == tuple(embed.img_size):
+        return trunk
+    if any(hasattr(part, "relative_position_bias_table") for part in trunk.modules()) or not hasattr(
+        embed, "strict_img_size"
+    ):
+        raise ValueError(
+            f"images: this {type(trunk).__name__} takes {embed.img_size[0]} x {embed.img_size[1]} only, got"
+            f" {size[0]} x {size[1]}; create it with timm.create_model(..., img_size={size})"
+        )
+    from timm.layers.pos_embed import resample_abs_pos_embed
+
+    grid = size[0] // patch, size[1] // patch
+    view = replaced(trunk, "patch_embed.img_size", size)
+    if trunk.pos_embed is not None:
+        positions = resample_abs_pos_embed(
+            trunk.pos_embed,
+            new_size=list(grid),
+            old_size=list(embed.grid_size),
+            num_prefix_tokens=0 if trunk.no_embed_class else trunk.num_prefix_tokens,
+        )
+        view = replaced(view, "pos_embed", positions)
+    if getattr(trunk, "rope", None) is not None:
+        rope = copy.deepcopy(trunk.rope)
+        rope.update_feat_shape(list(grid))
+        view = replaced(view, "rope", rope)
+    return view
+
+
+def _labels(model: Any) -> tuple[str, ...] | None:
+    names = model.pretrained_cfg.get("label_names")
+    if names is None and model.num_classes == 1000:
+        from timm.data.imagenet_info import ImageNetInfo
+
+        info = ImageNetInfo()
+        names = [info.index_to_description(index) for index in range(1000)]
+    return tuple(names) if names is not None and len(names) == model.num_classes else None
+
+
+def tiny(name: str, size: int = 32, patch: int = 8, **settings: Any) -> nn.Module:
+    """A tiny random model of one of timm's architectures."""
+    import timm
+
+    small = {"embed_dim": 48, "depth": 3, "num_heads": 4, "num_classes": VOCABULARY, "img_size": size, "patch_size": patch}
+    model: nn.Module = timm.create_model(name, pretrained=False, **{**small, **settings})
+    return model
+
+
+def _family(name: str, models: str, architecture: str, *, oblong: bool = True, note: str = "", **settings: Any) -> Family:
+    size = (40, 24) if oblong else None
+    return Family(f"timm {name}", models, lambda: tiny(architecture, **settings), oblong=size, text=False, note=note)
+
+
+FAMILIES = (
+    _family("ViT", "VisionTransformer", "vit_tiny_patch16_224"),
+    _family("ViT, average", "VisionTransformer", "vit_tiny_patch16_224", global_pool="avg", note=SEVERAL),
+    _family("DeiT", "VisionTransformerDistilled", "deit_tiny_distilled_patch16_224", note=SEVERAL),
+    _family("DINOv2", "VisionTransformer with registers", "vit_small_patch14_reg4_dinov2"),
+    _family("EVA-02", "Eva", "eva02_tiny_patch14_224", note=ROTARY),
+    _family("EVA-02, sub-norm", "Eva", "eva02_base_patch14_224", scale_attn_inner=True, note=ROTARY),
+    _family(
+        "BEiT",
+        "Beit",
+        "beit_base_patch16_224",
+        oblong=False,
+        note="one size; a position bias arrives in the attention mask, and one head averages it over the heads",
+    ),
+    _family("SigLIP", "VisionTransformer with attention pool", "vit_base_patch16_siglip_224"),
+)

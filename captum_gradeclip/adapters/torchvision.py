@@ -1,0 +1,79 @@
+"""torchvision's ``vit_*`` classifiers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from .base import (
+    VOCABULARY,
+    Family,
+    ImageTower,
+    TextTower,
+    UnsupportedModelError,
+    check_size,
+    first_row,
+    replaced,
+    resize_positions,
+    unsupported,
+)
+
+
+def image_tower(model: nn.Module) -> ImageTower:
+    """The facts of a ``VisionTransformer``, which reads its class token."""
+    if "VisionTransformer" not in [kind.__name__ for kind in type(model).__mro__]:
+        raise unsupported(type(model).__name__, "torchvision's VisionTransformer")
+    vit: Any = model
+    patch, native = int(vit.patch_size), vit.image_size // vit.patch_size
+
+    def encode(images: Tensor) -> Tensor:
+        height, width = check_size(images, patch)
+        if height == width == vit.image_size:
+            return vit(images)  # type: ignore[no-any-return]
+        if height != width:
+            raise ValueError(f"images: torchvision's VisionTransformer takes squares only, got {height} x {width}")
+        table = vit.encoder.pos_embedding[0]
+        positions = resize_positions(table, (native, native), (height // patch, width // patch))
+        view = replaced(vit, "encoder.pos_embedding", positions[None])
+        return replaced(view, "image_size", height)(images)  # type: ignore[no-any-return]
+
+    head = [part for part in vit.heads.modules() if isinstance(part, nn.Linear)]
+    return ImageTower(
+        encode=encode,
+        layers=list(vit.encoder.layers),
+        readout=first_row,
+        patch=patch,
+        size=(vit.image_size, vit.image_size),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        width=head[-1].out_features if head else vit.hidden_dim,
+        dtype=vit.class_token.dtype,
+        labels=lambda: _labels(head[-1].out_features if head else 0),
+    )
+
+
+def text_tower(model: nn.Module) -> TextTower:
+    """Always an error: torchvision's models have no text side."""
+    raise UnsupportedModelError(
+        f"model: {type(model).__name__} of torchvision has no text encoder; explain a class of it with"
+        " captum_gradeclip.ClassScore"
+    )
+
+
+def _labels(classes: int) -> tuple[str, ...] | None:
+    from torchvision.models import ViT_B_16_Weights
+
+    names: list[str] = ViT_B_16_Weights.IMAGENET1K_V1.meta["categories"]
+    return tuple(names) if len(names) == classes else None
+
+
+def _tiny() -> nn.Module:
+    from torchvision.models import VisionTransformer
+
+    size = {"image_size": 32, "patch_size": 8, "num_layers": 3, "num_heads": 4, "hidden_dim": 48, "mlp_dim": 96}
+    model: nn.Module = VisionTransformer(**size, num_classes=VOCABULARY)
+    return model
+
+
+FAMILIES = (Family("torchvision ViT", "VisionTransformer", _tiny, oblong=(48, 48), text=False, note="squares only"),)

@@ -1,0 +1,158 @@
+"""One forward pass, intercepted in chosen layers and remembered.
+
+Every encoder we explain computes attention through ``scaled_dot_product_attention``, through
+``multi_head_attention_forward``, or by hand as ``matmul``, ``softmax``, ``matmul``. While a chosen layer runs, in this
+thread, a :class:`torch.overrides.TorchFunctionMode` sees that one call, lets a *rule* decide what it returns, and keeps
+what was seen as a :class:`Record`. The model is neither patched nor copied: the mode is entered and left by the layer's
+own hooks, and both hooks are gone when the ``with`` block ends.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from .calls import AttentionMode
+from .record import LayerError, Record, Rule, merge_heads
+
+
+class Interception:
+    """Context in which the chosen layers answer by a rule and are remembered.
+
+    The forward pass is to run inside, under ``torch.no_grad()``: the first chosen layer that runs switches gradients
+    on behind its attention, so that nothing before it builds a graph. Only calls of the thread that entered are seen.
+
+    Args:
+        layers: modules of the model, each a block or its attention module, none inside another.
+        rule: what their attention returns, :func:`model_heads`, :func:`single_head`, :func:`value_only` or your own.
+
+    Raises:
+        LayerError: if a layer is given twice or lies inside another one.
+
+    >>> attention = nn.MultiheadAttention(8, num_heads=2, batch_first=True).eval()
+    >>> x = torch.randn(1, 5, 8)
+    >>> with Interception([attention], model_heads) as seen, torch.no_grad():
+    ...     output, _ = attention(x, x, x)
+    >>> torch.allclose(output, attention(x, x, x)[0], atol=1e-6)
+    True
+    >>> seen.records()[0].key.shape
+    torch.Size([1, 2, 5, 4])
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], rule: Rule) -> None:
+        for number, layer in enumerate(layers):
+            for other in layers[:number]:
+                if any(module is layer for module in other.modules()) or any(module is other for module in layer.modules()):
+                    raise LayerError(
+                        f"layer: {type(layer).__name__} and {type(other).__name__} are the same module or one lies"
+                        " inside the other: give each attention once"
+                    )
+        self._rule = rule
+        self._watches = [_Watch(layer, self._answer) for layer in layers]
+        self._ran = 0
+
+    def __enter__(self) -> Interception:
+        with ExitStack() as stack:
+            for watch in self._watches:
+                stack.callback(watch.detach)
+                watch.attach()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def records(self) -> list[Record]:
+        """One record per chosen layer, in the order in which the layers were given.
+
+        Raises:
+            LayerError: if a layer made no attention call, or several, or did not run.
+        """
+        return [watch.record() for watch in self._watches]
+
+    def _answer(self, record: Record) -> Tensor:
+        output = merge_heads(self._rule(record))
+        if not self._ran:
+            # What was computed so far carries no graph. From here on everything does, up to the score.
+            torch.set_grad_enabled(True)
+            if not output.requires_grad:
+                output = output.detach().requires_grad_()
+        record.output, record.order = output, self._ran
+        self._ran += 1
+        return output
+
+
+class _Watch:
+    """The two hooks of one layer, and the mode that they enter and leave."""
+
+    def __init__(self, layer: nn.Module, answer: Callable[[Record], Tensor]) -> None:
+        self.layer, self.answer = layer, answer
+        self.thread = threading.get_ident()
+        self.seen: list[Record] = []
+        self.runs = 0
+        self.mode: AttentionMode | None = None
+        self.handles: list[RemovableHandle] = []
+
+    def attach(self) -> None:
+        self.thread = threading.get_ident()
+        self.handles.append(self.layer.register_forward_pre_hook(self._enter, with_kwargs=True))
+        self.handles.append(self.layer.register_forward_hook(self._leave, always_call=True))
+
+    def detach(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+        self._leave()  # an interrupt (not an Exception) skips even hooks that are always called
+
+    def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if threading.get_ident() == self.thread:
+            self.runs += 1
+            batch = next((len(x) for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.dim() > 1), None)
+            self.mode = AttentionMode(self._see, batch)
+            self.mode.__enter__()  # type: ignore[no-untyped-call]
+
+    def _leave(self, *_: object) -> None:
+        if threading.get_ident() == self.thread and self.mode is not None:
+            self.mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self.mode = None
+
+    def _see(self, record: Record) -> Tensor:
+        self.seen.append(record)
+        return self.answer(record)
+
+    def record(self) -> Record:
+        if len(self.seen) == 1:
+            return self.seen[0]
+        name = type(self.layer).__name__
+        inside = [
+            f"{path} ({type(module).__name__})"
+            for path, module in self.layer.named_modules()
+            if path and ("attention" in type(module).__name__.lower() or "attn" in type(module).__name__.lower())
+        ]
+        if not self.runs:
+            raise LayerError(
+                f"layer: {name} did not run in this forward pass: choose a layer of the tower that is explained"
+                " (under nn.DataParallel layers run as copies in other threads: explain the bare model)"
+            )
+        if not self.seen:
+            raise LayerError(
+                f"layer: {name} ran, but made no attention call, so there are no queries, keys and values to explain; "
+                + (
+                    f"its attention modules are {', '.join(inside)}, none of which calls scaled_dot_product_attention"
+                    " or multi_head_attention_forward"
+                    if inside
+                    else "it has no attention module inside. Choose a block with self-attention, or an attention pool;"
+                    " for a convolutional layer use captum.attr.LayerGradCam"
+                )
+            )
+        again = f"ran {self.runs} times and " if self.runs > 1 else ""
+        raise LayerError(
+            f"layer: {name} {again}made {len(self.seen)} attention calls in one forward pass, expected exactly one; choose "
+            + (f"one of its attention modules: {', '.join(inside)}" if inside else "a layer that runs once")
+        )

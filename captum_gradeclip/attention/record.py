@@ -1,0 +1,111 @@
+"""What one attention call was given and returned, with the rules that decide what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class LayerError(ValueError):
+    """A chosen layer cannot be intercepted: it has no attention call, several of them, or never ran."""
+
+
+@dataclass
+class Record:
+    """What one attention call was given, and what it returned.
+
+    Attributes:
+        query: ``(B, H, Lq, d)``, one slice per head of the model, before scaling.
+        key: ``(B, H, Lk, d)``.
+        value: ``(B, H, Lk, dv)``.
+        mask: additive, broadcastable to ``(B, H, Lq, Lk)``; a causal flag arrives here as a mask; ``None`` if all see all.
+        scale: factor on ``query . key`` with the model's own heads, usually ``d ** -0.5``.
+        dropout: probability with which the layer drops attention weights (0 in evaluation mode).
+        output: ``(B, Lq, H * dv)``, what the rule returned, heads side by side, before any output projection.
+            It takes part in the graph of the forward pass, so gradients can be asked for at this place.
+        order: when the layer ran, counted from 0 among the chosen ones.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    scale: float
+    dropout: float = 0.0
+    output: Tensor | None = None
+    order: int = 0
+
+    @property
+    def heads(self) -> int:
+        """Number of heads of the model in this layer."""
+        return self.query.shape[1]
+
+    def merged(self) -> Record:
+        """The same call with one head over all channels, scaled by ``(H * d) ** -0.5``.
+
+        A mask that differs between heads (a position bias, say) is averaged over them.
+        """
+        mask = self.mask
+        if mask is not None and mask.dim() == 4 and mask.shape[1] > 1:
+            mask = mask.mean(dim=1, keepdim=True)
+        query, key, value = (merge_heads(x)[:, None] for x in (self.query, self.key, self.value))
+        return Record(query, key, value, mask, query.shape[-1] ** -0.5, self.dropout, self.output, self.order)
+
+    def probabilities(self) -> Tensor:
+        """Attention weights ``softmax(scale * q k^T + mask)`` of this record's heads, ``(B, H, Lq, Lk)``.
+
+        In single precision at least: the products of wide heads leave the range of half precision.
+        """
+        dtype = torch.promote_types(self.query.dtype, torch.float32)
+        logits = (self.query.to(dtype) * self.scale) @ self.key.to(dtype).mT
+        return (logits if self.mask is None else logits + self.mask).softmax(dim=-1)
+
+
+Rule = Callable[[Record], Tensor]
+"""Decides what an attention call returns: a record without output to values per head, ``(B, heads, Lq, dv)``."""
+
+
+def model_heads(record: Record) -> Tensor:
+    """The model's own multi-head attention: with this rule a model reproduces its own output."""
+    return F.scaled_dot_product_attention(
+        record.query,
+        record.key,
+        record.value,
+        attn_mask=record.mask,
+        dropout_p=record.dropout,
+        scale=record.scale,
+    )
+
+
+def single_head(record: Record) -> Tensor:
+    """One head over all channels with scale ``C ** -0.5``, as Grad-ECLIP runs the layers it explains."""
+    return model_heads(record.merged())
+
+
+def value_only(record: Record) -> Tensor:
+    """Every token returns its own value, as MaskCLIP does; queries and keys must be the same tokens.
+
+    Raises:
+        LayerError: when the layer has another number of queries than of keys (an attention pool, say).
+    """
+    if record.query.shape[-2] != record.key.shape[-2]:
+        raise LayerError(
+            f"value-only attention needs as many queries as keys, got {record.query.shape[-2]} and "
+            f"{record.key.shape[-2]}: choose a self-attention layer"
+        )
+    return record.value
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """Heads side by side: ``(B, H, L, d)`` to ``(B, L, H * d)``."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """The inverse of :func:`merge_heads`: ``(B, L, H * d)`` to ``(B, H, L, d)``."""
+    apart: Tensor = x.unflatten(-1, (heads, -1))
+    return apart.transpose(1, 2)
