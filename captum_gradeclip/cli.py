@@ -1,227 +1,37 @@
-"""The same road from the shell: ``gradeclip demo`` and ``gradeclip explain IMAGE TEXT ...``."""
+"""The same road from the shell: ``gradeclip demo``, ``explain``, ``models``, ``check`` and ``benchmark``."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
+import logging
 import os
-import platform
-import re
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import torch
-from PIL import Image
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
-from torch import Tensor, nn
 
-from . import adapters, images, scenes, show
-from .attention import Interception, model_heads, single_head
-from .attr import GradECLIP
+from . import adapters, images, scenes
 from .attr.grad_eclip import Heads, SpatialWeight
-from .maps import merge_words, to_pixels
+from .check import TOLERANCE, Check, self_check
+from .loading import NAMES, LoadingError, first_line, load
+from .report import Options, explain, explain_classes, versions
 from .scenes.world import Split
-from .scores import ImageTextScore, TextImageScore, tokenize
 
 console = Console(stderr=True)
 
 
 class UsageError(Exception):
     """Something the user can put right; shown without a traceback."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What decides an explanation; written beside it."""
-
-    model: str = "scenes"
-    pretrained: str | None = None
-    layers: int = 1
-    text_layers: int = 8
-    heads: Heads = "single"
-    spatial_weight: SpatialWeight = "loosened"
-    resize: images.Resize = "keep"
-    scale: float = 1.0
-    max_tokens: int = 8192
-    device: str = "cpu"
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A model with its tokenizer, on its device."""
-
-    model: nn.Module
-    tokenizer: Any
-
-
-def load(options: Options) -> Loaded:
-    """The embedded model, or any of open_clip's.
-
-    Raises:
-        UsageError: for an unknown name (close matches are listed), or weights that do not fit or cannot be had.
-    """
-    try:
-        device = torch.device(options.device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device: cannot use {options.device!r}: {_first_line(error)}") from None
-    if options.model == "scenes":
-        try:
-            model, _, tokenizer = scenes.load(options.pretrained) if options.pretrained else scenes.load()
-        except Exception as error:
-            raise UsageError(
-                f"--pretrained: {options.pretrained!r} does not fit the scenes model: {_first_line(error)}"
-            ) from error
-        return Loaded(model.to(device), tokenizer)
-
-    import open_clip
-
-    known, name = open_clip.list_models(), options.model.replace("/", "-")
-    elsewhere = options.model.partition(":")[0] in ("hf-hub", "local-dir")
-    if elsewhere:
-        name = options.model
-    elif name not in known:
-        close = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
-        hint = f"did you mean {', '.join(close)}?" if close else "open_clip.list_models() lists all of them"
-        raise UsageError(f"--model: open_clip has no model {name!r}; {hint} ('scenes' is the embedded one)")
-    settings: dict[str, Any] = {}
-    if options.pretrained is None and not elsewhere:
-        console.print(f"[yellow]--pretrained is not given: {name} is explained with random weights[/]")
-    elif options.pretrained is not None and not Path(options.pretrained).exists():
-        tags = open_clip.list_pretrained_tags_by_model(name)
-        if options.pretrained not in tags:
-            raise UsageError(
-                f"--pretrained: {options.pretrained!r} is neither a file nor a tag of {name};"
-                f" its tags: {', '.join(tags) or 'none'}"
-            )
-        # OpenAI's weights, and some others, were trained with another activation than the architecture's name says.
-        settings["force_quick_gelu"] = bool(open_clip.get_pretrained_cfg(name, options.pretrained).get("quick_gelu"))
-    try:
-        model = open_clip.create_model(name, pretrained=options.pretrained, device=device, **settings)
-        tokenizer = open_clip.get_tokenizer(name)
-    except Exception as error:
-        raise UsageError(
-            f"--pretrained: the weights {options.pretrained!r} of {name} could not be loaded: {_first_line(error)}"
-        ) from error
-    return Loaded(model.eval(), tokenizer)
-
-
-def explain(
-    loaded: Loaded, image: Image.Image, texts: Sequence[str], options: Options, out: Path, name: str
-) -> dict[str, Any]:
-    """Explains one picture with several texts, both ways, and writes every result under ``out``.
-
-    Returns:
-        What ``explanation.json`` holds.
-
-    Raises:
-        UsageError: for anything that the user gave and that does not fit.
-    """
-    try:
-        tower = adapters.image_tower(loaded.model)
-        picture = images.prepare(
-            image,
-            size=tower.size,
-            patch=tower.patch,
-            mean=tower.mean,
-            std=tower.std,
-            resize=options.resize,
-            scale=options.scale,
-            max_tokens=options.max_tokens,
-        )
-        pixels = picture.pixels.to(options.device)
-        tokens = tokenize(loaded.model, list(texts), loaded.tokenizer)
-        image_score = ImageTextScore(loaded.model, tokens)
-        text_score = TextImageScore(loaded.model, pixels)
-        image_layers = _last(image_score.layers, options.layers, "--layers")
-        text_layers = _last(text_score.layers, options.text_layers, "--text-layers")
-        choice: dict[str, Any] = {"heads": options.heads, "spatial_weight": options.spatial_weight}
-        maps = GradECLIP(image_score, image_layers).attribute_targets(pixels, **choice)[0].cpu()
-        weights = GradECLIP(text_score, text_layers).attribute(tokens, target=0, **choice).cpu()
-        with torch.no_grad():
-            cosines = text_score(tokens)[:, 0].tolist()
-        image_pass = _scores(image_score, pixels, image_layers, options)[0].tolist()
-        text_pass = _scores(text_score, tokens, text_layers, options)[:, 0].tolist()
-    except (ValueError, TypeError) as error:
-        raise UsageError(str(error)) from error
-
-    captions = [_shares(words) for words in merge_words(weights, tokens.cpu(), loaded.tokenizer)]
-    result = {
-        "image": name,
-        "size": list(picture.image.size),
-        "input": {"height": pixels.shape[-2], "width": pixels.shape[-1], "grid": list(maps.shape[-2:])},
-        "texts": [
-            {
-                "text": text,
-                "score": score,
-                "explained_score": by_image,
-                "explained_text_score": by_text,
-                "words": [{"word": word, "weight": weight} for word, weight in caption],
-            }
-            for text, score, by_image, by_text, caption in zip(texts, cosines, image_pass, text_pass, captions)
-        ],
-        "options": asdict(options),
-        "versions": _versions(),
-    }
-    _write(out, picture, maps, weights, texts, captions, result)
-    return result
-
-
-def _scores(score: nn.Module, inputs: Tensor, layers: list[nn.Module], options: Options) -> Tensor:
-    """The scores of a pass like the one that was explained, whose chosen layers may have had a single head."""
-    rule = single_head if options.heads == "single" else model_heads
-    with torch.no_grad(), Interception(layers, rule):
-        scores: Tensor = score(inputs)
-    return scores.detach()
-
-
-def _shares(words: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    """Word weights that add up to 1 where any is positive, as the paper shows them."""
-    total = sum(weight for _, weight in words)
-    return [(word, weight / total if total > 0 else 0.0) for word, weight in words]
-
-
-def _write(
-    out: Path,
-    picture: images.Picture,
-    maps: Tensor,
-    weights: Tensor,
-    texts: Sequence[str],
-    captions: list[list[tuple[str, float]]],
-    result: dict[str, Any],
-) -> None:
-    full = to_pixels(maps, picture.frame)
-    titles = [f"{text} ({entry['score']:.3f})" for text, entry in zip(texts, result["texts"])]
-    small = _shrunk(picture.image, 640)
-    fine = torch.nn.functional.interpolate(full[None], size=(small.height, small.width), mode="area")[0]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        # All files are made aside and moved at the end: an interrupted run leaves what was there before.
-        with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as folder:
-            part = Path(folder)
-            for number, (text, one) in enumerate(zip(texts, full)):
-                show.overlay(picture.image, one).save(part / f"overlay-{number}-{_slug(text)}.png")
-            show.save(show.strip(small, fine, titles, words=captions), part / "strip.png")
-            show.save(show.words_figure(captions, titles), part / "words.png")
-            (part / "words.html").write_text(show.words_html(captions, titles), encoding="utf-8")
-            np.savez_compressed(part / "maps.npz", image=maps.numpy(), text=weights.numpy(), texts=np.array(texts))
-            (part / "explanation.json").write_text(json.dumps(result, indent=2, ensure_ascii=False), encoding="utf-8")
-            for stale in out.glob("overlay-*.png"):
-                stale.unlink()
-            for file in part.iterdir():
-                file.replace(out / file.name)
-    except OSError as error:
-        raise UsageError(f"--out: cannot write into {str(out)!r}: {error.strerror or error}") from None
 
 
 def _check_writable(out: Path) -> None:
@@ -231,54 +41,31 @@ def _check_writable(out: Path) -> None:
         raise UsageError(f"--out: cannot write into {str(out)!r}: {str(place)!r} is not a folder that can be written")
 
 
-def _last(layers: list[nn.Module], count: int, option: str) -> list[nn.Module]:
-    if not 1 <= count <= len(layers):
-        raise UsageError(f"{option}: expected 1 to {len(layers)}, the number of attention layers of this tower, got {count}")
-    return layers[-count:]
-
-
-def _shrunk(image: Image.Image, longest: int) -> Image.Image:
-    image = image.copy()
-    image.thumbnail((longest, longest))
-    return image
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"\W+", "-", text.lower()).strip("-")[:40] or "text"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[1].strip()} ..."
-
-
-def _versions() -> dict[str, str]:
-    packages = ("captum_gradeclip", "torch", "captum", "open_clip_torch")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
 def _report(results: Sequence[dict[str, Any]], out: Path) -> None:
-    table = Table("picture", "text", "score", "explained", "words", title="Grad-ECLIP")
+    of_texts = any("words" in entry for result in results for entry in result["texts"])
+    headings = ("text", "score", "explained", "words") if of_texts else ("class", "logit", "explained", "probability")
+    table = Table("picture", *headings, title="Grad-ECLIP")
     for result in results:
         for entry in result["texts"]:
-            words = " ".join(f"{escape(w['word'])} [bold]{w['weight']:.2f}[/]" for w in entry["words"])
+            if of_texts:
+                more = " ".join(f"{escape(w['word'])} [bold]{w['weight']:.2f}[/]" for w in entry["words"])
+            else:
+                more = f"{entry['probability']:.3f}"
             scores = f"{entry['score']:.3f}", f"{entry['explained_score']:.3f}"
-            table.add_row(escape(result["image"]), escape(entry["text"]), *scores, words)
+            table.add_row(escape(result["image"]), escape(entry["text"]), *scores, more)
     Console().print(table)
     Console().print(f"pictures, maps and numbers are in {out}", soft_wrap=True, markup=False)
 
 
 def _demo(arguments: argparse.Namespace) -> None:
     options = _options(arguments)
-    loaded = load(options)
+    loaded = load(device=options.device)
     results = []
     for index, scene in enumerate(track(_demo_scenes(), "explaining scenes", console=console, transient=True)):
         image, _ = scenes.draw(scene, 448)
         name = f"scene-{index}"
-        texts = _demo_texts(scene)
-        result = explain(loaded, image, texts, options, arguments.out / name, name)
+        results.append(explain(loaded, image, _demo_texts(scene), options, arguments.out / name, name))
         image.save(arguments.out / name / "image.png")
-        results.append(result)
     _report(results, arguments.out)
 
 
@@ -303,29 +90,103 @@ def _demo_texts(scene: scenes.Scene) -> list[str]:
 def _explain(arguments: argparse.Namespace) -> None:
     options = _options(arguments)
     try:
-        image = images.read(arguments.image)
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from None
-    result = explain(load(options), image, arguments.text, options, arguments.out, Path(arguments.image).name)
+        result = _explained(arguments, options)
+    except OSError as error:
+        what = f"{error.strerror or error}: {error.filename!r}" if error.filename else str(error)
+        raise UsageError(what) from None
+    except (ValueError, TypeError) as error:  # what the package says of arguments that do not fit
+        raise UsageError(str(error)) from error
     _report([result], arguments.out)
+
+
+def _explained(arguments: argparse.Namespace, options: Options) -> dict[str, Any]:
+    image, name = images.read(arguments.image), Path(arguments.image).name
+    loaded = load(options.model, options.pretrained, options.device)
+    if _is_classifier(loaded.model):
+        if arguments.text:
+            raise UsageError(f"text: {options.model} is a classifier without a text encoder; name classes by --target")
+        return explain_classes(loaded, image, arguments.target, options, arguments.out, name)
+    if arguments.target or not arguments.text:
+        raise UsageError(f"text: {options.model} compares images with texts; give at least one text, and no --target")
+    return explain(loaded, image, arguments.text, options, arguments.out, name)
+
+
+def _is_classifier(model: torch.nn.Module) -> bool:
+    adapters.image_tower(model)
+    try:
+        adapters.text_tower(model)
+    except adapters.UnsupportedModelError:
+        return True
+    return False
+
+
+def _models(arguments: argparse.Namespace) -> None:
+    installed = [f"{name} {number}" for name, number in versions().items()]
+    table = Table("family", "classes", "text", "sizes", "checked", "note")
+    notes: list[str] = []
+    rows: list[dict[str, Any]] = []
+    for family in track(adapters.families().values(), "checking tiny models", console=console, transient=True):
+        torch.manual_seed(0)
+        try:
+            checks = self_check(family.build().eval())
+            checked = "yes" if all(check.passed for check in checks) else "FAILED"
+        except Exception as error:  # another version of a library may have moved something; the others still count
+            checks, checked = [], f"FAILED: {first_line(error)}"
+        sizes = "one" if family.oblong is None else "squares" if family.oblong[0] == family.oblong[1] else "any"
+        if family.note and family.note not in notes:
+            notes.append(family.note)
+        mark = str(notes.index(family.note) + 1) if family.note else ""
+        table.add_row(family.name, family.models, "yes" if family.text else "-", sizes, checked, mark)
+        rows.append({**{name: getattr(family, name) for name in ("name", "models", "text", "note")}, "sizes": sizes})
+        rows[-1] |= {"checked": checked, "errors": [check.error for check in checks]}
+    screen = Console(width=max(110, console.width))
+    screen.print(table)
+    for number, note in enumerate(notes, start=1):
+        screen.print(f"{number}  {note}", markup=False, highlight=False)
+    screen.print(
+        "\nchecked: a tiny random model of the family gives the same output with its attention intercepted, to"
+        f" {TOLERANCE:.0e},\nand a map that is not constant, with {', '.join(installed)}.\nmodels are named as {NAMES}.",
+        markup=False,
+        highlight=False,
+    )
+    _save_json(arguments.out / "models.json", {"families": rows, "versions": versions()})
+    if any(row["checked"] != "yes" for row in rows):
+        raise UsageError("some families failed their check with the installed versions")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    table = Table("model", "tower", "layers", "tokens", "own heads", "one head", "map", "seconds", "passed")
+    table.caption = "own heads, one head: change of the output, relative to its largest value"
+    results: list[dict[str, Any]] = []
+    for name in track(arguments.model, "checking", console=console, transient=True):
+        checks: list[Check] = self_check(load(name, arguments.pretrained, arguments.device).model)
+        for one in checks:
+            shape = " x ".join(map(str, one.map))
+            figures = f"{one.error:.1e}", f"{one.change:.1e}", shape, f"{one.seconds:.2f}", "yes" if one.passed else "NO"
+            table.add_row(escape(name), one.tower, str(one.layers), str(one.tokens), *figures)
+            results.append({"model": name, **asdict(one), "passed": one.passed})
+    Console(width=max(110, console.width)).print(table)
+    _save_json(arguments.out / "check.json", {"checks": results, "versions": versions()})
+    if not all(result["passed"] for result in results):
+        raise UsageError("a model does not reproduce itself, so its maps would explain something else")
 
 
 def _benchmark(arguments: argparse.Namespace) -> None:
     from .benchmark import evaluate_scenes
 
-    model = load(Options(pretrained=arguments.pretrained)).model
+    model: Any = load(pretrained=arguments.pretrained).model
     rows = evaluate_scenes(model, arguments.scenes, arguments.split, arguments.seed)
-    table = Table(
-        "figure", "value", "cases", title=f"{arguments.scenes} scenes, split {arguments.split}, seed {arguments.seed}"
-    )
+    title = f"{arguments.scenes} scenes, split {arguments.split}, seed {arguments.seed}"
+    table = Table("figure", "value", "cases", title=title)
     for row in rows:
         table.add_row(row.what, f"{row.value:.3f}", str(row.cases))
     Console().print(table)
-    try:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "scenes.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
-    except OSError as error:
-        raise UsageError(f"--out: cannot write into {str(arguments.out)!r}: {error.strerror or error}") from None
+    _save_json(arguments.out / "scenes.json", [asdict(row) for row in rows])
+
+
+def _save_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
 def _options(arguments: argparse.Namespace) -> Options:
@@ -342,9 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     default = Options()
     common.add_argument("--layers", type=int, default=default.layers, help="last layers of the image tower [%(default)s]")
-    common.add_argument(
-        "--text-layers", type=int, default=default.text_layers, help="last layers of the text tower [%(default)s]"
-    )
+    common.add_argument("--text-layers", type=int, default=None, help="last layers of the text tower [8, or all of fewer]")
     common.add_argument(
         "--heads",
         choices=[h for h in get_args(Heads) if h != "each"],
@@ -364,9 +223,12 @@ def _parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("explain", parents=[common], help="explain a picture and one or more texts")
     one.add_argument("image", help="PNG, JPEG, WebP, ...")
-    one.add_argument("text", nargs="+", help="what to look for; quote each text")
-    one.add_argument("--model", default=default.model, help="an open_clip name, or scenes, the embedded one [%(default)s]")
-    one.add_argument("--pretrained", default=None, metavar="TAG|FILE", help="weights, as open_clip names them")
+    one.add_argument("text", nargs="*", help="what to look for; quote each text")
+    one.add_argument("--model", default=default.model, help=f"{NAMES} [%(default)s]")
+    one.add_argument("--pretrained", default=None, metavar="TAG|FILE", help="weights, as open_clip and timm name them")
+    one.add_argument(
+        "--target", action="append", default=[], metavar="CLASS", help="of a classifier, by index or name; may be repeated"
+    )
     one.add_argument(
         "--resize",
         choices=get_args(images.Resize),
@@ -379,6 +241,17 @@ def _parser() -> argparse.ArgumentParser:
         "--max-tokens", type=int, default=default.max_tokens, help="most patches that keep may give [%(default)s]"
     )
     one.set_defaults(run=_explain)
+
+    models = commands.add_parser("models", help="what is supported, and whether it works with the installed versions")
+    models.add_argument("--out", type=Path, default=Path("gradeclip-out"), help="[%(default)s]")
+    models.set_defaults(run=_models)
+
+    check = commands.add_parser("check", help="does a model reproduce itself when its attention is intercepted?")
+    check.add_argument("model", nargs="+", help=NAMES)
+    check.add_argument("--pretrained", default=None, metavar="TAG|FILE")
+    check.add_argument("--device", default=default.device, help="[%(default)s]")
+    check.add_argument("--out", type=Path, default=Path("gradeclip-out"), help="[%(default)s]")
+    check.set_defaults(run=_check)
 
     benchmark = commands.add_parser("benchmark", help="figures over many images")
     kinds = benchmark.add_subparsers(dest="benchmark", required=True, metavar="WHAT")
@@ -398,10 +271,12 @@ def main(arguments: list[str] | None = None) -> int:
     if getattr(parsed, "resize", "") is None:
         parsed.resize = "squash" if parsed.model == "scenes" else "keep"
     run: Callable[[argparse.Namespace], None] = parsed.run
+    logger = logging.getLogger(__package__)
+    logger.handlers, logger.propagate = [RichHandler(console=console, show_time=False, show_path=False)], False
     try:
         _check_writable(parsed.out)
         run(parsed)
-    except UsageError as error:
+    except (UsageError, LoadingError, adapters.UnsupportedModelError) as error:
         print(f"gradeclip: {error}", file=sys.stderr)
         return 2
     return 0

@@ -18,10 +18,13 @@ ALLOWED = {
     "scores": {"adapters"},
     "attr": {"scores", "adapters", "attention", "maps"},
     "show": {"maps"},
+    "loading": {"scenes"},
+    "check": {"adapters", "attention", "attr", "scores"},
+    "report": {"adapters", "attention", "attr", "images", "loading", "maps", "scores", "show"},
     "benchmark": {"scenes", "adapters", "scores", "attention", "attr", "maps", "show"},
 }
 LIBRARIES = {"open_clip", "timm", "transformers", "torchvision"}
-MAY_NAME_LIBRARIES = {"adapters", "scenes", "cli", "benchmark"}
+MAY_NAME_LIBRARIES = {"adapters", "loading", "scenes", "benchmark"}
 
 
 def imports(file: Path) -> tuple[set[str], set[str]]:

@@ -14,7 +14,19 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_gradeclip import GradECLIP, ImageTextScore, TextImageScore, cli, images, maps, scenes
+from captum_gradeclip import (
+    GradECLIP,
+    ImageTextScore,
+    TextImageScore,
+    adapters,
+    attention,
+    check,
+    cli,
+    images,
+    loading,
+    maps,
+    scenes,
+)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +120,10 @@ def test_demo(tmp_path: Path) -> None:
         (["PICTURE", "a", "--resize", "keep", "--max-tokens", "10"], "more than max_tokens = 10; shrink it"),
         (["PICTURE", "a", "--resize", "keep", "--scale", "0.01"], "smaller than a patch"),
         (["PICTURE", "a", "--out", "PICTURE"], "--out: cannot write into"),
+        (["PICTURE"], "give at least one text"),
+        (["PICTURE", "a", "--target", "3"], "and no --target"),
+        (["PICTURE", "a", "--model", "timm:vit_tiny_patch15_224"], "did you mean vit_tiny_patch16_224"),
+        (["PICTURE", "a", "--model", "timm:resnet18"], "convolutional or hierarchical.*LayerGradCam"),
         (["PICTURE", "a", "--scale", "inf"], "scale: expected a positive factor"),
         (["PICTURE", "a", "--device", "nowhere"], "--device: cannot use 'nowhere'"),
     ],
@@ -130,6 +146,96 @@ def test_weights_that_do_not_fit_an_open_clip_model(picture: Path, capsys, tmp_p
 def test_convolutional_models_are_refused_with_the_reason(picture: Path, capsys) -> None:
     assert cli.main(["explain", str(picture), "a", "--model", "convnext_base"]) == 2
     assert "LayerGradCam" in capsys.readouterr().err
+
+
+def test_models_and_check(tmp_path: Path, capsys) -> None:
+    assert cli.main(["models", "--out", str(tmp_path)]) == 0
+    families = json.loads((tmp_path / "models.json").read_text())["families"]
+    assert [family["name"] for family in families] == list(adapters.families())
+    assert all(family["checked"] == "yes" and max(family["errors"]) < 1e-4 for family in families)
+    assert "transformers BLIP retrieval" in capsys.readouterr().out
+
+    assert cli.main(["check", "scenes", "--out", str(tmp_path)]) == 0
+    checks = json.loads((tmp_path / "check.json").read_text())["checks"]
+    assert [(one["tower"], one["layers"], one["map"]) for one in checks] == [
+        ("image", 2, [1, 1, 8, 8]),
+        ("text", 8, [1, 24]),
+    ]
+
+
+def test_a_model_that_does_not_reproduce_itself_is_told(monkeypatch, tmp_path: Path, capsys) -> None:
+    def broken(record: attention.Record) -> torch.Tensor:
+        return 1.1 * attention.model_heads(record)
+
+    monkeypatch.setattr(check, "model_heads", broken)
+    assert cli.main(["check", "scenes", "--out", str(tmp_path)]) == 2
+    assert "does not reproduce itself" in capsys.readouterr().err
+    assert not json.loads((tmp_path / "check.json").read_text())["checks"][0]["passed"]
+
+
+def test_a_classifier_of_timm(picture: Path, tmp_path: Path, capsys) -> None:
+    command = ["explain", str(picture), "--model", "timm:vit_tiny_patch16_224", "--out", str(tmp_path)]
+    assert cli.main([*command, "--target", "207", "--target", "whippet"]) == 0
+    told = json.loads((tmp_path / "explanation.json").read_text())
+    assert [entry["class"] for entry in told["texts"]] == [207, 172]
+    assert told["texts"][0]["text"].startswith("golden retriever") and told["input"]["grid"] == [10, 15]
+    assert np.load(tmp_path / "maps.npz")["image"].shape == (2, 10, 15)
+    assert not list(tmp_path.glob("words*"))
+    assert cli.main(command) == 0  # the three most likely
+    assert len(json.loads((tmp_path / "explanation.json").read_text())["texts"]) == 3
+    for more, message in (
+        (["--target", "hound"], "14 classes are called 'hound': 160: Afghan hound"),
+        (["--target", "1000"], "expected a class from 0 to 999, got 1000"),
+        (["--target", "unicorn"], "0 classes are called 'unicorn'"),
+    ):
+        assert cli.main([*command, *more]) == 2
+        assert message in capsys.readouterr().err.replace("\n", " ")
+    assert cli.main([*command[:2], "a dog", *command[2:]]) == 2
+    assert "is a classifier without a text encoder" in capsys.readouterr().err
+
+
+def test_a_folder_of_transformers(picture: Path, tmp_path: Path, capsys) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import CLIPImageProcessor, PreTrainedTokenizerFast
+
+    folder = tmp_path / "model"
+    adapters.families()["transformers CLIP"].build().save_pretrained(folder)
+    words = {word: n for n, word in enumerate(("[PAD]", "[UNK]", "a", "red", "circle"))} | {"<s>": 48, "</s>": 49}
+    inner = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 48), ("</s>", 49)])
+    marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "bos_token": "<s>", "eos_token": "</s>"}
+    PreTrainedTokenizerFast(tokenizer_object=inner, **marks).save_pretrained(folder)
+    CLIPImageProcessor(image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6]).save_pretrained(folder)
+
+    name = f"hf:{folder}"
+    loaded = loading.load(name)
+    assert loaded.statistics == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert cli.main(["explain", str(picture), "a red circle", "a circle", "--model", name, "--out", str(tmp_path)]) == 0
+    told = json.loads((tmp_path / "explanation.json").read_text())
+    assert [word["word"] for word in told["texts"][0]["words"]] == ["a", "red", "circle"]
+    assert told["input"]["grid"] == [20, 30]
+    assert cli.main(["check", name, "--out", str(tmp_path)]) == 0
+    assert cli.main(["check", f"hf:{tmp_path}", "--out", str(tmp_path)]) == 2
+    assert "transformers could not load" in capsys.readouterr().err
+
+
+ARCHITECTURES = (
+    *("ViT-B-16", "ViT-L-14", "RN50", "EVA02-B-16", "ViT-B-16-SigLIP"),
+    *("hf:CLIPModel", "hf:BlipForImageTextRetrieval"),
+    *("timm:vit_base_patch16_224", "timm:vit_small_patch14_reg4_dinov2"),
+)
+
+
+@pytest.mark.slow
+def test_true_architectures(tmp_path: Path, capsys) -> None:
+    assert cli.main(["check", *ARCHITECTURES, "--out", str(tmp_path)]) == 0
+    print(capsys.readouterr().out)
+    checks = json.loads((tmp_path / "check.json").read_text())["checks"]
+    grids = {one["model"]: one["map"][-2:] for one in checks if one["tower"] == "image"}
+    side = dict(zip(ARCHITECTURES, (14, 16, 7, 14, 14, 7, 24, 14, 37)))
+    assert grids == {name: [n, n] for name, n in side.items()}
+    assert len(checks) == 7 * 2 + 2 and max(one["error"] for one in checks) < 1e-5
 
 
 @pytest.mark.slow

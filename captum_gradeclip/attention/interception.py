@@ -36,6 +36,7 @@ class Interception:
     Raises:
         LayerError: if a layer is given twice or lies inside another one.
 
+    >>> from captum_gradeclip.attention import model_heads
     >>> attention = nn.MultiheadAttention(8, num_heads=2, batch_first=True).eval()
     >>> x = torch.randn(1, 5, 8)
     >>> with Interception([attention], model_heads) as seen, torch.no_grad():
