@@ -156,6 +156,7 @@ def _models(arguments: argparse.Namespace) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     table = Table("model", "tower", "layers", "tokens", "own heads", "one head", "map", "seconds", "passed")
+    table.columns[0].overflow = "fold"
     table.caption = "own heads, one head: change of the output, relative to its largest value"
     results: list[dict[str, Any]] = []
     for name in track(arguments.model, "checking", console=console, transient=True):

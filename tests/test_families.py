@@ -117,6 +117,15 @@ def test_padding_is_not_read(name: str) -> None:
 def test_maps_equal_the_equations(model: nn.Module, family: Family, last_only: bool) -> None:
     """In float64, from what the layers were given and a literal single-head attention; own heads are tested above."""
     double = stir(family.build()).double()
+    # transformers 4.50 makes CLIP's causal mask in the default type, which must hold the lowest number of the model's.
+    torch.set_default_dtype(torch.float64)
+    try:
+        _compare_with_equations(double, family, last_only)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def _compare_with_equations(double: nn.Module, family: Family, last_only: bool) -> None:
     for score, inputs, n in scores(double, family, sizes(family)[-1], count=2):
         layers = score.layers[-1:] if last_only else score.layers[-min(n, 3) :]
         image = inputs.is_floating_point()
@@ -167,9 +176,10 @@ def test_the_token_that_is_read(model: nn.Module, family: Family) -> None:
 def test_a_batch_equals_its_items(model: nn.Module, family: Family) -> None:
     for score, inputs, n in scores(model, family, sizes(family)[-1]):
         method = GradECLIP(score, score.layers[-n:])
-        together = method.attribute(inputs, target=[2, 0, 1])
+        options: dict[str, Any] = {"relu_attributions": False}
+        together = method.attribute(inputs, target=[2, 0, 1], **options)
         for i, target in enumerate((2, 0, 1)):
-            assert relative(together[i : i + 1], method.attribute(inputs[i : i + 1], target=target)) < 1e-4
+            assert relative(together[i : i + 1], method.attribute(inputs[i : i + 1], target=target, **options)) < 1e-4
 
 
 @pytest.mark.parametrize("heads", ["single", "model", "each"])

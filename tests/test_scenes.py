@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from captum_gradeclip import adapters, scenes
+from captum_gradeclip import adapters, benchmark, scenes
 from captum_gradeclip.scenes import Caption, Phrase, Scene, SceneDataset, Thing, holds, train
 from captum_gradeclip.scenes.captions import NUMBERS
 from captum_gradeclip.scenes.model import WEIGHTS, build, save
@@ -170,6 +170,39 @@ def test_text_features_do_not_depend_on_the_padding_that_is_left_out() -> None:
     tokens = scenes.tokenizer()(["a red circle", "two stars and a blue ring"])
     with torch.no_grad():
         assert torch.allclose(train.encode_text(model, tokens), model.encode_text(tokens, normalize=True), atol=1e-5)
+
+
+def test_the_embedded_models_words() -> None:
+    model, _, _ = scenes.load()
+    for counts in ((1,), (2, 3, 4)):
+        outweigh, silent = benchmark.words(model, SceneDataset(64, "validation", counts=counts), "")
+        assert outweigh.cases == 64 and outweigh.value > 0.85 and silent.value < 0.1
+
+
+def test_a_centred_image_tower_has_no_common_feature() -> None:
+    visual = build(layers=1, width=32, heads=2).visual.eval()
+    pixels = torch.randint(0, 256, (40, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    x = train.normalise(pixels)
+    with torch.no_grad():
+        before = visual(x)
+        train.centre(visual, pixels)
+        after = visual(x)
+    assert before.mean(dim=0).norm() > 1e-2 and after.mean(dim=0).norm() < 1e-4
+    assert torch.allclose(after, before - before.mean(dim=0), atol=1e-4)
+    assert not visual.ln_post._forward_hooks
+
+
+@pytest.mark.slow
+def test_a_text_tower_for_a_locked_image_tower(tmp_path: Path) -> None:
+    small = {"scenes": 40, "batch": 16, "decay_steps": 1, "text_width": 32, "steps": 1}
+    image = build(layers=1, width=32, heads=2)
+    save(image, tmp_path / "image.safetensors")
+    recipe = train.Recipe(layers=1, width=32, heads=2, lock_image=str(tmp_path / "image.safetensors"), **small)
+    trainer = train.Trainer(recipe, tmp_path / "run", "cpu", 0)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer.run()
+    changed = {name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed and not any(name.startswith("visual.") for name in changed)
 
 
 @pytest.mark.slow

@@ -21,7 +21,15 @@ IMAGE_SIZE = 64
 MEAN = STD = (0.5, 0.5, 0.5)
 
 
-def build(*, layers: int = 2, width: int = 256, heads: int = 4, text_width: int = 128, patch_dropout: float = 0.0) -> CLIP:
+def build(
+    *,
+    layers: int = 2,
+    width: int = 256,
+    heads: int = 4,
+    text_width: int = 128,
+    text_mlp_ratio: float = 1.0,
+    patch_dropout: float = 0.0,
+) -> CLIP:
     """The architecture with random weights; text tower of eight blocks, so that the paper's "last eight" exist."""
     model = CLIP(
         embed_dim=128,
@@ -39,6 +47,7 @@ def build(*, layers: int = 2, width: int = 256, heads: int = 4, text_width: int 
             "layers": 8,
             "width": text_width,
             "heads": 2,
+            "mlp_ratio": text_mlp_ratio,
         },
     )
     # where open_clip keeps what a model's images are to look like
@@ -79,11 +88,13 @@ def load(weights: str | Path = WEIGHTS) -> tuple[CLIP, Callable[[Image.Image], T
 def save(model: CLIP, path: str | Path) -> None:
     """Writes weights and architecture; in half precision, which halves the file and moves a score by less than 1e-3."""
     visual = model.visual.transformer
+    mlp = model.transformer.resblocks[0].mlp.c_fc
     architecture = {
         "layers": visual.layers,
         "width": visual.width,
         "heads": visual.resblocks[0].attn.num_heads,
         "text_width": model.transformer.width,
+        "text_mlp_ratio": mlp.out_features / mlp.in_features,
     }
     state = {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, path, metadata={"architecture": json.dumps(architecture)})
