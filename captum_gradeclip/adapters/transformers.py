@@ -228,4 +228,10 @@ FAMILIES = (
         text=False,
         note="reads the class token and the mean of the patches: summed over all rows (our extension)",
     ),
+    _family(
+        "DINOv2 with registers",
+        "Dinov2WithRegistersForImageClassification",
+        text=False,
+        note="reads the class token and the mean of the patches: summed over all rows (our extension)",
+    ),
 )
