@@ -33,7 +33,7 @@ def own_call(model: Any, name: str, x: Tensor, tokens: Tensor) -> Tensor:
         return model(x)
     if not name.startswith("transformers"):
         return F.normalize(model.encode_image(x), dim=-1) @ F.normalize(model.encode_text(tokens), dim=-1).T
-    if name in ("transformers ViT", "transformers DINOv2"):
+    if not FAMILIES[name].text:
         return model(pixel_values=x).logits
     inputs: dict[str, Any] = {"input_ids": tokens, "pixel_values": x}
     if "SigLIP" not in name:
