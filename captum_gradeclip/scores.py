@@ -33,6 +33,11 @@ class _ImageScore(nn.Module):
         patch = adapters.image_tower(self.model).patch
         return images.shape[-2] // patch, images.shape[-1] // patch
 
+    @property
+    def alone(self) -> bool:
+        """Whether the rest of the model behind its last attention can run on the first token alone."""
+        return adapters.image_tower(self.model).alone
+
     def readout(self, images: Tensor) -> Tensor | None:
         """The token that the score reads in each image ``(N,)``, or ``None`` where it reads several."""
         rows = adapters.image_tower(self.model).readout

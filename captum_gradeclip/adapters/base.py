@@ -32,6 +32,8 @@ class ImageTower:
         std: per channel.
         width: D.
         dtype: of the images that the tower takes.
+        alone: whether all that follows the last block's attention runs on the read-out token alone, if that comes first
+            (nothing there depends on the number of tokens, as rotary positions do).
         labels: gives the names of the classes of a classifier, or ``None`` if it does not carry them.
     """
 
@@ -44,6 +46,7 @@ class ImageTower:
     std: tuple[float, ...]
     width: int
     dtype: torch.dtype
+    alone: bool = False
     labels: Callable[[], tuple[str, ...] | None] = lambda: None
 
 

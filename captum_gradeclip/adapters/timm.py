@@ -42,6 +42,7 @@ def image_tower(model: nn.Module) -> ImageTower:
         encode=encode,
         layers=[*trunk.blocks, *([] if pool is None else [pool])],
         readout=first_row if one_token else None,
+        alone=one_token and getattr(trunk, "rope", None) is None,
         patch=rows,
         size=tuple(trunk.patch_embed.img_size or settings["input_size"][1:]),
         mean=tuple(settings["mean"]),

@@ -43,6 +43,7 @@ def image_tower(model: nn.Module) -> ImageTower:
         encode=encode,
         layers=list(vit.encoder.layers),
         readout=first_row,
+        alone=True,
         patch=patch,
         size=(vit.image_size, vit.image_size),
         mean=(0.485, 0.456, 0.406),

@@ -29,9 +29,14 @@ class Interception:
     The forward pass is to run inside, under ``torch.no_grad()``: the first chosen layer that runs switches gradients
     on behind its attention, so that nothing before it builds a graph. Only calls of the thread that entered are seen.
 
+    With ``row``, one token goes on from the attention of a block: queries, keys and values are recorded from all tokens,
+    the rest of the block and of the model runs on that token alone. It must be the only one that the output depends on,
+    and be the first where it is read; nothing else may be computed from the number of tokens behind the block.
+
     Args:
         layers: modules of the model, each a block or its attention module, none inside another.
         rule: what their attention returns, :func:`model_heads`, :func:`single_head`, :func:`value_only` or your own.
+        row: the token that goes on; for a single layer, which must be a block.
 
     Raises:
         LayerError: if a layer is given twice or lies inside another one.
@@ -47,7 +52,9 @@ class Interception:
     torch.Size([1, 2, 5, 4])
     """
 
-    def __init__(self, layers: Sequence[nn.Module], rule: Rule) -> None:
+    def __init__(self, layers: Sequence[nn.Module], rule: Rule, row: int | None = None) -> None:
+        if row is not None and len(layers) != 1:
+            raise LayerError(f"row: one token can go on from a single layer, got {len(layers)} layers")
         for number, layer in enumerate(layers):
             for other in layers[:number]:
                 if any(module is layer for module in other.modules()) or any(module is other for module in layer.modules()):
@@ -56,7 +63,7 @@ class Interception:
                         " inside the other: give each attention once"
                     )
         self._rule = rule
-        self._watches = [_Watch(layer, self._answer) for layer in layers]
+        self._watches = [_Watch(layer, self._answer, row) for layer in layers]
         self._ran = 0
 
     def __enter__(self) -> Interception:
@@ -93,8 +100,8 @@ class Interception:
 class _Watch:
     """The two hooks of one layer, and the mode that they enter and leave."""
 
-    def __init__(self, layer: nn.Module, answer: Callable[[Record], Tensor]) -> None:
-        self.layer, self.answer = layer, answer
+    def __init__(self, layer: nn.Module, answer: Callable[[Record], Tensor], row: int | None = None) -> None:
+        self.layer, self.answer, self.row = layer, answer, row
         self.thread = threading.get_ident()
         self.seen: list[Record] = []
         self.runs = 0
@@ -111,12 +118,34 @@ class _Watch:
             handle.remove()
         self._leave()  # an interrupt (not an Exception) skips even hooks that are always called
 
-    def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if threading.get_ident() == self.thread:
-            self.runs += 1
-            batch = next((len(x) for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.dim() > 1), None)
-            self.mode = AttentionMode(self._see, batch)
-            self.mode.__enter__()  # type: ignore[no-untyped-call]
+    def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+        if threading.get_ident() != self.thread:
+            return None
+        self.runs += 1
+        batch = next((len(x) for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.dim() > 1), None)
+        if self.row is None:
+            changed, self.mode = None, AttentionMode(self._see, batch)
+        else:
+            whole = self._look_ahead(args, kwargs, batch)
+            changed, alone = _one_token(args, kwargs, whole, self.row), whole.at(self.row)
+            self.mode = AttentionMode(lambda _: self._see(alone), batch)
+        self.mode.__enter__()  # type: ignore[no-untyped-call]
+        return changed
+
+    def _look_ahead(self, args: tuple[Any, ...], kwargs: dict[str, Any], batch: int | None) -> Record:
+        """What the layer's attention will be given, by running the layer up to there."""
+        found: list[Record] = []
+
+        def see(record: Record) -> Tensor:
+            found.append(record)
+            raise _Seen
+
+        try:
+            with AttentionMode(see, batch):
+                self.layer.forward(*args, **kwargs)
+        except _Seen:
+            return found[0]
+        return self.record()  # raises: there was no attention call
 
     def _leave(self, *_: object) -> None:
         if threading.get_ident() == self.thread and self.mode is not None:
@@ -157,3 +186,31 @@ class _Watch:
             f"layer: {name} {again}made {len(self.seen)} attention calls in one forward pass, expected exactly one; choose "
             + (f"one of its attention modules: {', '.join(inside)}" if inside else "a layer that runs once")
         )
+
+
+class _Seen(Exception):
+    """Leaves a layer whose attention call has been seen."""
+
+
+def _one_token(
+    args: tuple[Any, ...], kwargs: dict[str, Any], record: Record, row: int
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a block with one token in place of all."""
+    batch, tokens = record.query.shape[0], record.query.shape[-2]
+    done = False
+
+    def cut(x: Any) -> Any:
+        nonlocal done
+        if done or not isinstance(x, Tensor) or x.dim() != 3:
+            return x
+        if batch == tokens or {batch, tokens} != set(x.shape[:2]):
+            raise LayerError(
+                f"row: the layer's input {tuple(x.shape)} does not show which of its dimensions are the {tokens} tokens"
+            )
+        done = True
+        return x.narrow(1 if x.shape[1] == tokens else 0, row, 1)
+
+    changed = tuple(cut(x) for x in args), {name: cut(x) for name, x in kwargs.items()}
+    if not done:
+        raise LayerError("row: the layer has no input (batch, tokens, width); one token can go on from a block only")
+    return changed

@@ -55,6 +55,14 @@ class Record:
         query, key, value = (merge_heads(x)[:, None] for x in (self.query, self.key, self.value))
         return Record(query, key, value, mask, query.shape[-1] ** -0.5, self.dropout, self.output, self.order)
 
+    def at(self, row: int) -> Record:
+        """The same call with the query of one token."""
+        mask = self.mask
+        if mask is not None and mask.shape[-2] > 1:
+            mask = mask[..., row : row + 1, :]
+        query = self.query[..., row : row + 1, :]
+        return Record(query, self.key, self.value, mask, self.scale, self.dropout, self.output, self.order)
+
     def probabilities(self) -> Tensor:
         """Attention weights ``softmax(scale * q k^T + mask)`` of this record's heads, ``(B, H, Lq, Lk)``.
 

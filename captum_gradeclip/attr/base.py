@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -50,11 +50,34 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
         return layers
 
     def _run(self, inputs: Tensor, additional_forward_args: Any, rule: Rule) -> tuple[Tensor, list[Record]]:
-        """One intercepted forward pass: the output, whose graph begins at the first chosen layer, and the records."""
+        """One intercepted forward pass: the output, whose graph begins at the first chosen layer, and the records.
+
+        Where the score says that it can, everything behind the attention of the last layer runs on the read-out token
+        alone; the records then hold the query of that token only.
+        """
         check_mode(self._owner())
         check_arguments(additional_forward_args, len(inputs))
+        layers = self._layers()
+        if self._alone(layers):
+            try:
+                return self._pass(layers, inputs, additional_forward_args, rule, row=0)
+            except Exception:  # what one token is not enough for runs in full, and then says what is wrong
+                pass
+        return self._pass(layers, inputs, additional_forward_args, rule, row=None)
+
+    def _alone(self, layers: list[nn.Module]) -> bool:
+        """Whether one token may go on: the last block, of a score that reads its first token, with nobody looking on."""
+        owner = self._owner()
+        if len(layers) != 1 or not getattr(owner, "alone", False) or layers[0] is not owner.layers[-1]:
+            return False
+        parts = list(layers[0].modules())
+        return not any(part.training or part._forward_hooks or part._forward_pre_hooks for part in parts)
+
+    def _pass(
+        self, layers: list[nn.Module], inputs: Tensor, additional_forward_args: Any, rule: Rule, row: int | None
+    ) -> tuple[Tensor, list[Record]]:
         # Under inference mode no graph could be built at all; its tensors become ordinary ones by cloning.
-        with torch.inference_mode(False), torch.no_grad(), Interception(self._layers(), rule) as seen:
+        with torch.inference_mode(False), torch.no_grad(), Interception(layers, rule, row) as seen:
             output = _run_forward(self.forward_func, _ordinary(inputs), None, additional_forward_args)
         if not isinstance(output, Tensor):
             raise TypeError(
@@ -144,6 +167,18 @@ def check_arguments(additional_forward_args: Any, examples: int) -> None:
                 f" the {examples} inputs, and Captum would repeat it as if it had; bind it in the forward function, as"
                 " ImageTextScore binds its texts"
             )
+
+
+def chunks(inputs: Tensor, additional_forward_args: Any, size: int) -> Iterator[tuple[Tensor, Any]]:
+    """Parts of the inputs with the parts of the additional arguments that belong to them."""
+    for start in range(0, len(inputs), size):
+        part = slice(start, start + size)
+
+        def cut(argument: Any) -> Any:
+            return argument[part] if isinstance(argument, Tensor) and argument.dim() > 0 else argument  # noqa: B023
+
+        arguments = additional_forward_args
+        yield inputs[part], tuple(map(cut, arguments)) if isinstance(arguments, tuple) else cut(arguments)
 
 
 def is_image(inputs: Tensor) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import CheckpointError
 
-from ..attention import Record, model_heads, single_head
+from ..attention import Record, Rule, model_heads, single_head
 from .base import (
     TokenAttribution,
     check_inputs,
+    chunks,
     content_slice,
     is_image,
     readout_rows,
@@ -26,6 +28,26 @@ from .base import (
 SpatialWeight = Literal["loosened", "softmax", "none"]
 Similarity = Literal["cosine", "dot"]
 Heads = Literal["single", "model", "each"]
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The choices of one explanation, checked."""
+
+    spatial_weight: SpatialWeight
+    similarity: Similarity
+    heads: Heads
+    relu_attributions: bool
+    relu_before_sum: bool | None
+
+    def __post_init__(self) -> None:
+        for name, known in (("spatial_weight", SpatialWeight), ("similarity", Similarity), ("heads", Heads)):
+            if getattr(self, name) not in get_args(known):
+                raise ValueError(f"{name}: expected one of {get_args(known)}, got {getattr(self, name)!r}")
+
+    @property
+    def rule(self) -> Rule:
+        return single_head if self.heads == "single" else model_heads
 
 
 def grad_eclip(weight: Tensor, value: Tensor, spatial: Tensor | float = 1.0) -> Tensor:
@@ -153,12 +175,17 @@ class GradECLIP(TokenAttribution):
                 explained (:class:`~captum_gradeclip.attention.LayerError`), a score that is not finite, or a model whose
                 training mode would change it.
         """
-        self._check_options(attribute_to_layer_input, spatial_weight, similarity, heads)
+        if attribute_to_layer_input:
+            raise ValueError(
+                "attribute_to_layer_input: only False is possible, since queries, keys, values and the attention output"
+                " are recorded inside the layer"
+            )
+        options = _Options(spatial_weight, similarity, heads, relu_attributions, relu_before_sum)
         inputs = check_inputs(inputs)
-        output, records = self._run(inputs, additional_forward_args, single_head if heads == "single" else model_heads)
+        output, records = self._run(inputs, additional_forward_args, options.rule)
         scores = select(output, target, len(inputs))
         gradients = self._gradients(scores, records, None, grad_kwargs)
-        return self._maps(gradients, records, inputs, spatial_weight, similarity, heads, relu_attributions, relu_before_sum)
+        return self._maps(gradients, records, inputs, options)
 
     def attribute_targets(
         self,
@@ -172,13 +199,17 @@ class GradECLIP(TokenAttribution):
         relu_attributions: bool = True,
         relu_before_sum: bool | None = None,
         grad_kwargs: dict[str, Any] | None = None,
+        chunk_size: int | None = None,
+        max_memory: int = 2**28,
     ) -> Tensor:
         """The maps of many targets from one forward pass: equal to a loop of :meth:`attribute`, and much faster.
 
         Args:
             inputs: as in :meth:`attribute`.
             targets: columns of the output ``(N, T)``; ``None`` for all of them. The same for every example.
-            additional_forward_args: as in :meth:`attribute`, and so are all further options.
+            additional_forward_args: as in :meth:`attribute`, and so are the options up to ``grad_kwargs``.
+            chunk_size: inputs for each forward pass; ``None`` for all at once.
+            max_memory: bytes that the gradients of the targets that are differentiated together may take, roughly.
 
         Returns:
             ``(N, T, h, w)`` for images, ``(N, T, L)`` for texts; with ``heads="each"`` a dimension ``heads`` after T.
@@ -190,35 +221,22 @@ class GradECLIP(TokenAttribution):
         >>> GradECLIP(score, score.layers[-8:]).attribute_targets(tokenizer(["two red stars"])).shape
         torch.Size([1, 3, 24])
         """
-        self._check_options(False, spatial_weight, similarity, heads)
+        options = _Options(spatial_weight, similarity, heads, relu_attributions, relu_before_sum)
         inputs = check_inputs(inputs)
-        output, records = self._run(inputs, additional_forward_args, single_head if heads == "single" else model_heads)
-        scores = select_columns(output, targets, len(inputs))
-        seeds = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device)[:, None].expand(-1, len(inputs), -1)
+        if chunk_size is not None and chunk_size < 1:
+            raise ValueError(f"chunk_size: expected at least one input for each forward pass, got {chunk_size}")
         parts = []
-        for some in torch.split(seeds, _TARGETS_AT_ONCE):
-            gradients = self._gradients(scores, records, some, {"retain_graph": True, **(grad_kwargs or {})})
-            parts.append(
-                self._maps(gradients, records, inputs, spatial_weight, similarity, heads, relu_attributions, relu_before_sum)
-            )
-        maps = torch.cat(parts, dim=1)
-        if heads != "each" and is_image(inputs):
-            maps = maps.squeeze(2)
-        return maps
-
-    def _check_options(self, to_layer_input: bool, spatial_weight: str, similarity: str, heads: str) -> None:
-        if to_layer_input:
-            raise ValueError(
-                "attribute_to_layer_input: only False is possible, since queries, keys, values and the attention output"
-                " are recorded inside the layer"
-            )
-        for name, value, known in (
-            ("spatial_weight", spatial_weight, get_args(SpatialWeight)),
-            ("similarity", similarity, get_args(Similarity)),
-            ("heads", heads, get_args(Heads)),
-        ):
-            if value not in known:
-                raise ValueError(f"{name}: expected one of {known}, got {value!r}")
+        for some, arguments in chunks(inputs, additional_forward_args, chunk_size or len(inputs)):
+            output, records = self._run(some, arguments, options.rule)
+            scores = select_columns(output, targets, len(some))
+            seeds = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device)[:, None].expand(-1, len(some), -1)
+            maps = []
+            for group in torch.split(seeds, _targets_at_once(records, max_memory)):
+                gradients = self._gradients(scores, records, group, {"retain_graph": True, **(grad_kwargs or {})})
+                maps.append(self._maps(gradients, records, some, options))
+            parts.append(torch.cat(maps, dim=1))
+        result = torch.cat(parts)
+        return result.squeeze(2) if heads != "each" and is_image(inputs) else result
 
     def _gradients(
         self, scores: Tensor, records: list[Record], seeds: Tensor | None, grad_kwargs: dict[str, Any] | None
@@ -246,32 +264,21 @@ class GradECLIP(TokenAttribution):
                 "layer: a chosen layer ran, but the score does not depend on it; choose layers on the way to the score"
             ) from error
 
-    def _maps(
-        self,
-        gradients: list[Tensor],
-        records: list[Record],
-        inputs: Tensor,
-        spatial_weight: SpatialWeight,
-        similarity: Similarity,
-        heads: Heads,
-        relu: bool,
-        relu_before_sum: bool | None,
-    ) -> Tensor:
+    def _maps(self, gradients: list[Tensor], records: list[Record], inputs: Tensor, options: _Options) -> Tensor:
         """Gradients ``([T,] N, Lq, C)`` to maps ``(N, [T,] heads, ...)``, the sum over the layers."""
         owner = self._owner()
         content, shape = content_slice(records, inputs, getattr(owner, "grid", None))
         last = max(range(len(records)), key=lambda number: records[number].order)
         rows = readout_rows(gradients[last], getattr(owner, "readout", None), inputs)
-        relu_before_sum = is_image(inputs) if relu_before_sum is None else relu_before_sum
+        relu = options.relu_attributions
+        before_sum = is_image(inputs) if options.relu_before_sum is None else options.relu_before_sum
         total: Tensor | None = None
         for gradient, record in zip(gradients, records):
             # The one query of an attention pool is no row of the blocks before it: all of these are read.
             same = record.query.shape[-2] == records[last].query.shape[-2]
             with torch.autocast(inputs.device.type, enabled=False):
-                one = self._layer_map(
-                    gradient.detach(), record, rows if same else None, content, spatial_weight, similarity, heads
-                )
-            one = one.relu() if relu and relu_before_sum else one
+                one = _layer_map(gradient.detach(), record, rows if same else None, content, options)
+            one = one.relu() if relu and before_sum else one
             total = one if total is None else total + one
         assert total is not None
         total = (total.relu() if relu else total).float()
@@ -279,43 +286,41 @@ class GradECLIP(TokenAttribution):
             raise ValueError("layer: its queries, keys, values or gradients overflowed; run the model in a wider dtype")
         if gradients[-1].dim() == 4:
             total = total.transpose(0, 1)
-        if heads != "each" and not is_image(inputs):
+        if options.heads != "each" and not is_image(inputs):
             total = total.squeeze(-2)
         maps: Tensor = total.unflatten(-1, shape)
         return maps.contiguous()
 
-    def _layer_map(
-        self,
-        gradient: Tensor,
-        record: Record,
-        rows: Tensor | None,
-        content: slice,
-        spatial_weight: SpatialWeight,
-        similarity: Similarity,
-        heads: Heads,
-    ) -> Tensor:
-        """Signed map of one layer, ``([T,] N, heads or 1, L)``."""
-        # The model's own softmax exists per head only; it weighs each head's evidence before these are added up.
-        per_head = heads == "each" or (heads == "model" and spatial_weight == "softmax")
-        view = record if per_head else record.merged()
-        dtype = torch.promote_types(record.value.dtype, torch.float32)  # a cosine in half precision loses its gradient
-        query, key, value = (x.detach().to(dtype) for x in (view.query, view.key, view.value))
-        weight = _per_head(take_rows(gradient.to(dtype), rows), view.heads)
-        query = _per_head(take_rows(query.transpose(1, 2).flatten(2), rows), view.heads)
-        if spatial_weight == "loosened":
-            spatial: Tensor | float = loosened_attention(query, key[..., content, :], similarity)
-        elif spatial_weight == "softmax":
-            probabilities = view.probabilities().detach().to(dtype)
-            if rows is not None:
-                probabilities = probabilities.take_along_dim(rows.to(probabilities.device)[:, None, None, None], dim=-2)
-            spatial = probabilities[..., content]
-        else:
-            spatial = 1.0
-        evidence = grad_eclip(weight, value[..., content, :], spatial)
-        return evidence if heads == "each" else evidence.sum(dim=-2, keepdim=True)
+
+def _layer_map(gradient: Tensor, record: Record, rows: Tensor | None, content: slice, options: _Options) -> Tensor:
+    """Signed map of one layer, ``([T,] N, heads or 1, L)``."""
+    # The model's own softmax exists per head only; it weighs each head's evidence before these are added up.
+    each = options.heads == "each"
+    view = record if each or (options.heads == "model" and options.spatial_weight == "softmax") else record.merged()
+    dtype = torch.promote_types(record.value.dtype, torch.float32)  # a cosine in half precision loses its gradient
+    query, key, value = (x.detach().to(dtype) for x in (view.query, view.key, view.value))
+    weight = _per_head(take_rows(gradient.to(dtype), rows), view.heads)
+    query = _per_head(take_rows(query.transpose(1, 2).flatten(2), rows), view.heads)
+    if options.spatial_weight == "loosened":
+        spatial: Tensor | float = loosened_attention(query, key[..., content, :], options.similarity)
+    elif options.spatial_weight == "softmax":
+        probabilities = view.probabilities().detach().to(dtype)
+        if rows is not None:
+            probabilities = probabilities.take_along_dim(rows.to(probabilities.device)[:, None, None, None], dim=-2)
+        spatial = probabilities[..., content]
+    else:
+        spatial = 1.0
+    evidence = grad_eclip(weight, value[..., content, :], spatial)
+    return evidence if each else evidence.sum(dim=-2, keepdim=True)
 
 
-_TARGETS_AT_ONCE = 32  # bounds the memory of one batched backward pass
+def _targets_at_once(records: list[Record], max_memory: int) -> int:
+    """How many targets a batched backward pass may hold: one carries gradients as wide as the MLP behind each layer."""
+    values = sum(record.output.numel() for record in records if record.output is not None)
+    return max(1, max_memory // (values * 4 * _WIDTH_OF_A_BLOCK))
+
+
+_WIDTH_OF_A_BLOCK = 8  # gradients alive at once in the backward pass of a block, in units of its width
 
 
 def _per_head(x: Tensor, heads: int) -> Tensor:
