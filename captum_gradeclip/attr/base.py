@@ -211,21 +211,21 @@ def select(output: Tensor, target: Any, examples: int) -> Tensor:
 
 
 def select_columns(output: Tensor, targets: Sequence[int] | Tensor | None, examples: int) -> Tensor:
-    """The scores of several targets, ``(N, T)``; all of them for ``None``.
+    """What picks the scores of several targets out of an output ``(N, T)``: one row of ``(targets, T)`` for each.
 
     Raises:
         AssertionError: for an output that is not ``(N, T)`` or an index outside it.
     """
     if output.dim() != 2 or output.shape[0] != examples:
         raise AssertionError(f"targets: expected an output (N, T) with N = {examples}, got shape {tuple(output.shape)}")
-    columns = list(range(output.shape[1])) if targets is None else torch.as_tensor(targets).tolist()
+    count = output.shape[1]
+    columns = list(range(count)) if targets is None else torch.as_tensor(targets).tolist()
     if not isinstance(columns, list) or not columns:
         raise AssertionError(f"targets: expected a sequence of column indices, got {targets!r}")
     for column in columns:
-        if not isinstance(column, int) or not -output.shape[1] <= column < output.shape[1]:
-            raise AssertionError(f"targets: expected indices below {output.shape[1]}, got {column!r}")
-    with torch.inference_mode(False), torch.enable_grad():
-        return output[:, columns]
+        if not isinstance(column, int) or not -count <= column < count:
+            raise AssertionError(f"targets: expected indices below {count}, got {column!r}")
+    return torch.eye(count, dtype=output.dtype, device=output.device)[columns]
 
 
 def readout_rows(gradient: Tensor, readout: Callable[[Tensor], Tensor | None] | None, inputs: Tensor) -> Tensor | None:

@@ -57,17 +57,22 @@ def grad_eclip(weight: Tensor, value: Tensor, spatial: Tensor | float = 1.0) -> 
 
     Args:
         weight: channel weights ``w``, the gradient of the score at the attention output of the read-out
-            token(s) ``r``, shape ``(..., R, C)``.
+            token(s) ``r``, shape ``(..., R, C)``, or ``(T, ..., R, C)`` for many targets.
         value: values ``v`` of the tokens ``i``, ``(..., L, C)``.
         spatial: spatial weights ``lambda``, ``(..., R, L)``, or 1 to leave them out.
 
     Returns:
-        ``(..., L)``, signed.
+        ``(..., L)`` or ``(T, ..., L)``, signed.
 
     >>> grad_eclip(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0], [0.0, -1.0]]))
     tensor([ 1., -2.])
     """
-    return (spatial * (weight @ value.mT)).sum(dim=-2)
+    if weight.dim() == value.dim():
+        return (spatial * (weight @ value.mT)).sum(dim=-2)
+    # Targets in front become rows of one product: broadcast, they would copy the values for each of them.
+    rows = weight.movedim(0, -3)
+    products = (rows.flatten(-3, -2) @ value.mT).unflatten(-2, rows.shape[-3:-1]).movedim(-3, 0)
+    return (spatial * products).sum(dim=-2)
 
 
 def loosened_attention(query: Tensor, key: Tensor, similarity: Similarity = "cosine") -> Tensor:
@@ -228,11 +233,10 @@ class GradECLIP(TokenAttribution):
         parts = []
         for some, arguments in chunks(inputs, additional_forward_args, chunk_size or len(inputs)):
             output, records = self._run(some, arguments, options.rule)
-            scores = select_columns(output, targets, len(some))
-            seeds = torch.eye(scores.shape[1], dtype=scores.dtype, device=scores.device)[:, None].expand(-1, len(some), -1)
+            seeds = select_columns(output, targets, len(some))[:, None].expand(-1, len(some), -1)
             maps = []
             for group in torch.split(seeds, _targets_at_once(records, max_memory)):
-                gradients = self._gradients(scores, records, group, {"retain_graph": True, **(grad_kwargs or {})})
+                gradients = self._gradients(output, records, group, {"retain_graph": True, **(grad_kwargs or {})})
                 maps.append(self._maps(gradients, records, some, options))
             parts.append(torch.cat(maps, dim=1))
         result = torch.cat(parts)
