@@ -71,8 +71,8 @@ def grad_eclip(weight: Tensor, value: Tensor, spatial: Tensor | float = 1.0) -> 
         return (spatial * (weight @ value.mT)).sum(dim=-2)
     # Targets in front become rows of one product: broadcast, they would copy the values for each of them.
     rows = weight.movedim(0, -3)
-    products = (rows.flatten(-3, -2) @ value.mT).unflatten(-2, rows.shape[-3:-1]).movedim(-3, 0)
-    return (spatial * products).sum(dim=-2)
+    products: Tensor = (rows.flatten(-3, -2) @ value.mT).unflatten(-2, rows.shape[-3:-1])
+    return (spatial * products.movedim(-3, 0)).sum(dim=-2)
 
 
 def loosened_attention(query: Tensor, key: Tensor, similarity: Similarity = "cosine") -> Tensor:
