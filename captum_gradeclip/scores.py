@@ -217,7 +217,10 @@ def _is_transformers(tokenizer: Any) -> bool:
 
 
 def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
+    # Weights that accelerate keeps elsewhere come to the device of its hooks for each forward pass.
+    hooks = (getattr(part, "_hf_hook", None) for part in model.modules())
+    dispatched = next((device for hook in hooks if (device := getattr(hook, "execution_device", None)) is not None), None)
+    return next(model.parameters()).device if dispatched is None else torch.device(dispatched)
 
 
 def _encode_text(model: nn.Module, tokens: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from types import ModuleType
 
 from torch import nn
 
-from .base import Family, ImageTower, TextTower, UnsupportedModelError
+from .base import Family, ImageTower, TextTower, UnsupportedModelError, uncompiled
 
 __all__ = [
     "LIBRARIES",
@@ -37,6 +37,7 @@ def image_tower(model: nn.Module) -> ImageTower:
     Raises:
         UnsupportedModelError: if no adapter knows the model.
     """
+    model = uncompiled(model)
     tower: ImageTower = _adapter(model).image_tower(model)
     return tower
 
@@ -47,6 +48,7 @@ def text_tower(model: nn.Module) -> TextTower:
     Raises:
         UnsupportedModelError: if no adapter knows the model, or it has no text encoder.
     """
+    model = uncompiled(model)
     tower: TextTower = _adapter(model).text_tower(model)
     return tower
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,6 +121,18 @@ def blocks(module: nn.Module) -> list[nn.Module]:
 
 
 _BLOCKS = ("resblocks", "blocks", "layers", "layer", "block", "h")
+
+
+def uncompiled(module: Any) -> Any:
+    """The module that :func:`torch.compile` was given: compiled code makes no calls that could be intercepted."""
+    original = getattr(module, "_orig_mod", None)
+    if original is None:
+        return module
+    warnings.warn(
+        f"{type(original).__name__} was compiled by torch.compile; it is explained as it was written, not compiled",
+        stacklevel=4,
+    )
+    return original
 
 
 def first_row(inputs: Tensor) -> Tensor:

@@ -23,13 +23,14 @@ from .base import (
     first_row,
     replaced,
     resize_positions,
+    uncompiled,
     unsupported,
 )
 
 
 def image_tower(model: nn.Module) -> ImageTower:
     """The facts of ``model.visual``: a ViT, a ResNet with an attention pool, or a tower of timm."""
-    visual: Any = getattr(model, "visual", None)
+    visual: Any = uncompiled(getattr(model, "visual", None))
     kind = type(visual).__name__
     if kind == "VisionTransformer":
         return _vit(visual)

@@ -42,7 +42,7 @@ def image_tower(model: nn.Module) -> ImageTower:
         encode=encode,
         layers=[*trunk.blocks, *([] if pool is None else [pool])],
         readout=first_row if one_token else None,
-        alone=one_token and getattr(trunk, "rope", None) is None,
+        alone=one_token and getattr(trunk, "rope", None) is None and not _biased_by_pairs(trunk),
         patch=rows,
         size=tuple(trunk.patch_embed.img_size or settings["input_size"][1:]),
         mean=tuple(settings["mean"]),
@@ -97,6 +97,11 @@ def resized(model: nn.Module, images: Tensor) -> Any:
         rope.update_feat_shape(list(grid))
         view = replaced(view, "rope", rope)
     return view
+
+
+def _biased_by_pairs(trunk: Any) -> bool:
+    """Whether attention has a bias for each pair of positions, as in BEiT."""
+    return any(hasattr(part, "relative_position_bias_table") for part in trunk.modules())
 
 
 def _labels(model: Any) -> tuple[str, ...] | None:

@@ -168,7 +168,8 @@ class _Watch:
         if not self.runs:
             raise LayerError(
                 f"layer: {name} did not run in this forward pass: choose a layer of the tower that is explained"
-                " (under nn.DataParallel layers run as copies in other threads: explain the bare model)"
+                " (under nn.DataParallel layers run as copies in other threads: explain the bare model; torch.compile runs"
+                " none of them: explain the module it was given)"
             )
         if not self.seen:
             raise LayerError(
