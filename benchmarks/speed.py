@@ -8,7 +8,9 @@ Weights are random: they do not matter to the time.
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
+import io
 import json
 import resource
 import statistics
@@ -16,6 +18,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 
 import open_clip
@@ -52,7 +56,40 @@ def contenders(score: ImageTextScore, images: Tensor, texts: int) -> dict[str, C
         "Captum LayerGradCam": lambda: [cam.attribute(images, target=t) for t in range(texts)],
         "one-step gradient (Captum Saliency)": lambda: [gradient.attribute(images, target=t) for t in range(texts)],
     }
-    return plain | ours | loops
+    return plain | ours | loops | others(score, images, texts)
+
+
+def others(score: ImageTextScore, images: Tensor, texts: int) -> dict[str, Callable[[], object]]:
+    """pytorch-grad-cam and LeGrad, where they are installed and run on this model."""
+    found: dict[str, Callable[[], object]] = {}
+    if find_spec("pytorch_grad_cam"):
+        from pytorch_grad_cam import GradCAM
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+        rows, columns = score.grid(images)
+
+        def patches(tokens: Tensor) -> Tensor:
+            return tokens[:, 1:].mT.unflatten(2, (rows, columns))
+
+        copied = copy.deepcopy(score)  # it leaves gradients behind
+        cam = GradCAM(model=copied, target_layers=[copied.layers[-1].ln_1], reshape_transform=patches)
+        targets = [[ClassifierOutputTarget(t)] * len(images) for t in range(texts)]
+        found["pytorch-grad-cam"] = lambda: [cam(input_tensor=images, targets=one) for one in targets]
+    if find_spec("legrad"):
+        from legrad import LeWrapper
+
+        with redirect_stdout(io.StringIO()):
+            wrapped = LeWrapper(copy.deepcopy(score.model))  # it changes the model
+        found["LeGrad"] = lambda: [
+            wrapped.compute_legrad(text_embedding=score.text_features, image=image[None]) for image in images
+        ]
+    for name, call in list(found.items()):
+        try:
+            call()
+        except Exception as error:
+            Console(stderr=True).print(f"{name} does not run here: {error}", markup=False)
+            del found[name]
+    return found
 
 
 def published(score: ImageTextScore, images: Tensor, texts: int) -> list[Tensor]:

@@ -38,6 +38,11 @@ class _ImageScore(nn.Module):
         """Whether the rest of the model behind its last attention can run on the first token alone."""
         return adapters.image_tower(self.model).alone
 
+    @property
+    def pooled(self) -> bool:
+        """Whether the only attention is a pool over convolutions."""
+        return len(self.layers) == 1 and not self.alone
+
     def readout(self, images: Tensor) -> Tensor | None:
         """The token that the score reads in each image ``(N,)``, or ``None`` where it reads several."""
         rows = adapters.image_tower(self.model).readout

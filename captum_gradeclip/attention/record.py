@@ -28,6 +28,7 @@ class Record:
         output: ``(B, Lq, H * dv)``, what the rule returned, heads side by side, before any output projection.
             It takes part in the graph of the forward pass, so gradients can be asked for at this place.
         order: when the layer ran, counted from 0 among the chosen ones.
+        attention: the attention weights ``(B, H, Lq, Lk)`` that made the output, if the rule keeps them in the graph.
     """
 
     query: Tensor
@@ -38,6 +39,7 @@ class Record:
     dropout: float = 0.0
     output: Tensor | None = None
     order: int = 0
+    attention: Tensor | None = None
 
     @property
     def heads(self) -> int:
@@ -87,6 +89,14 @@ def model_heads(record: Record) -> Tensor:
         dropout_p=record.dropout,
         scale=record.scale,
     )
+
+
+def kept_attention(record: Record) -> Tensor:
+    """The model's own heads, with their attention weights in the graph and on the record, so that gradients reach them."""
+    with torch.enable_grad():
+        attention = record.probabilities()
+        record.attention = attention if attention.requires_grad else attention.requires_grad_()
+        return record.attention.to(record.value.dtype) @ record.value
 
 
 def single_head(record: Record) -> Tensor:

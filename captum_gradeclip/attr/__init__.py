@@ -1,8 +1,24 @@
 """The number to the tokens: one file per method, all of one shape."""
 
+from .attention_rollout import AttentionRollout
+from .base import About
+from .game import GAME
 from .grad_eclip import GradECLIP
 from .input_space import InputSpaceAttribution
+from .mask_clip import MaskCLIP
+from .raw_attention import RawAttention
+from .token_grad_cam import TokenGradCam
 
-METHODS = (GradECLIP,)
+METHODS = (GradECLIP, RawAttention, AttentionRollout, TokenGradCam, GAME, MaskCLIP)
 
-__all__ = ["METHODS", "GradECLIP", "InputSpaceAttribution"]
+__all__ = [
+    "GAME",
+    "METHODS",
+    "About",
+    "AttentionRollout",
+    "GradECLIP",
+    "InputSpaceAttribution",
+    "MaskCLIP",
+    "RawAttention",
+    "TokenGradCam",
+]

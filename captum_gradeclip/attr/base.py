@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from captum._utils.common import _run_forward, _select_targets
@@ -14,6 +15,33 @@ from torch import Tensor, nn
 
 from ..attention import Interception, Record, Rule
 from ..maps import infer_grid
+
+
+@dataclass(frozen=True)
+class About:
+    """What a method declares about itself.
+
+    Attributes:
+        image: whether it explains images.
+        text: whether it explains texts.
+        resnet: whether it explains an attention pool over convolutions.
+        needs_text: whether its map depends on the target.
+        stochastic: whether it draws random numbers.
+        gradient: whether it differentiates the score.
+        layers: how many of the last layers of an image tower it is meant for; 0 for all.
+        text_layers: the same for a text tower.
+        paper: where it comes from.
+    """
+
+    image: bool
+    text: bool
+    resnet: bool
+    needs_text: bool
+    stochastic: bool
+    gradient: bool
+    layers: int
+    text_layers: int
+    paper: str
 
 
 class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[misc]  # captum is not typed
@@ -28,6 +56,7 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
         device_ids: accepted for Captum's sake; a model under ``nn.DataParallel`` is refused.
     """
 
+    about: ClassVar[About]
     forward_func: Callable[..., Any]
     layer: nn.Module | Sequence[nn.Module]
 
@@ -40,6 +69,14 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         GradientAttribution.__init__(self, forward_func)
 
+    @classmethod
+    def default_layers(cls, score: Any) -> list[nn.Module]:
+        """The layers of a score module that the method is meant for, as its paper chooses them."""
+        layers: list[nn.Module] = score.layers
+        # Only scores of images know a grid.
+        count = cls.about.layers if hasattr(score, "grid") else cls.about.text_layers
+        return layers[-count:] if count else layers
+
     def _layers(self) -> list[nn.Module]:
         layers = [self.layer] if isinstance(self.layer, nn.Module) else list(self.layer)
         if not layers:
@@ -49,16 +86,18 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
                 raise TypeError(f"layer: expected torch.nn.Module, got {type(layer).__name__}")
         return layers
 
-    def _run(self, inputs: Tensor, additional_forward_args: Any, rule: Rule) -> tuple[Tensor, list[Record]]:
+    def _run(
+        self, inputs: Tensor, additional_forward_args: Any, rule: Rule, short: bool = True
+    ) -> tuple[Tensor, list[Record]]:
         """One intercepted forward pass: the output, whose graph begins at the first chosen layer, and the records.
 
-        Where the score says that it can, everything behind the attention of the last layer runs on the read-out token
-        alone; the records then hold the query of that token only.
+        Where the score says that it can, and ``short`` allows it, everything behind the attention of the last layer runs
+        on the read-out token alone; the records then hold the query of that token only.
         """
         check_mode(self._owner())
         check_arguments(additional_forward_args, len(inputs))
         layers = self._layers()
-        if self._alone(layers):
+        if short and self._alone(layers):
             try:
                 return self._pass(layers, inputs, additional_forward_args, rule, row=0)
             except Exception:  # what one token is not enough for runs in full, and then says what is wrong
@@ -99,6 +138,21 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
                 " inference_mode in between"
             )
         return output, records
+
+    def _row(self, output: Tensor, records: list[Record], inputs: Tensor) -> Tensor | None:
+        """Which row the score reads, ``(N,)``; ``None`` for several."""
+        last = max(records, key=lambda record: record.order)
+        assert last.output is not None
+        with torch.enable_grad():
+            total = output.sum()
+        (gradient,) = torch.autograd.grad(total, last.output, retain_graph=True)
+        return readout_rows(gradient, getattr(self._owner(), "readout", None), inputs)
+
+    def _fold(self, tokens: Tensor, records: list[Record], inputs: Tensor) -> Tensor:
+        """Values of all key tokens ``(N, [T,] L)`` to maps ``(N, 1 or T, h, w)`` of images, ``(N, [T,] L)`` of texts."""
+        content, shape = content_slice(records, inputs, getattr(self._owner(), "grid", None))
+        maps: Tensor = tokens.detach().float()[..., content].unflatten(-1, shape)
+        return (maps[:, None] if is_image(inputs) and tokens.dim() == 2 else maps).contiguous()
 
     def _owner(self) -> Any:
         """The score module or model behind ``forward_func``, also when its bound ``forward`` was given."""
@@ -179,6 +233,43 @@ def chunks(inputs: Tensor, additional_forward_args: Any, size: int) -> Iterator[
 
         arguments = additional_forward_args
         yield inputs[part], tuple(map(cut, arguments)) if isinstance(arguments, tuple) else cut(arguments)
+
+
+def check_kind(method: Any, inputs: Tensor) -> None:
+    """Refuses images or texts that a method is not defined for.
+
+    Raises:
+        ValueError: naming the method.
+    """
+    if not (method.about.image if is_image(inputs) else method.about.text):
+        kind, other = ("images", "texts") if is_image(inputs) else ("texts", "images")
+        raise ValueError(f"inputs: {method.get_name()} is defined for {other}, not for {kind}; METHODS tells which are")
+
+
+def check_self_attention(method: Any, owner: Any) -> None:
+    """Refuses a score whose only attention is a pool over convolutions.
+
+    Raises:
+        ValueError: naming the method, and what does apply.
+    """
+    if getattr(owner, "pooled", False):
+        raise ValueError(
+            f"layer: {method.get_name()} follows attention from token to token, and an attention pool over convolutions has"
+            " none; use RawAttention, TokenGradCam, MaskCLIP or GradECLIP"
+        )
+
+
+def refuse_layer_input(attribute_to_layer_input: bool) -> None:
+    """Refuses Captum's option to explain a layer's input.
+
+    Raises:
+        ValueError: if it is set.
+    """
+    if attribute_to_layer_input:
+        raise ValueError(
+            "attribute_to_layer_input: only False is possible, since queries, keys, values and the attention output are"
+            " recorded inside the layer"
+        )
 
 
 def is_image(inputs: Tensor) -> bool:

@@ -14,12 +14,14 @@ from torch.utils.checkpoint import CheckpointError
 
 from ..attention import Record, Rule, model_heads, single_head
 from .base import (
+    About,
     TokenAttribution,
     check_inputs,
     chunks,
     content_slice,
     is_image,
     readout_rows,
+    refuse_layer_input,
     select,
     select_columns,
     take_rows,
@@ -133,6 +135,18 @@ class GradECLIP(TokenAttribution):
     and arXiv 2502.18816, equations 12 to 20.
     """
 
+    about = About(
+        image=True,
+        text=True,
+        resnet=True,
+        needs_text=True,
+        stochastic=False,
+        gradient=True,
+        layers=1,
+        text_layers=8,
+        paper="Zhao et al., ICML 2024, arXiv 2502.18816",
+    )
+
     def get_name(self) -> str:
         """The name of the method, ``"Grad-ECLIP"``."""
         return "Grad-ECLIP"
@@ -180,11 +194,7 @@ class GradECLIP(TokenAttribution):
                 explained (:class:`~captum_gradeclip.attention.LayerError`), a score that is not finite, or a model whose
                 training mode would change it.
         """
-        if attribute_to_layer_input:
-            raise ValueError(
-                "attribute_to_layer_input: only False is possible, since queries, keys, values and the attention output"
-                " are recorded inside the layer"
-            )
+        refuse_layer_input(attribute_to_layer_input)
         options = _Options(spatial_weight, similarity, heads, relu_attributions, relu_before_sum)
         inputs = check_inputs(inputs)
         output, records = self._run(inputs, additional_forward_args, options.rule)

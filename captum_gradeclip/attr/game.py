@@ -1,0 +1,148 @@
+"""GAME: generic attention explainability, attention weighted with its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from captum.log import log_usage
+from torch import Tensor
+
+from ..attention import Record, kept_attention
+from .base import (
+    About,
+    TokenAttribution,
+    check_inputs,
+    check_self_attention,
+    refuse_layer_input,
+    select,
+    select_columns,
+    take_rows,
+)
+
+
+def relevance(attention: Sequence[Tensor], gradient: Sequence[Tensor]) -> Tensor:
+    r"""Relevance of each token for each, from the first layer to the last.
+
+    .. math:: R \leftarrow R + E R, \quad E = \frac1h \sum_j \mathrm{ReLU}\Big(\frac{\partial S}{\partial A^j} \odot A^j\Big)
+
+    beginning with the identity. An attention pool ends it: its queries are no tokens, so there :math:`R \leftarrow E R`.
+
+    Args:
+        attention: of each layer, ``(N, H, Lq, L)``.
+        gradient: of the score at it, of the same shape, or with the targets in front.
+
+    Returns:
+        ``([T,] N, Lq, L)``.
+
+    >>> relevance([torch.ones(1, 2, 2, 2)], [torch.zeros(1, 2, 2, 2)])
+    tensor([[[1., 0.],
+             [0., 1.]]])
+    """
+    result: Tensor | None = None
+    for one, its_gradient in zip(attention, gradient):
+        weighted = (its_gradient * one).relu().mean(dim=-3)
+        if result is None:
+            result = torch.eye(one.shape[-1], dtype=one.dtype, device=one.device).expand(*weighted.shape[:-2], -1, -1)
+        change = weighted @ result
+        result = result + change if weighted.shape[-2] == weighted.shape[-1] else change
+    assert result is not None
+    return result
+
+
+class GAME(TokenAttribution):
+    """Generic attention-model explainability: how relevant each patch or word is for the read-out token.
+
+    Args:
+        forward_func: as for :class:`~captum_gradeclip.GradECLIP`.
+        layer: the last one, as the released code for CLIP has it, or all, ``score.layers``, the general rule.
+        device_ids: accepted for Captum's sake.
+
+    >>> from captum_gradeclip import ImageTextScore, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    >>> GAME(score, score.layers[-1]).attribute(torch.rand(2, 3, 64, 64), target=1).shape
+    torch.Size([2, 1, 8, 8])
+
+    Source: Chefer, Gur, Wolf: "Generic Attention-model Explainability for Interpreting Bi-Modal and Encoder-Decoder
+    Transformers", ICCV 2021, equations 5 and 6.
+    """
+
+    about = About(
+        image=True,
+        text=True,
+        resnet=False,
+        needs_text=True,
+        stochastic=False,
+        gradient=True,
+        layers=1,
+        text_layers=1,
+        paper="Chefer et al., ICCV 2021",
+    )
+
+    def get_name(self) -> str:
+        """The name of the method."""
+        return "GAME"
+
+    @log_usage()  # type: ignore[untyped-decorator]  # outermost: Captum reaches through it by __wrapped__
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor],
+        target: Any = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+    ) -> Tensor:
+        """One map per example.
+
+        Args:
+            inputs: images ``(N, 3, H, W)`` or token ids ``(N, L)``.
+            target: which score to explain, any of Captum's kinds.
+            additional_forward_args: passed to ``forward_func``.
+            attribute_to_layer_input: refused.
+
+        Returns:
+            ``(N, 1, h, w)`` or ``(N, L)``, not negative.
+
+        Raises:
+            AssertionError: for a wrong target.
+            ValueError: as :meth:`captum_gradeclip.GradECLIP.attribute`.
+        """
+        refuse_layer_input(attribute_to_layer_input)
+        check_self_attention(self, self._owner())
+        inputs = check_inputs(inputs)
+        output, records = self._run(inputs, additional_forward_args, kept_attention, short=False)
+        scores = select(output, target, len(inputs))
+        rows = self._row(output, records, inputs)
+        return self._fold(_map(records, scores, torch.ones_like(scores), rows, batched=False), records, inputs)
+
+    def attribute_targets(
+        self,
+        inputs: Tensor | tuple[Tensor],
+        targets: Sequence[int] | Tensor | None = None,
+        additional_forward_args: Any = None,
+    ) -> Tensor:
+        """The maps of many targets from one forward pass, ``(N, T, h, w)`` or ``(N, T, L)``.
+
+        Args:
+            inputs: as in :meth:`attribute`.
+            targets: columns of the output ``(N, T)``; ``None`` for all of them.
+            additional_forward_args: as in :meth:`attribute`.
+        """
+        check_self_attention(self, self._owner())
+        inputs = check_inputs(inputs)
+        output, records = self._run(inputs, additional_forward_args, kept_attention, short=False)
+        rows = self._row(output, records, inputs)
+        seeds = select_columns(output, targets, len(inputs))[:, None].expand(-1, len(inputs), -1)
+        # A gradient is as large as the attention itself, so only a few targets at once.
+        parts = [_map(records, output, some, rows, batched=True) for some in torch.split(seeds, 8)]
+        return self._fold(torch.cat(parts).transpose(0, 1), records, inputs)
+
+
+def _map(records: list[Record], scores: Tensor, seeds: Tensor, rows: Tensor | None, batched: bool) -> Tensor:
+    """Relevance of all tokens for those that are read, ``([T,] N, L)``."""
+    ordered = sorted(records, key=lambda record: record.order)
+    attention = [record.attention for record in ordered if record.attention is not None]
+    gradient = torch.autograd.grad(scores, attention, seeds, is_grads_batched=batched, retain_graph=True)
+    result = relevance([one.detach() for one in attention], gradient)
+    return take_rows(result, rows).mean(dim=-2)
