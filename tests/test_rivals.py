@@ -12,9 +12,10 @@ from captum_gradeclip import ImageTextScore, TextImageScore
 from captum_gradeclip.adapters import Family
 from captum_gradeclip.adapters.base import resize_positions
 from captum_gradeclip.attention import Interception, Record, model_heads
-from captum_gradeclip.attr import GAME, METHODS, AttentionRollout, GradECLIP, MaskCLIP, RawAttention, TokenGradCam
+from captum_gradeclip.attr import GAME, METHODS, RISE, AttentionRollout, GradECLIP, MaskCLIP, RawAttention, TokenGradCam
 from captum_gradeclip.attr.attention_rollout import rollout
 from captum_gradeclip.attr.game import relevance
+from captum_gradeclip.attr.rise import random_masks
 
 from . import reference
 from .conftest import FAMILIES, captions, images, relative, scores, stir, varies
@@ -206,6 +207,8 @@ def test_every_method_on_every_family(model: nn.Module, family: Family) -> None:
         image = inputs.is_floating_point()
         before = fingerprint(model)
         for kind in METHODS:
+            if kind is RISE:
+                continue  # looks at no layer, and so at no family: it has tests of its own below
             method = kind(score, kind.default_layers(score))
             lone_pool = len(score.layers) == 1
             refused = not (kind.about.image if image else kind.about.text) or (lone_pool and not kind.about.resnet)
@@ -232,3 +235,46 @@ def test_what_methods_say_of_themselves() -> None:
     names = [kind.__new__(kind).get_name() for kind in METHODS]
     assert len(set(names)) == len(METHODS) and all(kind.about.paper for kind in METHODS)
     assert all(kind.attribute.__wrapped__ is not None for kind in METHODS)
+
+
+def test_rise(double: nn.Module) -> None:
+    x = images((40, 24)).double()
+    score = ImageTextScore(double, captions())
+    options = {"n_masks": 7, "cells": 3, "seed": 5}
+    got = RISE(score).attribute(x, target=[1, 2], masks_per_eval=3, **options)
+    generator = torch.Generator().manual_seed(5)
+    for item, target in enumerate((1, 2)):
+        generator.manual_seed(5)
+        expected = torch.zeros(40, 24, dtype=torch.float64)
+        with torch.no_grad():
+            for _ in range(7):
+                mask = random_masks(1, (40, 24), 3, 0.5, generator)[0, 0].double()
+                expected += score(x[item : item + 1] * mask)[0, target] * mask
+        assert relative(got[item, 0], expected / (7 * 0.5)) < 1e-5
+    assert relative(RISE(score).attribute(x, target=[1, 2], masks_per_eval=50, **options), got) < 1e-5
+    assert (
+        relative(RISE(score).attribute_targets(x, **options)[:, 1], RISE(score).attribute(x, target=1, **options)[:, 0])
+        < 1e-5
+    )
+    assert not torch.equal(got, RISE(score).attribute(x, target=[1, 2], n_masks=7, cells=3, seed=6))
+    assert varies(got)
+    centred = RISE(score).attribute(x, target=1, subtract_mean=True, **options)
+    assert centred.abs().max() < got.abs().max()
+
+
+def test_rise_with_one_mask_of_ones_is_the_score(double: nn.Module) -> None:
+    x = images((32, 32)).double()
+    score = ImageTextScore(double, captions())
+    state = torch.get_rng_state()
+    got = RISE(score).attribute(x, target=1, n_masks=1, probability=1.0)
+    with torch.no_grad():
+        assert relative(got, score(x)[:, 1, None, None, None].expand(-1, 1, 32, 32)) < 1e-6
+    assert torch.equal(state, torch.get_rng_state())
+    early = RISE(score).attribute(x, target=1, n_masks=400, masks_per_eval=20, tolerance=10.0)
+    assert relative(early, RISE(score).attribute(x, target=1, n_masks=40)) < 1e-5
+    for options, message in (({"n_masks": 0}, "n_masks"), ({"probability": 0.0}, "probability"), ({"cells": 0}, "cells")):
+        with pytest.raises(ValueError, match=message):
+            RISE(score).attribute(x, target=1, **options)
+    text = TextImageScore(double, x)
+    with pytest.raises(ValueError, match="RISE is defined for images, not for texts"):
+        RISE(text).attribute(captions(), target=0)
