@@ -15,7 +15,7 @@ README = Path(__file__).parent.parent / "README.md"
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example(example: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(example)], cwd=tmp_path, check=True)
-    assert list(tmp_path.glob("*.png")), "an example leaves a picture"
+    assert list(tmp_path.rglob("*.png")), "an example leaves a picture"
 
 
 def test_the_code_of_the_readme_runs(tmp_path: Path) -> None:
