@@ -139,7 +139,8 @@ class _Watch:
             changed = _few_tokens(args, kwargs, whole, self.row)
             if self.row == EACH:
                 # (B, tokens, C) to the batch of single tokens that went into the block
-                self.mode = AttentionMode(lambda _: self._see(whole).flatten(0, 1)[:, None], batch)
+                examples = whole.key.shape[0] * whole.key.shape[-2]
+                self.mode = AttentionMode(lambda _: self._see(whole).flatten(0, 1)[:, None], examples)
             else:
                 alone = whole.at(self.row)
                 self.mode = AttentionMode(lambda _: self._see(alone), batch)
