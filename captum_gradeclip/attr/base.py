@@ -301,6 +301,13 @@ def select(output: Tensor, target: Any, examples: int) -> Tensor:
         return scores.reshape(examples)
 
 
+def repeat_target(target: Any, times: int) -> Any:
+    """A target for every copy of an example, copies of one example side by side."""
+    if isinstance(target, Tensor) and target.numel() > 1:
+        return target.repeat_interleave(times)
+    return [one for one in target for _ in range(times)] if isinstance(target, list) else target
+
+
 def select_columns(output: Tensor, targets: Sequence[int] | Tensor | None, examples: int) -> Tensor:
     """What picks the scores of several targets out of an output ``(N, T)``: one row of ``(targets, T)`` for each.
 

@@ -19,6 +19,7 @@ from .base import (
     check_kind,
     check_mode,
     refuse_layer_input,
+    repeat_target,
     select,
     select_columns,
 )
@@ -89,12 +90,7 @@ class MaskCLIP(TokenAttribution):
         inputs = check_inputs(inputs)
         dense = self._dense(inputs, additional_forward_args)
         flat, tokens = dense.flatten(0, 1), dense.shape[1]
-        each: Any = target
-        if isinstance(target, Tensor) and target.numel() > 1:
-            each = target.repeat_interleave(tokens)
-        elif isinstance(target, list):
-            each = [one for one in target for _ in range(tokens)]
-        scores = select(flat, each, len(flat)).view(dense.shape[:2])
+        scores = select(flat, repeat_target(target, tokens), len(flat)).view(dense.shape[:2])
         return self._grid(scores, inputs)[:, None].contiguous()
 
     def attribute_targets(

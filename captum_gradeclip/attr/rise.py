@@ -13,7 +13,7 @@ from captum.log import log_usage
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import About, check_arguments, check_inputs, check_kind, check_mode, select, select_columns
+from .base import About, check_arguments, check_inputs, check_kind, check_mode, repeat_target, select, select_columns
 
 
 def random_masks(count: int, size: Sequence[int], cells: int, probability: float, generator: torch.Generator) -> Tensor:
@@ -123,7 +123,7 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
         inputs = self._check(inputs, additional_forward_args, n_masks, cells, probability, masks_per_eval)
 
         def pick(output: Tensor) -> Tensor:
-            scores: Tensor = select(output, _repeated(target, len(output) // len(inputs)), len(output))
+            scores: Tensor = select(output, repeat_target(target, len(output) // len(inputs)), len(output))
             return scores[:, None]
 
         options = (n_masks, cells, probability, masks_per_eval, seed, subtract_mean, tolerance)
@@ -219,13 +219,6 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
             size = inputs.shape[-2:]
             drawn = [random_masks(1, size, cells, probability, generator) for _ in range(count)]
             yield torch.cat(drawn).to(inputs.device)
-
-
-def _repeated(target: Any, times: int) -> Any:
-    """A target for every masked copy of an example, copies of one example side by side."""
-    if isinstance(target, Tensor) and target.numel() > 1:
-        return target.repeat_interleave(times)
-    return [one for one in target for _ in range(times)] if isinstance(target, list) else target
 
 
 def _repeated_arguments(arguments: Any, times: int) -> Any:
