@@ -1,4 +1,4 @@
-"""The same road from the shell: ``gradeclip demo``, ``explain``, ``models``, ``check`` and ``benchmark``."""
+"""The same road from the shell: ``gradeclip demo``, ``explain``, ``compare``, ``models``, ``check`` and ``benchmark``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -21,10 +22,12 @@ from rich.progress import track
 from rich.table import Table
 
 from . import adapters, images, scenes
+from .attr import METHODS
+from .attr.comparison import CAPTUM, find_method
 from .attr.grad_eclip import Heads, SpatialWeight
 from .check import TOLERANCE, Check, self_check
 from .loading import NAMES, LoadingError, first_line, load
-from .report import Options, explain, explain_classes, versions
+from .report import Options, compare_methods, explain, explain_classes, versions
 from .scenes.world import Split
 
 console = Console(stderr=True)
@@ -89,13 +92,8 @@ def _demo_texts(scene: scenes.Scene) -> list[str]:
 
 def _explain(arguments: argparse.Namespace) -> None:
     options = _options(arguments)
-    try:
+    with _user_errors():
         result = _explained(arguments, options)
-    except OSError as error:
-        what = f"{error.strerror or error}: {error.filename!r}" if error.filename else str(error)
-        raise UsageError(what) from None
-    except (ValueError, TypeError) as error:  # what the package says of arguments that do not fit
-        raise UsageError(str(error)) from error
     _report([result], arguments.out)
 
 
@@ -109,6 +107,47 @@ def _explained(arguments: argparse.Namespace, options: Options) -> dict[str, Any
     if arguments.target or not arguments.text:
         raise UsageError(f"text: {options.model} compares images with texts; give at least one text, and no --target")
     return explain(loaded, image, arguments.text, options, arguments.out, name)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    options = _options(arguments)
+    with _user_errors():
+        image = images.read(arguments.image)
+        loaded = load(options.model, options.pretrained, options.device)
+        if _is_classifier(loaded.model):
+            raise UsageError(f"text: {options.model} is a classifier; compare needs a model of images and texts")
+        methods = "all" if arguments.methods == "all" else [one.strip() for one in arguments.methods.split(",")]
+        names = {find_method("RISE"), *([] if methods == "all" else map(find_method, methods))}
+        chosen = {"RISE": {"n_masks": arguments.rise_masks}} if find_method("RISE") in names else {}
+        result = compare_methods(
+            loaded,
+            image,
+            arguments.text,
+            methods,
+            options,
+            arguments.out,
+            Path(arguments.image).name,
+            method_options=chosen,
+            same_scale=arguments.same_scale,
+        )
+    table = Table("method", "seconds", "words", "refused", title=escape(result["image"]))
+    for entry in result["methods"]:
+        words = f"{entry['seconds_words']:.3f}" if "seconds_words" in entry else "-"
+        seconds = "-" if entry["refused"] else f"{entry['seconds']:.3f}"
+        table.add_row(entry["method"], seconds, words, escape(entry["refused"] or ""))
+    Console().print(table)
+    Console().print(f"the figure, maps and numbers are in {arguments.out}", soft_wrap=True, markup=False)
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """What the package says of arguments that do not fit, as something the user can put right."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{error.strerror or error}: {error.filename!r}" if error.filename else str(error)) from None
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from error
 
 
 def _is_classifier(model: torch.nn.Module) -> bool:
@@ -222,26 +261,44 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo, resize="squash")
 
-    one = commands.add_parser("explain", parents=[common], help="explain a picture and one or more texts")
-    one.add_argument("image", help="PNG, JPEG, WebP, ...")
-    one.add_argument("text", nargs="*", help="what to look for; quote each text")
-    one.add_argument("--model", default=default.model, help=f"{NAMES} [%(default)s]")
-    one.add_argument("--pretrained", default=None, metavar="TAG|FILE", help="weights, as open_clip and timm name them")
-    one.add_argument(
-        "--target", action="append", default=[], metavar="CLASS", help="of a classifier, by index or name; may be repeated"
-    )
-    one.add_argument(
+    picture = argparse.ArgumentParser(add_help=False)
+    picture.add_argument("image", help="PNG, JPEG, WebP, ...")
+    picture.add_argument("--model", default=default.model, help=f"{NAMES} [%(default)s]")
+    picture.add_argument("--pretrained", default=None, metavar="TAG|FILE", help="weights, as open_clip and timm name them")
+    picture.add_argument(
         "--resize",
         choices=get_args(images.Resize),
         default=None,
         help="keep size and aspect, squash to the native square, or crop its centre"
         " [keep; squash for scenes, whose model knows one size]",
     )
-    one.add_argument("--scale", type=float, default=default.scale, help="factor on the size before keep [%(default)s]")
-    one.add_argument(
+    picture.add_argument("--scale", type=float, default=default.scale, help="factor on the size before keep [%(default)s]")
+    picture.add_argument(
         "--max-tokens", type=int, default=default.max_tokens, help="most patches that keep may give [%(default)s]"
     )
+
+    one = commands.add_parser("explain", parents=[common, picture], help="explain a picture and one or more texts")
+    one.add_argument("text", nargs="*", help="what to look for; quote each text")
+    one.add_argument(
+        "--target", action="append", default=[], metavar="CLASS", help="of a classifier, by index or name; may be repeated"
+    )
     one.set_defaults(run=_explain)
+
+    many = commands.add_parser(
+        "compare", parents=[picture], help="explain a picture and texts by many methods, side by side"
+    )
+    many.add_argument("text", nargs="+", help="what to look for; quote each text")
+    many.add_argument(
+        "--methods",
+        default="all",
+        metavar="all|NAME,...",
+        help=f"of {', '.join(kind.__name__ for kind in METHODS)}; Captum's {', '.join(CAPTUM)} [%(default)s]",
+    )
+    many.add_argument("--same-scale", action="store_true", help="one colour scale per row instead of one per map")
+    many.add_argument("--rise-masks", type=int, default=500, metavar="N", help="masks of RISE [%(default)s; the paper 2000]")
+    many.add_argument("--device", default=default.device, help="[%(default)s]")
+    many.add_argument("--out", type=Path, default=Path("gradeclip-out"), help="folder for the results [%(default)s]")
+    many.set_defaults(run=_compare)
 
     models = commands.add_parser("models", help="what is supported, and whether it works with the installed versions")
     models.add_argument("--out", type=Path, default=Path("gradeclip-out"), help="[%(default)s]")

@@ -6,7 +6,7 @@ import json
 import platform
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from . import adapters, images, show
 from .attention import Interception, model_heads, single_head
-from .attr import GradECLIP
+from .attr import GradECLIP, compare
 from .attr.grad_eclip import Heads, SpatialWeight
 from .loading import Loaded
 from .maps import merge_words, to_pixels
@@ -125,6 +125,87 @@ def explain_classes(
         for target in targets
     ]
     return _write(out, picture, maps, entries, {"image": maps.numpy(), "classes": np.array(targets)}, options, name)
+
+
+def compare_methods(
+    loaded: Loaded,
+    image: Image.Image,
+    texts: Sequence[str],
+    methods: str | Sequence[str],
+    options: Options,
+    out: Path,
+    name: str,
+    *,
+    method_options: Mapping[str, Mapping[str, Any]] | None = None,
+    same_scale: bool = False,
+) -> dict[str, Any]:
+    """Explains one picture and its texts by many methods and writes ``compare.png``, ``compare.npz`` and ``compare.json``.
+
+    Args:
+        loaded: a model of images and texts.
+        image: of any mode.
+        texts: what to look for.
+        methods: ``"all"``, or names, see :func:`captum_gradeclip.attr.compare`.
+        options: of the input; each method runs on its own layers.
+        out: folder for the results.
+        name: of the picture.
+        method_options: by method.
+        same_scale: one colour scale per row instead of one per map.
+
+    Returns:
+        What ``compare.json`` holds.
+
+    Raises:
+        ValueError, TypeError: for anything that was given and does not fit.
+        OSError: if the results cannot be written.
+    """
+    picture, pixels = _prepare(loaded, image, options)
+    tokens = tokenize(loaded.model, list(texts), loaded.tokenizer)
+    given: dict[str, Any] = {"options": method_options, "show_progress": True}
+    of_image = compare(ImageTextScore(loaded.model, tokens), pixels, methods, **given)
+    of_text = {one.method: one for one in compare(TextImageScore(loaded.model, pixels), tokens, methods, **given)}
+    small = _shrunk(picture.image, 320)
+    rows: list[show.Row] = []
+    entries: list[dict[str, Any]] = []
+    arrays: dict[str, Any] = {"texts": np.array(texts)}
+    for one in of_image:
+        words = of_text[one.method]
+        captions = None
+        if words.maps is not None:
+            arrays[f"{one.method}, words"] = words.maps[:, 0].cpu().numpy()
+            captions = [_shares(caption) for caption in merge_words(words.maps[:, 0].cpu(), tokens.cpu(), loaded.tokenizer)]
+        entry = {"method": one.method, "seconds": one.seconds, "refused": one.refused}
+        if words.maps is not None and captions is not None:
+            entry |= {"seconds_words": words.seconds, "words": [[list(pair) for pair in caption] for caption in captions]}
+        entries.append(entry)
+        if one.maps is None:
+            continue
+        maps = one.maps[0].cpu()
+        arrays[one.method] = maps.numpy()
+        full = to_pixels(maps, picture.frame)
+        fine = torch.nn.functional.interpolate(full[None], size=(small.height, small.width), mode="bilinear")[0]
+        rows.append(show.Row(f"{one.method}\n{_duration(one.seconds)}", fine, captions))
+    result = {
+        "image": name,
+        "texts": list(texts),
+        "methods": entries,
+        "options": asdict(options),
+        "versions": versions(),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as folder:
+        part = Path(folder)
+        if rows:
+            show.save(show.matrix(small, rows, texts, same_scale=same_scale), part / "compare.png")
+        np.savez_compressed(part / "compare.npz", **arrays)
+        (part / "compare.json").write_text(json.dumps(result, indent=2, ensure_ascii=False), encoding="utf-8")
+        for file in part.iterdir():
+            file.replace(out / file.name)
+    return result
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
 def find_class(given: str, count: int, labels: Sequence[str] | None) -> int:

@@ -28,6 +28,11 @@ class _ImageScore(nn.Module):
         """Attention layers of the image tower in order; the paper explains the last one, ``layers[-1:]``."""
         return list(adapters.image_tower(self.model).layers)
 
+    def features(self, images: Tensor) -> Tensor:
+        """What the image tower makes of the images, ``(N, D)``, not normalised; of a classifier, its logits."""
+        tower = adapters.image_tower(self.model)
+        return tower.encode(images.to(tower.dtype))
+
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Rows and columns of patches of the images."""
         patch = adapters.image_tower(self.model).patch
@@ -42,6 +47,11 @@ class _ImageScore(nn.Module):
     def pooled(self) -> bool:
         """Whether the only attention is a pool over convolutions."""
         return len(self.layers) == 1 and not self.alone
+
+    @property
+    def reads_first_token(self) -> bool:
+        """Whether the score reads the first token that the last block hands on, and treats each token on its own there."""
+        return adapters.image_tower(self.model).readout is not None and not self.pooled
 
     def readout(self, images: Tensor) -> Tensor | None:
         """The token that the score reads in each image ``(N,)``, or ``None`` where it reads several."""
@@ -91,8 +101,7 @@ class ImageTextScore(_ImageScore):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``(N, 3, H, W)`` of any size that is a multiple of the patch, to cosines ``(N, T)``."""
-        tower = adapters.image_tower(self.model)
-        return _cosines(tower.encode(images.to(tower.dtype)), self.text_features)
+        return _cosines(self.features(images), self.text_features)
 
 
 class ClassScore(_ImageScore):
@@ -120,8 +129,7 @@ class ClassScore(_ImageScore):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``(N, 3, H, W)`` to logits ``(N, classes)``, in single precision at least."""
-        tower = adapters.image_tower(self.model)
-        return _wide(tower.encode(images.to(tower.dtype)))
+        return _wide(self.features(images))
 
 
 class TextImageScore(nn.Module):
@@ -176,6 +184,31 @@ class TextImageScore(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids ``(N, L)`` to cosines ``(N, M)``."""
         return _cosines(adapters.text_tower(self.model).encode(tokens), self.image_features)
+
+
+def empty_text(model: nn.Module) -> Tensor:
+    """Token ids ``(1, L)`` of a text without words.
+
+    Raises:
+        ValueError: where the marks around a text are not known without its tokenizer.
+
+    >>> from captum_gradeclip import scenes
+    >>> model, _, tokenizer = scenes.load()
+    >>> torch.equal(empty_text(model), tokenizer([""]))
+    True
+    """
+    tower = adapters.text_tower(model)
+    if tower.start is None or tower.end is None:
+        raise ValueError(
+            "text: the marks around a text of this model are only known to its tokenizer; pass the features of an empty text"
+        )
+    length = tower.context_length if tower.pad else 2
+    return torch.tensor([[tower.start, tower.end] + [0] * (length - 2)], device=_device(model))
+
+
+def encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Unit features ``(T, D)`` of token ids ``(T, L)``, without a graph."""
+    return _unit(_encode_text(model, tokens), "text")
 
 
 def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer | None) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 from torch import Tensor
 
@@ -105,6 +107,74 @@ def strip(
     if words is not None:
         for axis, caption in zip(axes[1][1:], words):
             _draw_words(axis, caption)
+    return figure
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of :func:`matrix`: a heading, a map per column ``(T, height, width)`` of the picture, words below them."""
+
+    heading: str
+    maps: Tensor
+    words: Sequence[Words] | None = None
+
+
+def matrix(
+    image: Image.Image, rows: Sequence[Row], titles: Sequence[str], *, same_scale: bool = False, panel: float = 1.55
+) -> Figure:
+    """Rows of overlays, a method each, with a column per text; more than five rows stand in two blocks side by side.
+
+    Args:
+        image: RGB, shown first.
+        rows: headings with their maps.
+        titles: T headings of the columns.
+        same_scale: one colour scale per row, from zero to the row's highest value, instead of one per map.
+        panel: width of one overlay in inches.
+
+    Raises:
+        ValueError: if a row has another number of maps than there are titles.
+
+    >>> figure = matrix(Image.new("RGB", (4, 4)), [Row("a method", torch.rand(2, 4, 4))], ["a", "b"])
+    >>> [axis.get_title() for axis in figure.axes[:3]]
+    ['image', 'a', 'b']
+    """
+    for row in rows:
+        if len(row.maps) != len(titles) or (row.words is not None and len(row.words) != len(titles)):
+            raise ValueError(f"rows: expected one map and caption for each of the {len(titles)} titles in {row.heading!r}")
+    blocks = 2 if len(rows) > 5 else 1
+    deep = -(-len(rows) // blocks)
+    letters = round(14 * panel)
+    heights: list[float] = []
+    for line in range(deep):
+        told = [row.words for row in rows[line::deep] if row.words is not None]
+        most = max((len(_lines(words, letters)) for one in told for words in one), default=0)
+        heights += [panel * image.height / image.width, 0.17 * most + 0.02]
+    columns = len(titles) + 1
+    heading = max(0.95, 0.085 * max((len(part) for row in rows for part in row.heading.split()), default=1))
+    widths = ([heading] + [panel] * len(titles)) * blocks
+    lines = max((_wrap(title, round(15 * panel)).count("\n") + 1 for title in titles), default=1)
+    tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.015, wspace=0, hspace=0)
+    figure = Figure(figsize=(sum(widths) + 0.2, sum(heights) + 0.14 * lines + 0.75 + 0.05 * deep), layout=tight)
+    axes = figure.subplots(2 * deep, columns * blocks, squeeze=False, height_ratios=heights, width_ratios=widths)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for number, row in enumerate(rows):
+        top, left = 2 * (number % deep), columns * (number // deep)
+        axes[top, left].text(0, 0.5, _plain(row.heading), fontsize=8, va="center", wrap=True)
+        scale = float(torch.nan_to_num(row.maps).max()) if same_scale else None
+        for column, one in enumerate(row.maps, start=left + 1):
+            axes[top, column].imshow(np.asarray(overlay(image, one, scale=scale)))
+            if top == 0:
+                axes[top, column].set_title(_wrap(titles[column - left - 1], round(15 * panel)), fontsize=8)
+            if row.words is not None:
+                _draw_words(axes[top + 1, column], row.words[column - left - 1], columns=letters, size=6)
+    inset = axes[0, 0].inset_axes((0.0, 0.62, 0.85, 0.38))
+    inset.imshow(np.asarray(image))
+    inset.set_axis_off()
+    axes[0, 0].set_title("image", fontsize=8)
+    colours = matplotlib.cm.ScalarMappable(cmap="jet")
+    bar = figure.colorbar(colours, ax=list(axes.flat), location="bottom", shrink=0.4, aspect=40, ticks=[0, 1], pad=0.02)
+    bar.ax.set_xticklabels(["zero", "highest of the row"] if same_scale else ["lowest", "highest of the map"], fontsize=7)
     return figure
 
 

@@ -16,6 +16,8 @@ ALLOWED = {
     "scenes": set(),
     "images": {"maps"},
     "scores": {"adapters"},
+    "prompts": {"scores"},
+    "points": {"maps"},
     "attr": {"scores", "adapters", "attention", "maps"},
     "show": {"maps"},
     "loading": {"scenes"},
@@ -24,7 +26,7 @@ ALLOWED = {
     "benchmark": {"scenes", "adapters", "scores", "attention", "attr", "maps", "show"},
 }
 LIBRARIES = {"open_clip", "timm", "transformers", "torchvision"}
-MAY_NAME_LIBRARIES = {"adapters", "loading", "scenes", "benchmark"}
+MAY_NAME_LIBRARIES = {"adapters", "loading", "scenes", "benchmark", "prompts"}
 
 
 def imports(file: Path) -> tuple[set[str], set[str]]:

@@ -370,7 +370,7 @@ def test_one_token_gives_the_map_of_all(name: str, options: dict[str, Any], monk
     rows: list[int | None] = []
     run = GradECLIP._pass
 
-    def counted(self: GradECLIP, *args: Any, row: int | None) -> Any:
+    def counted(self: GradECLIP, *args: Any, row: int | None = None) -> Any:
         result = run(self, *args, row=row)
         rows.append(row)
         return result

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_gradeclip import ImageTextScore, TextImageScore
+from captum_gradeclip import ImageTextScore, TextImageScore, adapters
 from captum_gradeclip.adapters import Family
 from captum_gradeclip.adapters.base import resize_positions
 from captum_gradeclip.attention import Interception, Record, model_heads
-from captum_gradeclip.attr import GAME, METHODS, RISE, AttentionRollout, GradECLIP, MaskCLIP, RawAttention, TokenGradCam
+from captum_gradeclip.attr import (
+    GAME,
+    M2IB,
+    METHODS,
+    RISE,
+    AttentionRollout,
+    CLIPSurgery,
+    GradECLIP,
+    LeGrad,
+    MaskCLIP,
+    RawAttention,
+    TokenGradCam,
+    feature_surgery,
+    word_relevance,
+)
 from captum_gradeclip.attr.attention_rollout import rollout
 from captum_gradeclip.attr.game import relevance
-from captum_gradeclip.attr.rise import random_masks
+from captum_gradeclip.attr.m2ib import information
+from captum_gradeclip.scores import empty_text
 
 from . import reference
 from .conftest import FAMILIES, captions, images, relative, scores, stir, varies
@@ -210,12 +226,9 @@ def test_every_method_on_every_family(model: nn.Module, family: Family) -> None:
             if kind is RISE:
                 continue  # looks at no layer, and so at no family: it has tests of its own below
             method = kind(score, kind.default_layers(score))
-            lone_pool = len(score.layers) == 1
-            refused = not (kind.about.image if image else kind.about.text) or (lone_pool and not kind.about.resnet)
-            if kind is MaskCLIP and image and not (score.alone or score.pooled):
-                refused = True
-            if refused:
-                with pytest.raises(ValueError, match=r"defined for|attention pool|reads several tokens"):
+            reason = refusal(kind, score, image)
+            if reason:
+                with pytest.raises(ValueError, match=reason):
                     method.attribute(inputs, target=1)
             else:
                 maps = method.attribute(inputs, target=1)
@@ -224,15 +237,31 @@ def test_every_method_on_every_family(model: nn.Module, family: Family) -> None:
                 assert maps.std() > 0 or kind is GradECLIP
                 singles = torch.cat([method.attribute(inputs[i : i + 1], target=1) for i in range(len(inputs))])
                 assert relative(maps, singles) < 1e-3
-                if kind.about.needs_text:
-                    many = method.attribute_targets(inputs, [2, 1])
-                    assert relative(many[:, 1], maps[:, 0] if image else maps) < 1e-4
-                    assert not torch.equal(many[:, 0], many[:, 1]) or maps.max() == 0
+                many = method.attribute_targets(inputs, [2, 1])
+                assert relative(many[:, 1], maps[:, 0] if image else maps) < 1e-4
+                assert torch.equal(many[:, 0], many[:, 1]) != kind.about.needs_text or maps.max() == 0
             assert fingerprint(model) == before
 
 
+def refusal(kind: Any, score: Any, image: bool) -> str | None:
+    """Why a method does not explain a score, or None if it does: table 2.10 of the methods, and what a tower must offer."""
+    pool_only = len(score.layers) == 1
+    if not (kind.about.image if image else kind.about.text):
+        return "is defined for images, not for texts"
+    if pool_only and not kind.about.resnet:
+        return "follows attention from token to token"
+    if kind in (MaskCLIP, CLIPSurgery, LeGrad) and not (score.reads_first_token or score.pooled):
+        return "needs an ImageTextScore" if kind is CLIPSurgery and not hasattr(score, "text_features") else "reads several"
+    if kind is CLIPSurgery:
+        if not hasattr(score, "text_features"):
+            return "needs an ImageTextScore"
+        if adapters.text_tower(score.model).start is None:
+            return "only known to its tokenizer"
+    return None
+
+
 def test_what_methods_say_of_themselves() -> None:
-    names = [kind.__new__(kind).get_name() for kind in METHODS]
+    names = [kind.about.name for kind in METHODS]
     assert len(set(names)) == len(METHODS) and all(kind.about.paper for kind in METHODS)
     assert all(kind.attribute.__wrapped__ is not None for kind in METHODS)
 
@@ -243,12 +272,12 @@ def test_rise(double: nn.Module) -> None:
     options = {"n_masks": 7, "cells": 3, "seed": 5}
     got = RISE(score).attribute(x, target=[1, 2], masks_per_eval=3, **options)
     generator = torch.Generator().manual_seed(5)
+    draws = torch.rand(7, 2 + 9, generator=generator)
     for item, target in enumerate((1, 2)):
-        generator.manual_seed(5)
         expected = torch.zeros(40, 24, dtype=torch.float64)
         with torch.no_grad():
-            for _ in range(7):
-                mask = random_masks(1, (40, 24), 3, 0.5, generator)[0, 0].double()
+            for draw in draws:
+                mask = one_mask((draw[2:] < 0.5).double().view(3, 3), draw[:2].tolist(), (40, 24))
                 expected += score(x[item : item + 1] * mask)[0, target] * mask
         assert relative(got[item, 0], expected / (7 * 0.5)) < 1e-5
     assert relative(RISE(score).attribute(x, target=[1, 2], masks_per_eval=50, **options), got) < 1e-5
@@ -260,6 +289,23 @@ def test_rise(double: nn.Module) -> None:
     assert varies(got)
     centred = RISE(score).attribute(x, target=1, subtract_mean=True, **options)
     assert centred.abs().max() < got.abs().max()
+
+
+def one_mask(flip: Tensor, shift: list[float], size: tuple[int, int]) -> Tensor:
+    """Pixel by pixel: bilinear between the centres of the cells, edges repeated, cut off at the shift."""
+    cells = len(flip)
+    cell = [math.ceil(side / cells) for side in size]
+    mask = torch.zeros(size, dtype=torch.float64)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            place = [(int(s * c) + at + 0.5) * cells / ((cells + 1) * c) - 0.5 for s, c, at in zip(shift, cell, (y, x))]
+            for row in (0, 1):
+                for column in (0, 1):
+                    low = [math.floor(p) for p in place]
+                    weight = math.prod(1 - abs(p - (lo + step)) for p, lo, step in zip(place, low, (row, column)))
+                    i, j = (min(max(lo + step, 0), cells - 1) for lo, step in zip(low, (row, column)))
+                    mask[y, x] += weight * flip[i, j]
+    return mask
 
 
 def test_rise_with_one_mask_of_ones_is_the_score(double: nn.Module) -> None:
@@ -278,3 +324,314 @@ def test_rise_with_one_mask_of_ones_is_the_score(double: nn.Module) -> None:
     text = TextImageScore(double, x)
     with pytest.raises(ValueError, match="RISE is defined for images, not for texts"):
         RISE(text).attribute(captions(), target=0)
+
+
+def test_rise_in_half_precision() -> None:
+    torch.manual_seed(0)
+    model = stir(FAMILIES["open_clip ViT"].build())
+    x = images((32, 32))
+    wide = RISE(ImageTextScore(model, captions())).attribute(x, target=1, n_masks=30)
+    narrow = RISE(ImageTextScore(model.bfloat16(), captions())).attribute(x.bfloat16(), target=1, n_masks=30)
+    assert narrow.dtype == torch.float32
+    assert relative(narrow, wide) < 0.05
+
+
+def prepared(visual: Any, image: Tensor) -> Tensor:
+    """Tokens of one image before the first block."""
+    grid = tuple(side // 8 for side in image.shape[-2:])
+    x = visual.conv1(image[None])[0].flatten(1).T
+    table = resize_positions(visual.positional_embedding, visual.grid_size, grid)
+    return visual.ln_pre(torch.cat([visual.class_embedding[None], x]) + table)
+
+
+@torch.no_grad()
+def second_path(visual: Any, image: Tensor, count: int) -> Tensor:
+    """Features of all tokens of one image by the dual path of CLIP Surgery, block by block and head by head."""
+    original = prepared(visual, image)
+    blocks = list(visual.transformer.resblocks)
+    new = None
+    for number, block in enumerate(blocks):
+        if number >= len(blocks) - count:
+            new = original if new is None else new
+            v = (block.ln_1(original) @ block.attn.in_proj_weight.T + block.attn.in_proj_bias).chunk(3, dim=1)[2]
+            mixed, _ = reference.attend(v, v, v, block.attn.num_heads, causal=False)
+            new = new + mixed @ block.attn.out_proj.weight.T + block.attn.out_proj.bias
+        original, _ = reference.block(original, block, block.attn.num_heads, causal=False, track=False)
+    new = torch.cat([original[:1], new[1:]])
+    return torch.stack([visual.ln_post(token) @ visual.proj for token in new])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_clip_surgery(double: nn.Module, count: int) -> None:
+    """The released code multiplies features channel by channel and subtracts the mean over the labels."""
+    x = images((40, 24)).double()
+    score = ImageTextScore(double, captions())
+    method = CLIPSurgery(score, score.layers[-count:])
+    dense = method.dense_features(x)
+    empty = ImageTextScore(double, empty_text(double)).text_features[0]
+    maps = {kind: method.attribute(x, target=[1, 2], redundancy=kind) for kind in ("empty", "labels", "none")}
+    own = method.attribute_targets(x, [2, 1], redundancy=score.text_features[0])
+    for item, target in enumerate((1, 2)):
+        features = second_path(double.visual, x[item], count)
+        assert relative(dense[item], features) < 1e-10
+        assert torch.allclose(features[0], score.features(x)[item], atol=1e-10)
+        unit = torch.stack([one / one.norm() for one in features])
+        with torch.no_grad():
+            logits = [2 * float(unit[0] @ text) for text in score.text_features]
+        p = [math.exp(logit) / sum(map(math.exp, logits)) for logit in logits]
+        w = [one / (sum(p) / len(p)) for one in p]
+        for i in range(1, len(unit)):
+            products = torch.stack([unit[i] * text * weight for text, weight in zip(score.text_features, w)])
+            surgery = (products - products.mean(dim=0)).sum(dim=-1)
+            place = i - 1
+            assert abs(float(maps["labels"][item].flatten()[place] - surgery[target])) < 1e-6
+            plain = unit[i] @ score.text_features[target]
+            assert abs(float(maps["none"][item].flatten()[place] - plain)) < 1e-6
+            assert abs(float(maps["empty"][item].flatten()[place] - (plain - unit[i] @ empty))) < 1e-6
+            assert abs(float(own[item, 2 - target].flatten()[place] - (plain - unit[i] @ score.text_features[0]))) < 1e-6
+    assert all(varies(one) for one in maps.values())
+    released = method.attribute(x, target=[1, 2], redundancy="none", normalisation="tokens")
+    wrong = features / features.norm(dim=0)
+    assert relative(released[1].flatten(), wrong[1:] @ score.text_features[2]) < 1e-5
+
+
+def test_feature_surgery_by_itself() -> None:
+    """Its closed form against the words of the code; labels that say the same leave nothing."""
+    generator = torch.Generator().manual_seed(0)
+    image, text = (torch.randn(n, 6, generator=generator, dtype=torch.float64) for n in (5, 4))
+    assert feature_surgery(image, text[:1].expand(4, -1)).abs().max() < 1e-12
+    assert feature_surgery(image, text, text).abs().max() < 1e-12
+    assert feature_surgery(image, text).sum(dim=-1).abs().max() < 1e-12
+    hot = feature_surgery(image, text, temperature=50.0)
+    assert relative(hot, feature_surgery(image, text)) > 0.1
+    assert torch.equal(feature_surgery(image[None].expand(3, -1, -1), text)[2], feature_surgery(image, text))
+
+
+def test_clip_surgery_of_a_resnet() -> None:
+    torch.manual_seed(0)
+    model: Any = stir(FAMILIES["open_clip ResNet"].build()).double()
+    x = images((96, 128)).double()
+    score = ImageTextScore(model, captions())
+    dense = CLIPSurgery(score, score.layers[-1]).dense_features(x)
+    pool = model.visual.attnpool
+    assert torch.allclose(dense[:, 0], score.features(x), atol=1e-10)
+    for item in range(len(x)):
+        kept: list[Tensor] = []
+        handle = pool.register_forward_pre_hook(lambda module, args: kept.append(args[0][0]))  # noqa: B023
+        with torch.no_grad():
+            score(x[item : item + 1])
+        handle.remove()
+        tokens = kept[0].flatten(1).T
+        tokens = torch.cat([tokens.mean(dim=0, keepdim=True), tokens])
+        side = round((len(pool.positional_embedding) - 1) ** 0.5)
+        v = pool.v_proj(tokens + resize_positions(pool.positional_embedding, (side, side), kept[0].shape[-2:]))
+        width = v.shape[1] // pool.num_heads
+        heads = []
+        for one in v.split(width, dim=1):
+            unit = one / (one.norm(dim=1, keepdim=True) + 1e-6)
+            # attend divides by the square root of the width; the pool's scale is eight times that
+            heads.append(reference.attend(8**0.5 * unit, 8**0.5 * unit, one, 1, causal=False)[0])
+        expected = pool.c_proj(torch.cat(heads, dim=1))[1:].detach()
+        assert relative(dense[item, 1:], expected) < 1e-8
+    assert varies(CLIPSurgery(score, score.layers[-1]).attribute(x, target=1))
+
+
+def test_what_clip_surgery_refuses(double: nn.Module) -> None:
+    x = images((32, 32)).double()
+    score = ImageTextScore(double, captions())
+    for layers in (score.layers[:-1], score.layers[-1].attn, score.layers[::-1]):
+        with pytest.raises(ValueError, match="the last blocks of the image tower"):
+            CLIPSurgery(score, layers).attribute(x, target=0)
+    method = CLIPSurgery(score, score.layers[-2:])
+    for options, message in (
+        ({"redundancy": "some"}, "redundancy: expected features or one of"),
+        ({"redundancy": torch.zeros(3)}, "redundancy: expected features"),
+        ({"normalisation": "rows"}, "normalisation: expected one of"),
+        ({"additional_forward_args": 1}, "additional_forward_args: CLIP Surgery"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            method.attribute(x, target=0, **options)
+
+
+def test_words_in_the_manner_of_clip_surgery(double: Any) -> None:
+    """Each token read by the last norm and the projection, one text at a time."""
+    x, tokens = images((32, 32)).double(), captions()
+    score = TextImageScore(double, x)
+    got = word_relevance(score, tokens)
+    empty = ImageTextScore(double, empty_text(double)).text_features[0]
+    for text in range(len(tokens)):
+        stream = double.token_embedding(tokens[text]) + double.positional_embedding
+        stream, _ = reference.blocks(stream, double.transformer, 0, False, causal=True)
+        end = int(tokens[text].argmax())
+        for j in range(end + 1):
+            feature = double.ln_final(stream[j]) @ double.text_projection
+            for image in range(len(x)):
+                expected = (score.image_features[image] @ (feature / feature.norm() - empty)).detach()
+                assert abs(float(got[text, image, j] - expected)) < 1e-6
+        assert not got[text, :, end + 1 :].any()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_legrad(double: nn.Module, count: int) -> None:
+    """The gradient at each attention weight by w . v, of what the model says of the mean token behind each block."""
+    x = images((40, 24)).double()
+    score = ImageTextScore(double, captions())
+    got = LeGrad(score, score.layers[-count:]).attribute(x, target=[1, 2])
+    many = LeGrad(score, score.layers[-count:]).attribute_targets(x, [2, 1])
+    visual: Any = double.visual
+    blocks = list(visual.transformer.resblocks)
+    for item, target in enumerate((1, 2)):
+        stream = prepared(visual, x[item]).detach()
+        total = torch.zeros(len(stream), dtype=torch.float64)
+        for number, block in enumerate(blocks):
+            after, layer = reference.block(stream, block, block.attn.num_heads, causal=False, track=True)
+            if number >= len(blocks) - count:
+                feature = visual.ln_post(after.mean(dim=0)) @ visual.proj
+                s = reference.cosine(feature, score.text_features[target])
+                (w,) = torch.autograd.grad(s, layer.o)
+                width = w.shape[1] // block.attn.num_heads
+                for head in range(block.attn.num_heads):
+                    channels = slice(head * width, (head + 1) * width)
+                    gradient = w[:, channels] @ layer.v[:, channels].T
+                    total += gradient.clamp(min=0).mean(dim=0).detach() / block.attn.num_heads
+            stream = after.detach()
+        assert relative(got[item].flatten(), total[1:]) < 1e-5
+        assert relative(many[item, 2 - target], got[item, 0]) < 1e-5
+    assert varies(got)
+
+
+def test_what_legrad_and_maskclip_refuse(double: nn.Module) -> None:
+    x = images((32, 32)).double()
+    score = ImageTextScore(double, captions())
+    with pytest.raises(ValueError, match="LeGrad reads what whole blocks hand on"):
+        LeGrad(score, score.layers[-1].attn).attribute(x, target=0)
+    for layer in (score.layers[-2], score.layers[0].attn, score.layers[-2:]):
+        with pytest.raises(ValueError, match="MaskCLIP replaces the attention of the last layer"):
+            MaskCLIP(score, layer).attribute(x, target=0)
+    assert torch.equal(
+        MaskCLIP(score, score.layers[-1].attn).attribute(x, target=0),
+        MaskCLIP(score, score.layers[-1]).attribute(x, target=0),
+    )
+
+
+def test_mask_clip_is_the_model_with_value_only_attention(double: nn.Module) -> None:
+    """With one patch as the whole input of the last block, the model's own answer is that of the patch."""
+    x = images((40, 24)).double()
+    score = ImageTextScore(double, captions())
+    maps = MaskCLIP(score, score.layers[-1]).attribute_targets(x)
+    for patch in (0, 4, 14):
+        place = {"row": patch + 1}
+
+        def swap(module: nn.Module, args: tuple[Tensor, ...], place: dict[str, int] = place) -> tuple[Tensor, ...]:
+            return (args[0][:, place["row"]][:, None], *args[1:])
+
+        handle = score.layers[-1].register_forward_pre_hook(swap)
+        with torch.no_grad():
+            expected = score(x)  # a token that is alone attends to itself only
+        handle.remove()
+        assert relative(maps.flatten(2)[:, :, patch], expected) < 1e-6
+
+
+def test_mask_clip_with_the_weight_of_the_released_code(double: nn.Module) -> None:
+    x = images((40, 24)).double()
+    score = ImageTextScore(double, captions())
+    plain = MaskCLIP(score, score.layers[-1]).attribute(x, target=1)
+    weighted = MaskCLIP(score, score.layers[-1]).attribute(x, target=1, key_weight=True)
+    visual: Any = double.visual
+    for item in range(len(x)):
+        stream, _ = reference.blocks(prepared(visual, x[item]), visual.transformer, 0, False, causal=False)
+        stream = prepared(visual, x[item])
+        for block in list(visual.transformer.resblocks)[:-1]:
+            stream, _ = reference.block(stream, block, block.attn.num_heads, causal=False, track=False)
+        block = visual.transformer.resblocks[-1]
+        key = (block.ln_1(stream) @ block.attn.in_proj_weight.T + block.attn.in_proj_bias).chunk(3, dim=1)[1]
+        key = key @ block.attn.out_proj.weight.T + block.attn.out_proj.bias
+        weight = torch.stack([reference.cosine(key[0], key[i]) for i in range(1, len(key))]).detach()
+        assert relative(weighted[item].flatten(), plain[item].flatten().double() * weight) < 1e-5
+    assert relative(weighted, plain) > 0.05
+    torch.manual_seed(0)
+    resnet = stir(FAMILIES["open_clip ResNet"].build())
+    pooled = ImageTextScore(resnet, captions())
+    with pytest.raises(ValueError, match="key_weight: an attention pool"):
+        MaskCLIP(pooled, pooled.layers[-1]).attribute(images((64, 64)), target=0, key_weight=True)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_m2ib(double: Any, steps: int) -> None:
+    """Adam and the bottleneck written out, one example and one copy at a time, for images and texts."""
+    options = {"steps": steps, "copies": 3, "seed": 4, "beta": 2.0}
+    for score, inputs, first in both(double):
+        number = len(score.layers) - 3
+        got = M2IB(score, score.layers[number]).attribute(inputs, target=1, **options)
+        for item in range(len(inputs)):
+            expected = slow_bottleneck(double, score, inputs[item], number, steps)
+            assert relative(got[item].flatten(), expected[first:]) < 1e-5
+        assert varies(got)
+        again = M2IB(score, score.layers[number]).attribute(inputs, target=1, **{**options, "seed": 5})
+        assert torch.equal(got, again) == (steps == 1)  # the noise of a step moves the next one
+
+
+def slow_bottleneck(model: Any, score: Any, one: Tensor, number: int, steps: int) -> Tensor:
+    """Nats per token of one image or text, with target 1, three copies, seed 4 and beta 2."""
+    image = one.is_floating_point()
+    tower = model.visual if image else model
+    blocks = list(tower.transformer.resblocks)
+    stream = prepared(tower, one) if image else tower.token_embedding(one) + tower.positional_embedding
+    stream = stream.detach()
+    for block in blocks[: number + 1]:
+        stream, _ = reference.block(stream, block, block.attn.num_heads, causal=not image, track=False)
+    z = stream.detach()
+    other = score.text_features[1] if image else score.image_features[1]
+    alpha = torch.full_like(z, 5.0)
+    first, second = torch.zeros_like(z), torch.zeros_like(z)
+    generator = torch.Generator().manual_seed(4)
+    for step in range(1, steps + 1):
+        leaf = alpha.clone().requires_grad_()
+        passed = 1 / (1 + torch.exp(-leaf))
+        variance = (1 - passed) ** 2
+        nats = -0.5 * (1 + torch.log(variance) - (passed * z) ** 2 - variance)
+        noise = torch.randn(3, *z.shape, generator=generator).double()
+        cosines = []
+        for copy in range(3):
+            x = passed * z + (1 - passed) * noise[copy]
+            for block in blocks[number + 1 :]:
+                x, _ = reference.block(x, block, block.attn.num_heads, causal=not image, track=False)
+            read = x[0] if image else x[int(one.argmax())]
+            feature = tower.ln_post(read) @ tower.proj if image else tower.ln_final(read) @ tower.text_projection
+            cosines.append(reference.cosine(feature, other))
+        (gradient,) = torch.autograd.grad(2.0 * nats.mean() - torch.stack(cosines).mean(), leaf)
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        alpha = alpha - (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+    return nats.detach().sum(dim=1)
+
+
+def test_m2ib_is_seeded_stops_early_and_refuses(double: nn.Module) -> None:
+    x = images((32, 32)).double()
+    score = ImageTextScore(double, captions())
+    method = M2IB(score, score.layers[1])
+    state = torch.get_rng_state()
+    first = method.attribute(x, target=1)
+    assert torch.equal(first, method.attribute(x, target=1)) and torch.equal(state, torch.get_rng_state())
+    # the first step changes everything, and then the tolerance is never exceeded
+    assert torch.equal(method.attribute(x, target=1, tolerance=1e9), method.attribute(x, target=1, steps=1))
+    half = method.attribute(x, target=1, tolerance=0.3, steps=20)
+    for item in range(len(x)):
+        assert (
+            relative(method.attribute(x[item : item + 1], target=1, tolerance=0.3, steps=20), half[item : item + 1]) < 1e-5
+        )
+    for options, message in (({"steps": 0}, "steps: expected at least 1"), ({"beta": 0.0}, "beta: expected a positive")):
+        with pytest.raises(ValueError, match=message):
+            method.attribute(x, target=1, **options)
+    with pytest.raises(ValueError, match="M2IB has one bottleneck, got 2 layers"):
+        M2IB(score, score.layers[:2]).attribute(x, target=1)
+    with pytest.raises(ValueError, match="ran 0 times"):
+        M2IB(score, nn.Linear(2, 2)).attribute(x, target=1)
+
+
+def test_information_is_a_divergence() -> None:
+    """Against torch's own between two normal distributions."""
+    z, passed = torch.randn(50, dtype=torch.float64), torch.rand(50, dtype=torch.float64) * 0.99
+    normal = torch.distributions.Normal(passed * z, 1 - passed)
+    standard = torch.distributions.Normal(torch.zeros(50, dtype=torch.float64), torch.ones(50, dtype=torch.float64))
+    assert torch.allclose(information(z, passed), torch.distributions.kl_divergence(normal, standard))

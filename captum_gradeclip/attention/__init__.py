@@ -1,7 +1,10 @@
 """One forward pass, intercepted in chosen layers and remembered."""
 
-from .interception import EACH, Interception
+from .branch import Branches
+from .interception import Interception
 from .layer_input import LayerInput
+from .layer_output import LayerOutput, each_token
+from .layout import examples_axis
 from .record import (
     LayerError,
     Record,
@@ -12,19 +15,24 @@ from .record import (
     single_head,
     split_heads,
     value_only,
+    value_value,
 )
 
 __all__ = [
-    "EACH",
+    "Branches",
     "Interception",
     "LayerError",
     "LayerInput",
+    "LayerOutput",
     "Record",
     "Rule",
+    "each_token",
+    "examples_axis",
     "kept_attention",
     "merge_heads",
     "model_heads",
     "single_head",
     "split_heads",
     "value_only",
+    "value_value",
 ]

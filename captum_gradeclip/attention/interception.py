@@ -13,17 +13,15 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .calls import AttentionMode
+from .layout import examples_axis
 from .record import LayerError, Record, Rule, merge_heads
-
-EACH: Literal["each"] = "each"
-"""As the ``row`` of an interception: every token goes on, each as an example of its own."""
 
 
 class Interception:
@@ -34,14 +32,12 @@ class Interception:
 
     With ``row``, one token goes on from the attention of a block: queries, keys and values are recorded from all tokens,
     the rest of the block and of the model runs on that token alone. It must be the only one that the output depends on,
-    and be the first where it is read; nothing else may be computed from the number of tokens behind the block. With
-    :data:`EACH` all tokens go on in this way, each as an example of its own: the output then has ``batch * tokens`` rows,
-    what the model would say if it read that token.
+    and be the first where it is read; nothing else may be computed from the number of tokens behind the block.
 
     Args:
         layers: modules of the model, each a block or its attention module, none inside another.
         rule: what their attention returns, :func:`model_heads`, :func:`single_head`, :func:`value_only` or your own.
-        row: the token that goes on, or :data:`EACH`; for a single layer, which must be a block.
+        row: the token that goes on; for a single layer, which must be a block.
 
     Raises:
         LayerError: if a layer is given twice or lies inside another one.
@@ -57,7 +53,7 @@ class Interception:
     torch.Size([1, 2, 5, 4])
     """
 
-    def __init__(self, layers: Sequence[nn.Module], rule: Rule, row: Row = None) -> None:
+    def __init__(self, layers: Sequence[nn.Module], rule: Rule, row: int | None = None) -> None:
         if row is not None and len(layers) != 1:
             raise LayerError(f"row: one token can go on from a single layer, got {len(layers)} layers")
         for number, layer in enumerate(layers):
@@ -103,13 +99,10 @@ class Interception:
         return output
 
 
-Row = int | Literal["each"] | None
-
-
 class _Watch:
     """The two hooks of one layer, and the mode that they enter and leave."""
 
-    def __init__(self, layer: nn.Module, answer: Callable[[Record], Tensor], row: Row = None) -> None:
+    def __init__(self, layer: nn.Module, answer: Callable[[Record], Tensor], row: int | None = None) -> None:
         self.layer, self.answer, self.row = layer, answer, row
         self.thread = threading.get_ident()
         self.seen: list[Record] = []
@@ -136,14 +129,8 @@ class _Watch:
             changed, self.mode = None, AttentionMode(self._see, batch)
         else:
             whole = self._look_ahead(args, kwargs, batch)
-            changed = _few_tokens(args, kwargs, whole, self.row)
-            if self.row == EACH:
-                # (B, tokens, C) to the batch of single tokens that went into the block
-                examples = whole.key.shape[0] * whole.key.shape[-2]
-                self.mode = AttentionMode(lambda _: self._see(whole).flatten(0, 1)[:, None], examples)
-            else:
-                alone = whole.at(self.row)
-                self.mode = AttentionMode(lambda _: self._see(alone), batch)
+            changed, alone = _one_token(args, kwargs, whole, self.row), whole.at(self.row)
+            self.mode = AttentionMode(lambda _: self._see(alone), batch)
         self.mode.__enter__()  # type: ignore[no-untyped-call]
         return changed
 
@@ -208,26 +195,18 @@ class _Seen(Exception):
     """Leaves a layer whose attention call has been seen."""
 
 
-def _few_tokens(
-    args: tuple[Any, ...], kwargs: dict[str, Any], record: Record, row: int | Literal["each"]
+def _one_token(
+    args: tuple[Any, ...], kwargs: dict[str, Any], record: Record, row: int
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a block with one token in place of all, or with each token as an example of its own."""
-    batch, tokens = record.query.shape[0], record.query.shape[-2]
+    """The arguments of a block with one token in place of all."""
     done = False
 
     def cut(x: Any) -> Any:
         nonlocal done
         if done or not isinstance(x, Tensor) or x.dim() != 3:
             return x
-        if batch == tokens or {batch, tokens} != set(x.shape[:2]):
-            raise LayerError(
-                f"row: the layer's input {tuple(x.shape)} does not show which of its dimensions are the {tokens} tokens"
-            )
         done = True
-        axis = 1 if x.shape[1] == tokens else 0
-        if row == EACH:
-            return x.transpose(0, 1 - axis).flatten(0, 1).unsqueeze(axis)
-        return x.narrow(axis, row, 1)
+        return x.narrow(1 - examples_axis(x, record.query.shape[0]), row, 1)
 
     changed = tuple(cut(x) for x in args), {name: cut(x) for name, x in kwargs.items()}
     if not done:

@@ -118,6 +118,13 @@ def value_only(record: Record) -> Tensor:
     return record.value
 
 
+def value_value(record: Record) -> Tensor:
+    """Every token attends with its values in place of query and key, as CLIP Surgery does."""
+    return F.scaled_dot_product_attention(
+        record.value, record.value, record.value, attn_mask=record.mask, scale=record.scale
+    )
+
+
 def merge_heads(x: Tensor) -> Tensor:
     """Heads side by side: ``(B, H, L, d)`` to ``(B, L, H * d)``."""
     return x.transpose(1, 2).flatten(2)

@@ -2,25 +2,34 @@
 
 from .attention_rollout import AttentionRollout
 from .base import About
+from .clip_surgery import CLIPSurgery, feature_surgery, word_relevance
+from .comparison import METHODS, Compared, compare
 from .game import GAME
 from .grad_eclip import GradECLIP
 from .input_space import InputSpaceAttribution
+from .legrad import LeGrad
+from .m2ib import M2IB
 from .mask_clip import MaskCLIP
 from .raw_attention import RawAttention
 from .rise import RISE
 from .token_grad_cam import TokenGradCam
 
-METHODS = (GradECLIP, RawAttention, AttentionRollout, TokenGradCam, GAME, MaskCLIP, RISE)
-
 __all__ = [
     "GAME",
+    "M2IB",
     "METHODS",
     "RISE",
     "About",
     "AttentionRollout",
+    "CLIPSurgery",
+    "Compared",
     "GradECLIP",
     "InputSpaceAttribution",
+    "LeGrad",
     "MaskCLIP",
     "RawAttention",
     "TokenGradCam",
+    "compare",
+    "feature_surgery",
+    "word_relevance",
 ]

@@ -10,7 +10,15 @@ from captum.log import log_usage
 from torch import Tensor
 
 from ..attention import model_heads
-from .base import About, TokenAttribution, check_inputs, check_self_attention, refuse_layer_input, take_rows
+from .base import (
+    About,
+    TokenAttribution,
+    check_inputs,
+    check_self_attention,
+    key_tokens,
+    refuse_layer_input,
+    take_rows,
+)
 
 
 def rollout(attention: Sequence[Tensor]) -> Tensor:
@@ -59,6 +67,7 @@ class AttentionRollout(TokenAttribution):
     """
 
     about = About(
+        name="Attention Rollout",
         image=True,
         text=True,
         resnet=False,
@@ -69,10 +78,6 @@ class AttentionRollout(TokenAttribution):
         text_layers=0,
         paper="Abnar and Zuidema, ACL 2020",
     )
-
-    def get_name(self) -> str:
-        """The name of the method."""
-        return "Attention Rollout"
 
     @log_usage()  # type: ignore[untyped-decorator]  # outermost: Captum reaches through it by __wrapped__
     def attribute(
@@ -104,4 +109,4 @@ class AttentionRollout(TokenAttribution):
         with torch.no_grad():
             ordered = sorted(records, key=lambda record: record.order)
             result = rollout([record.probabilities().mean(dim=1) for record in ordered])
-        return self._fold(take_rows(result, rows).mean(dim=1), records, inputs)
+        return self._fold(take_rows(result, rows).mean(dim=1), key_tokens(records), inputs)

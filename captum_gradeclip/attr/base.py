@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from captum.attr import LayerAttribution
 from captum.attr._utils.attribution import GradientAttribution
 from torch import Tensor, nn
 
-from ..attention import Interception, Record, Rule
+from ..attention import Interception, LayerError, Record, Rule
 from ..maps import infer_grid
 
 
@@ -22,6 +23,7 @@ class About:
     """What a method declares about itself.
 
     Attributes:
+        name: as papers print it.
         image: whether it explains images.
         text: whether it explains texts.
         resnet: whether it explains an attention pool over convolutions.
@@ -33,6 +35,7 @@ class About:
         paper: where it comes from.
     """
 
+    name: str
     image: bool
     text: bool
     resnet: bool
@@ -69,6 +72,10 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
         LayerAttribution.__init__(self, forward_func, layer, device_ids)
         GradientAttribution.__init__(self, forward_func)
 
+    def get_name(self) -> str:
+        """The name of the method, as papers print it."""
+        return self.about.name
+
     @classmethod
     def default_layers(cls, score: Any) -> list[nn.Module]:
         """The layers of a score module that the method is meant for, as its paper chooses them."""
@@ -86,6 +93,42 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
                 raise TypeError(f"layer: expected torch.nn.Module, got {type(layer).__name__}")
         return layers
 
+    def attribute_targets(
+        self,
+        inputs: Tensor | tuple[Tensor],
+        targets: Sequence[int] | Tensor | None = None,
+        additional_forward_args: Any = None,
+    ) -> Tensor:
+        """The maps of many targets, ``(N, T, h, w)`` or ``(N, T, L)``.
+
+        Args:
+            inputs: as in ``attribute``.
+            targets: columns of the output ``(N, T)``; ``None`` for all of them.
+            additional_forward_args: as in ``attribute``.
+        """
+        return self._one_by_one(inputs, targets, additional_forward_args)
+
+    def _one_by_one(
+        self,
+        inputs: Tensor | tuple[Tensor],
+        targets: Sequence[int] | Tensor | None,
+        additional_forward_args: Any,
+        **options: Any,
+    ) -> Tensor:
+        images = check_inputs(inputs)
+        if targets is None:
+            with torch.inference_mode(False), torch.no_grad():
+                output = _run_forward(self.forward_func, _ordinary(images), None, additional_forward_args)
+            targets = range(select_columns(output, None, len(images)).shape[0])
+        columns = targets.tolist() if isinstance(targets, Tensor) else list(targets)
+        if not columns:
+            raise AssertionError(f"targets: expected at least one column index, got {targets!r}")
+        # A method that does not look at the target has one map for all of them.
+        asked = columns if self.about.needs_text else columns[:1]
+        maps: list[Tensor] = [self.attribute(images, one, additional_forward_args, **options) for one in asked]
+        maps = maps * len(columns) if not self.about.needs_text else maps
+        return torch.cat(maps, dim=1) if is_image(images) else torch.stack(maps, dim=1)
+
     def _run(
         self, inputs: Tensor, additional_forward_args: Any, rule: Rule, short: bool = True
     ) -> tuple[Tensor, list[Record]]:
@@ -94,15 +137,19 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
         Where the score says that it can, and ``short`` allows it, everything behind the attention of the last layer runs
         on the read-out token alone; the records then hold the query of that token only.
         """
-        check_mode(self._owner())
-        check_arguments(additional_forward_args, len(inputs))
         layers = self._layers()
         if short and self._alone(layers):
             try:
                 return self._pass(layers, inputs, additional_forward_args, rule, row=0)
-            except Exception:  # what one token is not enough for runs in full, and then says what is wrong
+            except LayerError:  # as many examples as tokens, say; the full pass tells what else may be wrong
                 pass
-        return self._pass(layers, inputs, additional_forward_args, rule, row=None)
+            except (RuntimeError, IndexError) as error:
+                warnings.warn(
+                    f"the read-out token alone was not enough to run {type(layers[0]).__name__} and what follows"
+                    f" ({error}); all tokens run instead, which gives the same map more slowly",
+                    stacklevel=4,
+                )
+        return self._pass(layers, inputs, additional_forward_args, rule)
 
     def _alone(self, layers: list[nn.Module]) -> bool:
         """Whether one token may go on: the last block, of a score that reads its first token, with nobody looking on."""
@@ -113,16 +160,17 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
         return not any(part.training or part._forward_hooks or part._forward_pre_hooks for part in parts)
 
     def _pass(
-        self, layers: list[nn.Module], inputs: Tensor, additional_forward_args: Any, rule: Rule, row: int | None
+        self,
+        layers: list[nn.Module],
+        inputs: Tensor,
+        additional_forward_args: Any,
+        rule: Rule,
+        *others: AbstractContextManager[Any],
+        row: int | None = None,
     ) -> tuple[Tensor, list[Record]]:
-        # Under inference mode no graph could be built at all; its tensors become ordinary ones by cloning.
-        with torch.inference_mode(False), torch.no_grad(), Interception(layers, rule, row) as seen:
-            output = _run_forward(self.forward_func, _ordinary(inputs), None, additional_forward_args)
-        if not isinstance(output, Tensor):
-            raise TypeError(
-                f"forward_func: expected a tensor (N,) or (N, T), got {type(output).__name__}; wrap the model in a"
-                " function that returns its logits or similarities"
-            )
+        """One forward pass intercepted in these layers, inside the ``others``."""
+        seen = Interception(layers, rule, row)
+        output = self._forward(inputs, additional_forward_args, *others, seen)
         records = seen.records()
         for record in records:
             if record.query.shape[0] != inputs.shape[0]:
@@ -131,13 +179,30 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
                     " attention inside windows (a hierarchical model), or inputs that are repeated on the way, cannot be"
                     " explained; use captum.attr.LayerGradCam for such models"
                 )
-        if not output.requires_grad:
-            raise ValueError(
-                "forward_func: its output does not depend on the chosen layer through differentiable operations;"
-                " choose a layer of the tower that makes the score, and do not detach, threshold or enter"
-                " inference_mode in between"
-            )
+        check_differentiable(output)
         return output, records
+
+    def _forward(
+        self,
+        inputs: Tensor,
+        additional_forward_args: Any,
+        *contexts: AbstractContextManager[Any],
+        function: Callable[..., Any] | None = None,
+    ) -> Tensor:
+        """One forward pass (of another ``function``) in some contexts; a graph begins only where one of them says so."""
+        check_mode(self._owner())
+        check_arguments(additional_forward_args, len(inputs))
+        # Under inference mode no graph could be built at all; its tensors become ordinary ones by cloning.
+        with torch.inference_mode(False), torch.no_grad(), ExitStack() as stack:
+            for context in contexts:
+                stack.enter_context(context)
+            output = _run_forward(function or self.forward_func, _ordinary(inputs), None, additional_forward_args)
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                f"forward_func: expected a tensor (N,) or (N, T), got {type(output).__name__}; wrap the model in a"
+                " function that returns its logits or similarities"
+            )
+        return output
 
     def _row(self, output: Tensor, records: list[Record], inputs: Tensor) -> Tensor | None:
         """Which row the score reads, ``(N,)``; ``None`` for several."""
@@ -148,9 +213,9 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
         (gradient,) = torch.autograd.grad(total, last.output, retain_graph=True)
         return readout_rows(gradient, getattr(self._owner(), "readout", None), inputs)
 
-    def _fold(self, tokens: Tensor, records: list[Record], inputs: Tensor) -> Tensor:
-        """Values of all key tokens ``(N, [T,] L)`` to maps ``(N, 1 or T, h, w)`` of images, ``(N, [T,] L)`` of texts."""
-        content, shape = content_slice(records, inputs, getattr(self._owner(), "grid", None))
+    def _fold(self, tokens: Tensor, length: int, inputs: Tensor) -> Tensor:
+        """Values of all ``length`` key tokens ``(N, [T,] L)`` to maps ``(N, 1 or T, h, w)``, ``(N, [T,] L)`` of texts."""
+        content, shape = content_slice(length, inputs, getattr(self._owner(), "grid", None))
         maps: Tensor = tokens.detach().float()[..., content].unflatten(-1, shape)
         return (maps[:, None] if is_image(inputs) and tokens.dim() == 2 else maps).contiguous()
 
@@ -223,6 +288,19 @@ def check_arguments(additional_forward_args: Any, examples: int) -> None:
             )
 
 
+def check_differentiable(output: Tensor) -> None:
+    """Refuses a score without a graph.
+
+    Raises:
+        ValueError: if nothing could be differentiated.
+    """
+    if not output.requires_grad:
+        raise ValueError(
+            "forward_func: its output does not depend on the chosen layer through differentiable operations; choose a layer"
+            " of the tower that makes the score, and do not detach, threshold or enter inference_mode in between"
+        )
+
+
 def chunks(inputs: Tensor, additional_forward_args: Any, size: int) -> Iterator[tuple[Tensor, Any]]:
     """Parts of the inputs with the parts of the additional arguments that belong to them."""
     for start in range(0, len(inputs), size):
@@ -257,6 +335,22 @@ def check_self_attention(method: Any, owner: Any) -> None:
             f"layer: {method.get_name()} follows attention from token to token, and an attention pool over convolutions has"
             " none; use RawAttention, TokenGradCam, MaskCLIP or GradECLIP"
         )
+
+
+def last_block(method: Any, owner: Any) -> nn.Module:
+    """The last block of a score of images whose model reads its first token, and treats each on its own behind that block.
+
+    Raises:
+        ValueError: naming the method, for any other score.
+    """
+    if not getattr(owner, "reads_first_token", False):
+        raise ValueError(
+            f"layer: {method.get_name()} lets the model read one token after the other in place of its class token, so it"
+            " needs a score module of images whose tower reads that token; this one reads several tokens, or mixes them"
+            " afterwards"
+        )
+    block: nn.Module = owner.layers[-1]
+    return block
 
 
 def refuse_layer_input(attribute_to_layer_input: bool) -> None:
@@ -306,6 +400,15 @@ def repeat_target(target: Any, times: int) -> Any:
     if isinstance(target, Tensor) and target.numel() > 1:
         return target.repeat_interleave(times)
     return [one for one in target for _ in range(times)] if isinstance(target, list) else target
+
+
+def repeat_arguments(arguments: Any, times: int) -> Any:
+    """Additional arguments for every copy of an example, copies of one example side by side."""
+
+    def repeat(argument: Any) -> Any:
+        return argument.repeat_interleave(times, dim=0) if isinstance(argument, Tensor) and argument.dim() else argument
+
+    return tuple(map(repeat, arguments)) if isinstance(arguments, tuple) else repeat(arguments)
 
 
 def select_columns(output: Tensor, targets: Sequence[int] | Tensor | None, examples: int) -> Tensor:
@@ -358,19 +461,27 @@ def take_rows(x: Tensor, rows: Tensor | None) -> Tensor:
     return x.take_along_dim(index[(None,) * (x.dim() - 3)], dim=-2)
 
 
-def content_slice(
-    records: Sequence[Record], inputs: Tensor, known_grid: Callable[[Tensor], tuple[int, int]] | None
-) -> tuple[slice, tuple[int, ...]]:
-    """Where the patches or the words lie among the key tokens, and the shape ``(h, w)`` or ``(L,)`` they fold into.
+def key_tokens(records: Sequence[Record]) -> int:
+    """The number of key tokens, which must be the same in all layers.
 
-    A score module knows the grid of its model; behind a bare callable it is inferred.
+    Raises:
+        ValueError: for layers of several towers.
     """
     lengths = {record.key.shape[-2] for record in records}
     if len(lengths) != 1:
         raise ValueError(
             f"layer: the chosen layers have different numbers of tokens, {sorted(lengths)}; choose layers of one tower"
         )
-    length = lengths.pop()
+    return lengths.pop()
+
+
+def content_slice(
+    length: int, inputs: Tensor, known_grid: Callable[[Tensor], tuple[int, int]] | None
+) -> tuple[slice, tuple[int, ...]]:
+    """Where the patches or the words lie among the key tokens, and the shape ``(h, w)`` or ``(L,)`` they fold into.
+
+    A score module knows the grid of its model; behind a bare callable it is inferred.
+    """
     if is_image(inputs):
         if known_grid is None:
             prefix, grid = infer_grid(length, inputs.shape[-2:])

@@ -15,6 +15,7 @@ from .base import (
     TokenAttribution,
     check_inputs,
     check_self_attention,
+    key_tokens,
     refuse_layer_input,
     select,
     select_columns,
@@ -70,6 +71,7 @@ class GAME(TokenAttribution):
     """
 
     about = About(
+        name="GAME",
         image=True,
         text=True,
         resnet=False,
@@ -80,10 +82,6 @@ class GAME(TokenAttribution):
         text_layers=1,
         paper="Chefer et al., ICCV 2021",
     )
-
-    def get_name(self) -> str:
-        """The name of the method."""
-        return "GAME"
 
     @log_usage()  # type: ignore[untyped-decorator]  # outermost: Captum reaches through it by __wrapped__
     def attribute(
@@ -114,7 +112,7 @@ class GAME(TokenAttribution):
         output, records = self._run(inputs, additional_forward_args, kept_attention, short=False)
         scores = select(output, target, len(inputs))
         rows = self._row(output, records, inputs)
-        return self._fold(_map(records, scores, torch.ones_like(scores), rows, batched=False), records, inputs)
+        return self._fold(_map(records, scores, torch.ones_like(scores), rows, batched=False), key_tokens(records), inputs)
 
     def attribute_targets(
         self,
@@ -136,7 +134,7 @@ class GAME(TokenAttribution):
         seeds = select_columns(output, targets, len(inputs))[:, None].expand(-1, len(inputs), -1)
         # A gradient is as large as the attention itself, so only a few targets at once.
         parts = [_map(records, output, some, rows, batched=True) for some in torch.split(seeds, 8)]
-        return self._fold(torch.cat(parts).transpose(0, 1), records, inputs)
+        return self._fold(torch.cat(parts).transpose(0, 1), key_tokens(records), inputs)
 
 
 def _map(records: list[Record], scores: Tensor, seeds: Tensor, rows: Tensor | None, batched: bool) -> Tensor:

@@ -20,6 +20,7 @@ from .base import (
     chunks,
     content_slice,
     is_image,
+    key_tokens,
     readout_rows,
     refuse_layer_input,
     select,
@@ -136,6 +137,7 @@ class GradECLIP(TokenAttribution):
     """
 
     about = About(
+        name="Grad-ECLIP",
         image=True,
         text=True,
         resnet=True,
@@ -146,10 +148,6 @@ class GradECLIP(TokenAttribution):
         text_layers=8,
         paper="Zhao et al., ICML 2024, arXiv 2502.18816",
     )
-
-    def get_name(self) -> str:
-        """The name of the method, ``"Grad-ECLIP"``."""
-        return "Grad-ECLIP"
 
     @log_usage()  # type: ignore[untyped-decorator]  # outermost: Captum reaches through it by __wrapped__
     def attribute(
@@ -281,7 +279,7 @@ class GradECLIP(TokenAttribution):
     def _maps(self, gradients: list[Tensor], records: list[Record], inputs: Tensor, options: _Options) -> Tensor:
         """Gradients ``([T,] N, Lq, C)`` to maps ``(N, [T,] heads, ...)``, the sum over the layers."""
         owner = self._owner()
-        content, shape = content_slice(records, inputs, getattr(owner, "grid", None))
+        content, shape = content_slice(key_tokens(records), inputs, getattr(owner, "grid", None))
         last = max(range(len(records)), key=lambda number: records[number].order)
         rows = readout_rows(gradients[last], getattr(owner, "readout", None), inputs)
         relu = options.relu_attributions

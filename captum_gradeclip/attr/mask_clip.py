@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from captum._utils.common import _run_forward
 from captum.log import log_usage
 from torch import Tensor
+from torch.nn import functional as F
 
-from ..attention import EACH, Interception, Record, value_only
+from ..attention import Branches, LayerOutput, Record, each_token, value_only
 from .base import (
     About,
     TokenAttribution,
-    check_arguments,
     check_inputs,
     check_kind,
-    check_mode,
+    last_block,
     refuse_layer_input,
     repeat_target,
     select,
@@ -30,7 +28,9 @@ class MaskCLIP(TokenAttribution):
 
     .. math:: H_i = S\big(g_i\big), \quad g_i = G\big(x_i + v_i W_o + b_o\big)
 
-    where :math:`G` is the rest of the block and of the model, which reads the token in place of the class token.
+    where :math:`G` is the rest of the block and of the model, which reads the token in place of the class token. With
+    ``key_weight``, as in the code of Grad-ECLIP, it is multiplied with the cosine of the token's key and the class token's,
+    both after the output projection.
 
     Args:
         forward_func: a score module of images whose tower reads its class token, or has an attention pool over
@@ -38,6 +38,7 @@ class MaskCLIP(TokenAttribution):
         layer: the last one, ``score.layers[-1]``.
         device_ids: accepted for Captum's sake.
 
+    >>> import torch
     >>> from captum_gradeclip import ImageTextScore, scenes
     >>> model, preprocess, tokenizer = scenes.load()
     >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
@@ -48,6 +49,7 @@ class MaskCLIP(TokenAttribution):
     """
 
     about = About(
+        name="MaskCLIP",
         image=True,
         text=False,
         resnet=True,
@@ -59,10 +61,6 @@ class MaskCLIP(TokenAttribution):
         paper="Zhou et al., ECCV 2022",
     )
 
-    def get_name(self) -> str:
-        """The name of the method."""
-        return "MaskCLIP"
-
     @log_usage()  # type: ignore[untyped-decorator]  # outermost: Captum reaches through it by __wrapped__
     def attribute(
         self,
@@ -70,6 +68,8 @@ class MaskCLIP(TokenAttribution):
         target: Any = None,
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
+        *,
+        key_weight: bool = False,
     ) -> Tensor:
         """One map per example.
 
@@ -78,6 +78,8 @@ class MaskCLIP(TokenAttribution):
             target: which score to map, any of Captum's kinds.
             additional_forward_args: passed to ``forward_func``; no tensors.
             attribute_to_layer_input: refused.
+            key_weight: multiply with the cosine of the projected keys, the released behaviour that the figures of arXiv
+                2502.18816 come from; two negative factors then make a positive value.
 
         Returns:
             ``(N, 1, h, w)``, signed: the scores themselves.
@@ -88,53 +90,61 @@ class MaskCLIP(TokenAttribution):
         """
         refuse_layer_input(attribute_to_layer_input)
         inputs = check_inputs(inputs)
-        dense = self._dense(inputs, additional_forward_args)
+        dense = self._dense(inputs, additional_forward_args, key_weight)
         flat, tokens = dense.flatten(0, 1), dense.shape[1]
         scores = select(flat, repeat_target(target, tokens), len(flat)).view(dense.shape[:2])
-        return self._grid(scores, inputs)[:, None].contiguous()
+        return self._fold(scores, tokens, inputs)
 
     def attribute_targets(
         self,
         inputs: Tensor | tuple[Tensor],
         targets: Sequence[int] | Tensor | None = None,
         additional_forward_args: Any = None,
+        *,
+        key_weight: bool = False,
     ) -> Tensor:
         """The maps of many targets from one forward pass, ``(N, T, h, w)``.
 
         Args:
             inputs: as in :meth:`attribute`.
             targets: columns of the output ``(N, T)``; ``None`` for all of them.
-            additional_forward_args: as in :meth:`attribute`.
+            additional_forward_args: as in :meth:`attribute`, and so is the option.
         """
         inputs = check_inputs(inputs)
-        dense = self._dense(inputs, additional_forward_args)
+        dense = self._dense(inputs, additional_forward_args, key_weight)
         chosen = select_columns(dense[:, 0], targets, len(inputs)).argmax(dim=-1)
-        return self._grid(dense[..., chosen].transpose(1, 2), inputs).contiguous()
+        return self._fold(dense[..., chosen].transpose(1, 2), dense.shape[1], inputs)
 
-    def _dense(self, inputs: Tensor, additional_forward_args: Any) -> Tensor:
+    def _dense(self, inputs: Tensor, additional_forward_args: Any, key_weight: bool) -> Tensor:
         """Scores of all tokens, ``(N, L, T)``."""
         check_kind(self, inputs)
-        check_mode(self._owner())
-        check_arguments(additional_forward_args, len(inputs))
-        layers, owner = self._layers(), self._owner()
-        pool = getattr(owner, "pooled", False)
-        if len(layers) != 1 or not (pool or getattr(owner, "alone", False)):
+        layers, owner, count = self._layers(), self._owner(), len(inputs)
+        if getattr(owner, "pooled", False):
+            if key_weight:
+                raise ValueError(
+                    "key_weight: an attention pool over convolutions has one query and no residual stream; leave it out"
+                )
+            last = owner.layers[-1]
+            rule, others = _values, []
+        else:
+            last = last_block(self, owner)
+            rule, others = value_only, [LayerOutput(last, count, each_token)]
+        if len(layers) != 1 or not any(part is layers[0] for part in last.modules()):
             raise ValueError(
-                "layer: MaskCLIP needs a score module of images and its last layer, of a tower that reads its class token"
-                " (or has an attention pool over convolutions); this one reads several tokens, or mixes them afterwards"
+                "layer: MaskCLIP replaces the attention of the last layer, score.layers[-1], whose tokens the model reads"
+                " next; an earlier one would leave them to attend to each other"
             )
-        rule = _values if pool else value_only
-        with torch.inference_mode(False), torch.no_grad(), Interception(layers, rule, None if pool else EACH) as seen:
-            output = _run_forward(self.forward_func, inputs.clone(), None, additional_forward_args)
-        (record,) = seen.records()
-        dense: Tensor = output.detach().unflatten(0, (len(inputs), record.key.shape[-2]))
+        keys = Branches([last] if key_weight else [], _keys, count)
+        output, (record,) = self._pass(layers, inputs, additional_forward_args, rule, *others, keys)
+        dense: Tensor = output.detach().unflatten(0, (count, record.key.shape[-2]))
+        if key_weight:
+            similarity: Tensor = F.cosine_similarity(keys.added[0][:, :1].float(), keys.added[0].float(), dim=-1)
+            dense = dense * similarity[..., None].to(dense.dtype)
         return dense
 
-    def _grid(self, scores: Tensor, inputs: Tensor) -> Tensor:
-        """``(..., L)`` to ``(..., h, w)``."""
-        grid = self._owner().grid(inputs)
-        maps: Tensor = scores[..., scores.shape[-1] - grid[0] * grid[1] :].float().unflatten(-1, grid)
-        return maps
+
+def _keys(record: Record) -> Tensor:
+    return record.key
 
 
 def _values(record: Record) -> Tensor:

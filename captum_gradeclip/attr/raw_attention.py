@@ -8,7 +8,7 @@ from captum.log import log_usage
 from torch import Tensor
 
 from ..attention import model_heads, single_head
-from .base import About, TokenAttribution, check_inputs, refuse_layer_input, take_rows
+from .base import About, TokenAttribution, check_inputs, key_tokens, refuse_layer_input, take_rows
 
 AttentionHeads = Literal["model", "single"]
 
@@ -43,6 +43,7 @@ class RawAttention(TokenAttribution):
     """
 
     about = About(
+        name="raw attention",
         image=True,
         text=True,
         resnet=True,
@@ -53,10 +54,6 @@ class RawAttention(TokenAttribution):
         text_layers=1,
         paper="baseline of arXiv 2502.18816",
     )
-
-    def get_name(self) -> str:
-        """The name of the method."""
-        return "raw attention"
 
     @log_usage()  # type: ignore[untyped-decorator]  # outermost: Captum reaches through it by __wrapped__
     def attribute(
@@ -98,4 +95,4 @@ class RawAttention(TokenAttribution):
             one = mean_row(view.probabilities().detach(), rows if same else None)
             total = one if total is None else total + one
         assert total is not None
-        return self._fold(total, records, inputs)
+        return self._fold(total, key_tokens(records), inputs)

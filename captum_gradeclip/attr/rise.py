@@ -3,46 +3,74 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from captum._utils.common import _run_forward
 from captum.attr._utils.attribution import PerturbationAttribution
 from captum.log import log_usage
+from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import About, check_arguments, check_inputs, check_kind, check_mode, repeat_target, select, select_columns
+from .base import (
+    About,
+    check_arguments,
+    check_inputs,
+    check_kind,
+    check_mode,
+    repeat_arguments,
+    repeat_target,
+    select,
+    select_columns,
+)
 
 
-def random_masks(count: int, size: Sequence[int], cells: int, probability: float, generator: torch.Generator) -> Tensor:
-    """Smooth random masks.
+@dataclass(frozen=True)
+class _Options:
+    """The choices of one explanation, checked."""
 
-    A grid of ``cells x cells`` coin flips is enlarged bilinearly to one cell more than the image, and cut at a random place.
+    n_masks: int
+    cells: int
+    probability: float
+    masks_per_eval: int
+    seed: int
+    subtract_mean: bool
+    tolerance: float | None
+    show_progress: bool
+
+    def __post_init__(self) -> None:
+        for name in ("n_masks", "cells", "masks_per_eval"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not 0 < self.probability <= 1:
+            raise ValueError(f"probability: expected above 0 and at most 1, got {self.probability}")
+
+
+def smooth_masks(flips: Tensor, shifts: Tensor, size: Sequence[int]) -> Tensor:
+    """Small grids as smooth masks: each enlarged bilinearly to one cell more than the image, and cut at its own place.
 
     Args:
-        count: how many.
-        size: height and width.
-        cells: of the grid, along each side.
-        probability: of a cell to stay.
-        generator: on the CPU.
+        flips: ``(count, cells, cells)``, 1 where a cell stays visible.
+        shifts: ``(count, 2)`` from 0 to 1, the share of a cell that is cut off above and to the left.
+        size: height and width of the image.
 
     Returns:
-        ``(count, 1, height, width)`` between 0 and 1.
+        ``(count, height, width)`` between 0 and 1.
 
-    >>> masks = random_masks(3, (8, 12), 4, 1.0, torch.Generator().manual_seed(0))
-    >>> masks.shape, torch.allclose(masks, torch.ones(()))
-    (torch.Size([3, 1, 8, 12]), True)
+    >>> smooth_masks(torch.ones(1, 4, 4), torch.zeros(1, 2), (8, 12)).shape
+    torch.Size([1, 8, 12])
     """
-    height, width = size
-    cell = math.ceil(height / cells), math.ceil(width / cells)
-    flips = (torch.rand(count, 1, cells, cells, generator=generator) < probability).float()
-    enlarged = (cells + 1) * cell[0], (cells + 1) * cell[1]
-    large = F.interpolate(flips, size=enlarged, mode="bilinear", align_corners=False)
-    tops = torch.randint(0, cell[0], (count,), generator=generator).tolist()
-    lefts = torch.randint(0, cell[1], (count,), generator=generator).tolist()
-    return torch.stack([one[:, y : y + height, x : x + width] for one, y, x in zip(large, tops, lefts)])
+    count, cells = flips.shape[:2]
+    cell = torch.tensor([math.ceil(side / cells) for side in size], device=flips.device)
+    large = F.interpolate(flips[:, None], size=((cells + 1) * cell).tolist(), mode="bilinear", align_corners=False)[:, 0]
+    # rand is below 1, but the product with a large cell may round up to it
+    start = (shifts * cell).long().minimum(cell - 1)
+    rows = start[:, :1] + torch.arange(size[0], device=flips.device)
+    columns = start[:, 1:] + torch.arange(size[1], device=flips.device)
+    return large[torch.arange(count, device=flips.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not typed
@@ -66,6 +94,7 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
     """
 
     about: ClassVar[About] = About(
+        name="RISE",
         image=True,
         text=False,
         resnet=True,
@@ -80,7 +109,7 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
 
     def get_name(self) -> str:
         """The name of the method."""
-        return "RISE"
+        return self.about.name
 
     @log_usage()  # type: ignore[untyped-decorator]  # outermost: Captum reaches through it by __wrapped__
     @torch.no_grad()
@@ -97,6 +126,7 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
         seed: int = 0,
         subtract_mean: bool = False,
         tolerance: float | None = None,
+        show_progress: bool = False,
     ) -> Tensor:
         """One map per example.
 
@@ -111,7 +141,8 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
                 images. The result does not depend on it.
             seed: of the masks; the global generator is left alone.
             subtract_mean: weigh with the score above the mean score, since cosines vary little and masks a lot.
-            tolerance: stop when a pass changes the map by less than this share of its largest value.
+            tolerance: stop when a pass changes no map by more than this share of its largest value.
+            show_progress: draws a bar.
 
         Returns:
             ``(N, 1, H, W)``, in float32.
@@ -120,14 +151,14 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
             AssertionError: for a wrong target.
             ValueError: for texts, images that are not finite, or options out of range.
         """
-        inputs = self._check(inputs, additional_forward_args, n_masks, cells, probability, masks_per_eval)
+        options = _Options(n_masks, cells, probability, masks_per_eval, seed, subtract_mean, tolerance, show_progress)
+        inputs = self._check(inputs, additional_forward_args)
 
         def pick(output: Tensor) -> Tensor:
             scores: Tensor = select(output, repeat_target(target, len(output) // len(inputs)), len(output))
             return scores[:, None]
 
-        options = (n_masks, cells, probability, masks_per_eval, seed, subtract_mean, tolerance)
-        return self._sum(inputs, additional_forward_args, pick, *options)
+        return self._sum(inputs, additional_forward_args, pick, options)
 
     @torch.no_grad()
     def attribute_targets(
@@ -143,6 +174,7 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
         seed: int = 0,
         subtract_mean: bool = False,
         tolerance: float | None = None,
+        show_progress: bool = False,
     ) -> Tensor:
         """The maps of many targets from the same forward passes, ``(N, T, H, W)``.
 
@@ -151,23 +183,16 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
             targets: columns of the output ``(N, T)``; ``None`` for all of them.
             additional_forward_args: as in :meth:`attribute`, and so are the options.
         """
-        inputs = self._check(inputs, additional_forward_args, n_masks, cells, probability, masks_per_eval)
+        options = _Options(n_masks, cells, probability, masks_per_eval, seed, subtract_mean, tolerance, show_progress)
+        inputs = self._check(inputs, additional_forward_args)
 
         def pick(output: Tensor) -> Tensor:
             picked: Tensor = output @ select_columns(output, targets, len(output)).T
             return picked
 
-        options = (n_masks, cells, probability, masks_per_eval, seed, subtract_mean, tolerance)
-        return self._sum(inputs, additional_forward_args, pick, *options)
+        return self._sum(inputs, additional_forward_args, pick, options)
 
-    def _check(
-        self, inputs: Any, additional_forward_args: Any, n_masks: int, cells: int, probability: float, masks_per_eval: int
-    ) -> Tensor:
-        for name, value in (("n_masks", n_masks), ("cells", cells), ("masks_per_eval", masks_per_eval)):
-            if value < 1:
-                raise ValueError(f"{name}: expected at least 1, got {value}")
-        if not 0 < probability <= 1:
-            raise ValueError(f"probability: expected above 0 and at most 1, got {probability}")
+    def _check(self, inputs: Any, additional_forward_args: Any) -> Tensor:
         images = check_inputs(inputs)
         check_kind(self, images)
         check_mode(getattr(self.forward_func, "__self__", self.forward_func))
@@ -175,54 +200,30 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
         return images
 
     def _sum(
-        self,
-        inputs: Tensor,
-        additional_forward_args: Any,
-        pick: Callable[[Tensor], Tensor],
-        n_masks: int,
-        cells: int,
-        probability: float,
-        masks_per_eval: int,
-        seed: int,
-        subtract_mean: bool,
-        tolerance: float | None,
+        self, inputs: Tensor, additional_forward_args: Any, pick: Callable[[Tensor], Tensor], options: _Options
     ) -> Tensor:
-        weighted: Tensor | None = None
-        visible = total = torch.zeros(())
+        # The flips and places of all masks are small; the masks themselves are made for one pass only.
+        generator = torch.Generator().manual_seed(options.seed)
+        draws = torch.rand(options.n_masks, options.cells**2 + 2, generator=generator)
+        flips = (draws[:, 2:] < options.probability).float().unflatten(1, (options.cells, options.cells))
+        shifts = draws[:, :2]
+        visible = weighted = total = torch.zeros((), device=inputs.device)
         done = 0
-        for masks in self._masks(n_masks, inputs, cells, probability, masks_per_eval, seed):
-            many = (inputs[:, None] * masks.to(inputs.dtype)).flatten(0, 1)
-            arguments = _repeated_arguments(additional_forward_args, len(masks))
-            output = _run_forward(self.forward_func, many, None, arguments)
+        starts = range(0, options.n_masks, options.masks_per_eval)
+        for start in track(starts, "RISE", transient=True, disable=not options.show_progress):
+            part = slice(start, start + options.masks_per_eval)
+            masks = smooth_masks(flips[part].to(inputs.device), shifts[part].to(inputs.device), inputs.shape[-2:])
+            many = (inputs[:, None] * masks[:, None].to(inputs.dtype)).flatten(0, 1)
+            output = _run_forward(self.forward_func, many, None, repeat_arguments(additional_forward_args, len(masks)))
             scores = pick(output).float().unflatten(0, (len(inputs), len(masks)))  # (N, masks, T)
-            change = torch.einsum("nmt,mhw->nthw", scores, masks[:, 0])
+            before, weighted = weighted, weighted + torch.einsum("nmt,mhw->nthw", scores, masks)
             visible, total = visible + masks.sum(dim=0), total + scores.sum(dim=1)
-            before, weighted = weighted, change if weighted is None else weighted + change
             done += len(masks)
-            if tolerance is not None and before is not None:
-                moved = (weighted / done - before / (done - len(masks))).abs().amax()
-                if moved < tolerance * (weighted / done).abs().amax():
+            if options.tolerance is not None and start:
+                moved = (weighted / done - before / (done - len(masks))).abs().amax(dim=(-2, -1))
+                if bool((moved < options.tolerance * (weighted / done).abs().amax(dim=(-2, -1))).all()):
                     break
-        assert weighted is not None
-        if subtract_mean:
+        if options.subtract_mean:
             weighted = weighted - (total / done)[..., None, None] * visible
-        maps: Tensor = weighted / (done * probability)
+        maps: Tensor = weighted / (done * options.probability)
         return maps.contiguous()
-
-    def _masks(
-        self, n_masks: int, inputs: Tensor, cells: int, probability: float, masks_per_eval: int, seed: int
-    ) -> Iterator[Tensor]:
-        """Masks in the order of the seed, whatever the size of a pass: each is drawn on its own."""
-        generator = torch.Generator().manual_seed(seed)
-        for start in range(0, n_masks, masks_per_eval):
-            count = min(masks_per_eval, n_masks - start)
-            size = inputs.shape[-2:]
-            drawn = [random_masks(1, size, cells, probability, generator) for _ in range(count)]
-            yield torch.cat(drawn).to(inputs.device)
-
-
-def _repeated_arguments(arguments: Any, times: int) -> Any:
-    def repeat(argument: Any) -> Any:
-        return argument.repeat_interleave(times, dim=0) if isinstance(argument, Tensor) and argument.dim() else argument
-
-    return tuple(map(repeat, arguments)) if isinstance(arguments, tuple) else repeat(arguments)

@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
-from captum._utils.common import _run_forward
 from captum.log import log_usage
 from torch import Tensor
 
-from ..attention import Interception, LayerInput, Record, model_heads, single_head
-from ..maps import infer_grid
+from ..attention import LayerInput, examples_axis, model_heads, single_head
 from .base import (
     About,
     TokenAttribution,
-    check_arguments,
     check_inputs,
     check_kind,
-    check_mode,
+    content_slice,
+    key_tokens,
     refuse_layer_input,
     select,
     select_columns,
@@ -67,6 +65,7 @@ class TokenGradCam(TokenAttribution):
     """
 
     about = About(
+        name="Grad-CAM",
         image=True,
         text=False,
         resnet=True,
@@ -77,10 +76,6 @@ class TokenGradCam(TokenAttribution):
         text_layers=1,
         paper="Selvaraju et al., ICCV 2017",
     )
-
-    def get_name(self) -> str:
-        """The name of the method."""
-        return "Grad-CAM"
 
     @log_usage()  # type: ignore[untyped-decorator]  # outermost: Captum reaches through it by __wrapped__
     def attribute(
@@ -113,10 +108,10 @@ class TokenGradCam(TokenAttribution):
             ValueError: for texts, several layers, and as :meth:`captum_gradeclip.GradECLIP.attribute`.
         """
         refuse_layer_input(attribute_to_layer_input)
-        inputs, output, feature, record = self._prepare(inputs, additional_forward_args, heads, average)
+        inputs, output, feature, length = self._prepare(inputs, additional_forward_args, heads, average)
         scores = select(output, target, len(inputs))
         (gradient,) = torch.autograd.grad(scores, feature, torch.ones_like(scores))
-        return self._finish(feature, gradient, record, inputs, average, relu_attributions)[:, None]
+        return self._finish(feature, gradient, length, inputs, average, relu_attributions)
 
     def attribute_targets(
         self,
@@ -135,19 +130,18 @@ class TokenGradCam(TokenAttribution):
             targets: columns of the output ``(N, T)``; ``None`` for all of them.
             additional_forward_args: as in :meth:`attribute`, and so are the options.
         """
-        inputs, output, feature, record = self._prepare(inputs, additional_forward_args, heads, average)
+        inputs, output, feature, length = self._prepare(inputs, additional_forward_args, heads, average)
         seeds = select_columns(output, targets, len(inputs))[:, None].expand(-1, len(inputs), -1)
         parts = [
             torch.autograd.grad(output, feature, some, is_grads_batched=True, retain_graph=True)[0]
             for some in torch.split(seeds, 32)
         ]
-        maps = self._finish(feature, torch.cat(parts), record, inputs, average, relu_attributions)
-        return maps.transpose(0, 1).contiguous()
+        return self._finish(feature, torch.cat(parts), length, inputs, average, relu_attributions)
 
     def _prepare(
         self, inputs: Any, additional_forward_args: Any, heads: str, average: str
-    ) -> tuple[Tensor, Tensor, Tensor, Record]:
-        """Inputs, output, the layer's input where the graph begins, and what its attention was given."""
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Inputs, output, the layer's input where the graph begins, and how many tokens its attention was given."""
         for name, value, known in (("heads", heads, ("model", "single")), ("average", average, get_args(Average))):
             if value not in known:
                 raise ValueError(f"{name}: expected one of {known}, got {value!r}")
@@ -156,39 +150,24 @@ class TokenGradCam(TokenAttribution):
         layers = self._layers()
         if len(layers) != 1:
             raise ValueError(f"layer: Grad-CAM looks at one layer, got {len(layers)}")
-        check_mode(self._owner())
-        check_arguments(additional_forward_args, len(inputs))
+        entry = LayerInput(layers[0])
         rule = model_heads if heads == "model" else single_head
-        with (
-            torch.inference_mode(False),
-            torch.no_grad(),
-            LayerInput(layers[0]) as entry,
-            Interception(layers, rule) as seen,
-        ):
-            output = _run_forward(self.forward_func, inputs.clone(), None, additional_forward_args)
-        return inputs, output, entry.tensor, seen.records()[0]
+        output, records = self._pass(layers, inputs, additional_forward_args, rule, entry)
+        return inputs, output, entry.tensor, key_tokens(records)
 
     def _finish(
-        self, feature: Tensor, gradient: Tensor, record: Record, inputs: Tensor, average: Average, relu: bool
+        self, feature: Tensor, gradient: Tensor, length: int, inputs: Tensor, average: Average, relu: bool
     ) -> Tensor:
-        feature, gradient = _as_tokens(feature.detach(), record), _as_tokens(gradient, record)
-        owner = self._owner()
-        length = feature.shape[-2]
-        grid = owner.grid(inputs) if hasattr(owner, "grid") else infer_grid(length, inputs.shape[-2:])[1]
-        first = length - grid[0] * grid[1]
-        maps: Tensor = grad_cam(feature, gradient, first if average == "patches" else 0)[..., first:].unflatten(-1, grid)
-        return (maps.relu() if relu else maps).float().contiguous()
+        feature, gradient = (_as_tokens(x.detach(), length, len(inputs)) for x in (feature, gradient))
+        content, _ = content_slice(feature.shape[-2], inputs, getattr(self._owner(), "grid", None))
+        values = grad_cam(feature, gradient, content.start if average == "patches" else 0)
+        values = values.relu() if relu else values
+        return self._fold(values if values.dim() == 2 else values.transpose(0, 1), feature.shape[-2], inputs)
 
 
-def _as_tokens(x: Tensor, record: Record) -> Tensor:
-    """A layer's input, or gradients at it, as ``([T,] N, L, C)``.
-
-    Raises:
-        ValueError: if as many tokens as examples hide which are which.
-    """
-    examples, tokens = record.key.shape[0], record.key.shape[-2]
-    if x.dim() >= 4 and x.shape[-2] * x.shape[-1] == tokens - 1:
+def _as_tokens(x: Tensor, length: int, batch: int) -> Tensor:
+    """A layer's input, or gradients at it, as ``([T,] N, L, C)``."""
+    if x.dim() >= 4 and x.shape[-2] * x.shape[-1] == length - 1:
         return x.flatten(-2).mT  # the feature map before an attention pool, which adds its mean
-    if examples == tokens:
-        raise ValueError(f"inputs: {examples} examples of {tokens} tokens look alike; use another batch size")
-    return x if x.shape[-3] == examples else x.transpose(-3, -2)
+    axis = examples_axis(x if x.dim() == 3 else x[0], batch)
+    return x.transpose(-3, axis - 3)

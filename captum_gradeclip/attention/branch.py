@@ -1,0 +1,110 @@
+"""What the attention of a block would add to its input, if it answered by another rule."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .calls import AttentionMode
+from .layout import examples_axis
+from .record import LayerError, Record, Rule, merge_heads
+
+
+class Branches:
+    """Context in which chosen blocks also tell what their attention would add to the residual stream by another rule.
+
+    The model itself runs on as it is: beside each block, the part up to the sum of the block's input with its attention is
+    run once more with the rule. Projections, layer scales and norms on that way are the model's own.
+
+    Args:
+        layers: blocks ``x + attention(x) + ...``.
+        rule: what their attention returns beside the model's own.
+        batch: number of examples.
+
+    Raises:
+        LayerError: if a block does not add the outcome of its attention to its input.
+
+    >>> from torchvision.models.vision_transformer import EncoderBlock
+    >>> from captum_gradeclip.attention import value_only
+    >>> block = EncoderBlock(2, 8, 16, dropout=0.0, attention_dropout=0.0).eval()
+    >>> with Branches([block], value_only, 1) as beside, torch.no_grad():
+    ...     output = block(torch.randn(1, 5, 8))
+    >>> beside.inputs[0].shape, beside.added[0].shape
+    (torch.Size([1, 5, 8]), torch.Size([1, 5, 8]))
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], rule: Rule, batch: int) -> None:
+        self._layers, self._rule, self._batch = layers, rule, batch
+        self.inputs: list[Tensor] = []
+        """Of each block, in the order in which they ran, ``(batch, tokens, width)``."""
+        self.added: list[Tensor] = []
+        """What the rule's attention adds to it, of the same shape."""
+
+    def __enter__(self) -> Branches:
+        self._thread = threading.get_ident()
+        with ExitStack() as stack:
+            for layer in self._layers:
+                stack.callback(layer.register_forward_pre_hook(self._run, with_kwargs=True).remove)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+        if kind is None and len(self.added) != len(self._layers):
+            raise LayerError(f"layer: {len(self._layers)} blocks ran {len(self.added)} times, expected once each")
+
+    def _run(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        stream = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.dim() == 3), None)
+        added: Tensor | None = None
+        if stream is not None:
+            try:
+                with _UpToSum(stream, self._rule, self._batch):
+                    layer.forward(*args, **kwargs)
+            except _Added as found:
+                added = found.tensor
+        if stream is None or added is None:
+            raise LayerError(
+                f"layer: {type(layer).__name__} does not add what its attention returns to its input; give whole blocks,"
+                " not their attention modules"
+            )
+        axis = examples_axis(stream, self._batch)
+        self.inputs.append(stream.transpose(0, axis))
+        self.added.append(added.transpose(0, axis))
+
+
+class _Added(Exception):
+    """Leaves a block whose attention has been added to its input."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        super().__init__()
+        self.tensor = tensor
+
+
+class _UpToSum(AttentionMode):
+    """Answers by the rule, and stops the block at the sum of its input with something."""
+
+    def __init__(self, stream: Tensor, rule: Rule, batch: int) -> None:
+        super().__init__(self._answer, batch)
+        self.stream, self.rule, self.answered = stream, rule, False
+
+    def _answer(self, record: Record) -> Tensor:
+        self.answered = True
+        return merge_heads(self.rule(record))
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if self.answered and func in _SUM and any(x is self.stream for x in args[:2]):
+            raise _Added(next(x for x in args[:2] if x is not self.stream))
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+_SUM = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__}

@@ -1,0 +1,199 @@
+"""Many methods on one score, side by side, each with its time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from captum.attr import IntegratedGradients, LayerGradCam, Occlusion
+from rich.progress import track
+from torch import Tensor, nn
+
+from ..adapters import UnsupportedModelError
+from .attention_rollout import AttentionRollout
+from .base import check_inputs, is_image, select_columns
+from .clip_surgery import CLIPSurgery
+from .game import GAME
+from .grad_eclip import GradECLIP
+from .legrad import LeGrad
+from .m2ib import M2IB
+from .mask_clip import MaskCLIP
+from .raw_attention import RawAttention
+from .rise import RISE
+from .token_grad_cam import TokenGradCam
+
+METHODS: tuple[type[Any], ...] = (
+    GradECLIP,
+    RawAttention,
+    AttentionRollout,
+    TokenGradCam,
+    GAME,
+    MaskCLIP,
+    CLIPSurgery,
+    M2IB,
+    RISE,
+    LeGrad,
+)
+"""All methods of this package; each says in ``about`` what it is meant for."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What one method made of the inputs.
+
+    Attributes:
+        method: its name.
+        maps: ``(N, T, h, w)`` of images, on the patch grid or in pixels, or ``(N, T, L)`` of texts; ``None`` if it refused.
+        seconds: from the inputs to all maps.
+        refused: why it is not defined for this model or input.
+    """
+
+    method: str
+    maps: Tensor | None
+    seconds: float
+    refused: str | None = None
+
+
+def compare(
+    score: Any,
+    inputs: Tensor,
+    methods: str | Sequence[str | type[Any]] = "all",
+    targets: Sequence[int] | Tensor | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    show_progress: bool = False,
+) -> list[Compared]:
+    """The maps of several methods, each on the layers that it is meant for.
+
+    Args:
+        score: an :class:`~captum_gradeclip.ImageTextScore`, :class:`~captum_gradeclip.ClassScore` or
+            :class:`~captum_gradeclip.TextImageScore`.
+        inputs: images ``(N, 3, H, W)`` or token ids ``(N, L)``.
+        methods: ``"all"`` for :data:`METHODS`, or some of them, as classes or by name; for images also Captum's own
+            ``"IntegratedGradients"``, ``"LayerGradCam"`` (of the last convolution) and ``"Occlusion"``.
+        targets: columns of the score; ``None`` for all of them.
+        options: of ``attribute_targets`` of a method, by its name: ``{"RISE": {"n_masks": 500}}``; of Captum's methods,
+            those of their ``attribute``.
+        show_progress: draws a bar.
+
+    Returns:
+        One entry per method, in the order given; one that is not defined for the model says why and has no maps.
+
+    Raises:
+        ValueError: for an unknown method.
+
+    >>> from captum_gradeclip import ImageTextScore, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    >>> for one in compare(score, torch.rand(1, 3, 64, 64), ["Grad-ECLIP", "GAME"]):
+    ...     print(one.method, tuple(one.maps.shape))
+    Grad-ECLIP (1, 2, 8, 8)
+    GAME (1, 2, 8, 8)
+    """
+    inputs = check_inputs(inputs)
+    chosen = [
+        find_method(one) for one in (METHODS if methods == "all" else [methods] if isinstance(methods, str) else methods)
+    ]
+    named = {_name(find_method(name)): dict(some) for name, some in (options or {}).items()}
+    with torch.no_grad():
+        output = score(inputs)  # what the first call of all prepares is nobody's time
+    columns: list[int] = select_columns(output, targets, len(inputs)).argmax(dim=-1).tolist()
+    results = []
+    for method in track(chosen, "methods", transient=True, disable=not show_progress):
+        name = _name(method)
+        started = _now(inputs)
+        try:
+            maps = _explain(method, score, inputs, columns, named.get(name, {}))
+        except (ValueError, UnsupportedModelError) as error:
+            results.append(Compared(name, None, 0.0, str(error)))
+            continue
+        results.append(Compared(name, maps.detach(), _now(inputs) - started))
+    return results
+
+
+def find_method(method: str | type[Any]) -> str | type[Any]:
+    """A class of :data:`METHODS`, or the name of one of Captum's, by its class or its name in any spelling.
+
+    Raises:
+        ValueError: listing what there is.
+
+    >>> find_method("grad-eclip").__name__, find_method("occlusion")
+    ('GradECLIP', 'Occlusion')
+    """
+    if not isinstance(method, str):
+        return method
+    wanted = _plain(method)
+    for known in METHODS:
+        if wanted in (_plain(known.__name__), _plain(_name(known))):
+            return known
+    for name in CAPTUM:
+        if wanted == _plain(name):
+            return name
+    names = ", ".join([*(_name(known) for known in METHODS), *CAPTUM])
+    raise ValueError(f"methods: there is no {method!r}; known are {names}")
+
+
+def _explain(method: str | type[Any], score: Any, inputs: Tensor, columns: list[int], options: Mapping[str, Any]) -> Tensor:
+    if isinstance(method, str):
+        if not is_image(inputs):
+            raise ValueError(f"inputs: Captum's {method} needs floating point inputs, and token ids are integers")
+        return torch.cat([CAPTUM[method](score, inputs, column, options) for column in columns], dim=1)
+    explainer = method(score) if method is RISE else method(score, method.default_layers(score))
+    maps: Tensor = explainer.attribute_targets(inputs, columns, **options)
+    return maps
+
+
+def _integrated_gradients(score: Any, images: Tensor, target: int, options: Mapping[str, Any]) -> Tensor:
+    settings = {"n_steps": 20, "internal_batch_size": max(16, len(images)), **options}
+    pixels: Tensor = IntegratedGradients(score).attribute(images, target=target, **settings)
+    return pixels.sum(dim=1, keepdim=True).float()
+
+
+def _occlusion(score: Any, images: Tensor, target: int, options: Mapping[str, Any]) -> Tensor:
+    side = images.shape[-2] // score.grid(images)[0]
+    window = {"sliding_window_shapes": (3, 2 * side, 2 * side), "strides": (3, side, side), "perturbations_per_eval": 16}
+    pixels: Tensor = Occlusion(score).attribute(images, target=target, **{**window, **options})
+    return pixels.sum(dim=1, keepdim=True).float()
+
+
+def _layer_grad_cam(score: Any, images: Tensor, target: int, options: Mapping[str, Any]) -> Tensor:
+    seen: list[nn.Module] = []
+    handles = [
+        part.register_forward_hook(lambda module, *_: seen.append(module))
+        for part in score.modules()
+        if isinstance(part, nn.Conv2d)
+    ]
+    try:
+        with torch.no_grad():
+            score(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not seen:
+        raise ValueError("layer: Captum's LayerGradCam needs a convolution, and this model has none")
+    maps: Tensor = LayerGradCam(score, seen[-1]).attribute(images, target=target, **options)
+    return maps.float()
+
+
+CAPTUM: dict[str, Callable[[Any, Tensor, int, Mapping[str, Any]], Tensor]] = {
+    "IntegratedGradients": _integrated_gradients,
+    "LayerGradCam": _layer_grad_cam,
+    "Occlusion": _occlusion,
+}
+"""Methods of Captum that explain images on the same scores; channels are added up."""
+
+
+def _name(method: str | type[Any]) -> str:
+    return method if isinstance(method, str) else method.about.name
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _now(inputs: Tensor) -> float:
+    if inputs.is_cuda:
+        torch.cuda.synchronize(inputs.device)
+    return time.perf_counter()

@@ -1,0 +1,233 @@
+"""M2IB: how much of each token must pass a noisy bottleneck for image and text to match."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from captum.log import log_usage
+from rich.progress import track
+from torch import Tensor, nn
+
+from ..attention import LayerOutput
+from .base import (
+    About,
+    TokenAttribution,
+    check_differentiable,
+    check_inputs,
+    check_self_attention,
+    is_image,
+    refuse_layer_input,
+    repeat_arguments,
+    repeat_target,
+    select,
+)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The choices of one explanation, checked."""
+
+    beta: float
+    steps: int
+    learning_rate: float
+    copies: int
+    seed: int
+    tolerance: float | None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "copies"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("beta", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+
+
+def information(feature: Tensor, passed: Tensor) -> Tensor:
+    r"""Nats that pass a bottleneck with standard normal noise.
+
+    .. math:: KL\big(N(\lambda z, (1 - \lambda)^2) \,\|\, N(0, 1)\big)
+        = -\tfrac12 \big(1 + \log (1 - \lambda)^2 - (\lambda z)^2 - (1 - \lambda)^2\big)
+
+    Args:
+        feature: z, of any shape.
+        passed: the share that passes, between 0 and 1, below 1.
+
+    Returns:
+        Of the same shape, not negative.
+
+    >>> information(torch.tensor([1.0, 2.0]), torch.tensor([0.1, 0.5]))
+    tensor([0.0154, 0.8181])
+    """
+    variance = (1 - passed) ** 2
+    return -0.5 * (1 + variance.log() - (passed * feature) ** 2 - variance)
+
+
+class M2IB(TokenAttribution):
+    r"""Multi-modal information bottleneck: tokens through which information has to pass to keep the score.
+
+    .. math:: \min_\alpha \; \beta \, \mathrm{mean} \, KL - \mathrm{mean} \, S\big(\lambda Z + (1 - \lambda) \epsilon\big),
+        \quad \lambda = \sigma(\alpha), \quad H_i = \sum_c KL_{ic}
+
+    The bottleneck lies behind a block of the tower that is explained; the other tower stays as it is. Every example has its
+    own bottleneck and all have the same noise, so a batch gives what its items give.
+
+    Args:
+        forward_func: as for :class:`~captum_gradeclip.GradECLIP`.
+        layer: one block; the released code takes the tenth of twelve, the last but two.
+        device_ids: accepted for Captum's sake.
+
+    >>> from captum_gradeclip import ImageTextScore, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    >>> M2IB(score, score.layers[0]).attribute(torch.rand(2, 3, 64, 64), target=1).shape
+    torch.Size([2, 1, 8, 8])
+
+    Source: Wang, Rudner, Wilson: "Visual Explanations of Image-Text Representations via Multi-Modal Information Bottleneck
+    Attribution", NeurIPS 2023.
+    """
+
+    about = About(
+        name="M2IB",
+        image=True,
+        text=True,
+        resnet=False,
+        needs_text=True,
+        stochastic=True,
+        gradient=True,
+        layers=3,
+        text_layers=3,
+        paper="Wang et al., NeurIPS 2023",
+    )
+
+    @classmethod
+    def default_layers(cls, score: Any) -> list[nn.Module]:
+        """The last block but two, the tenth of twelve; the first of fewer than three."""
+        layers: list[nn.Module] = score.layers
+        return [layers[max(0, len(layers) - 3)]]
+
+    @log_usage()  # type: ignore[untyped-decorator]  # outermost: Captum reaches through it by __wrapped__
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor],
+        target: Any = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        beta: float = 0.1,
+        steps: int = 10,
+        learning_rate: float = 1.0,
+        copies: int = 10,
+        seed: int = 0,
+        tolerance: float | None = None,
+        show_progress: bool = False,
+    ) -> Tensor:
+        """One map per example.
+
+        Args:
+            inputs: images ``(N, 3, H, W)`` or token ids ``(N, L)``.
+            target: which score to keep, any of Captum's kinds.
+            additional_forward_args: passed to ``forward_func``.
+            attribute_to_layer_input: refused.
+            beta: weight of the compression.
+            steps: of Adam.
+            learning_rate: of Adam.
+            copies: of every example with noise of their own, in each step.
+            seed: of the noise; the global generator is left alone.
+            tolerance: an example is done when a step changes its map by less than this share of the largest value.
+            show_progress: draws a bar.
+
+        Returns:
+            ``(N, 1, h, w)`` or ``(N, L)`` in nats, not negative: of the last step that was evaluated.
+
+        Raises:
+            AssertionError: for a wrong target.
+            ValueError: for a ResNet, options out of range, and as :meth:`captum_gradeclip.GradECLIP.attribute`.
+        """
+        refuse_layer_input(attribute_to_layer_input)
+        check_self_attention(self, self._owner())
+        options = _Options(beta, steps, learning_rate, copies, seed, tolerance)
+        inputs = check_inputs(inputs)
+        layers = self._layers()
+        if len(layers) != 1:
+            raise ValueError(f"layer: M2IB has one bottleneck, got {len(layers)} layers")
+        tokens = self._minimise(layers[0], inputs, target, additional_forward_args, options, show_progress)
+        return self._fold(tokens, tokens.shape[1], inputs)
+
+    def attribute_targets(
+        self,
+        inputs: Tensor | tuple[Tensor],
+        targets: Sequence[int] | Tensor | None = None,
+        additional_forward_args: Any = None,
+        **options: Any,
+    ) -> Tensor:
+        """The maps of many targets, ``(N, T, h, w)`` or ``(N, T, L)``, one bottleneck after the other.
+
+        Args:
+            inputs: as in :meth:`attribute`.
+            targets: columns of the output ``(N, T)``; ``None`` for all of them.
+            additional_forward_args: as in :meth:`attribute`.
+            options: of :meth:`attribute`.
+        """
+        return self._one_by_one(inputs, targets, additional_forward_args, **options)
+
+    def _minimise(
+        self,
+        layer: nn.Module,
+        inputs: Tensor,
+        target: Any,
+        additional_forward_args: Any,
+        options: _Options,
+        show_progress: bool,
+    ) -> Tensor:
+        """Nats per token ``(N, L)``."""
+        kept: list[Tensor] = []
+
+        def keep(tokens: Tensor) -> Tensor:
+            kept.append(tokens.detach().clone())
+            return tokens
+
+        self._forward(inputs, additional_forward_args, LayerOutput(layer, len(inputs), keep))
+        feature = kept[0].to(torch.promote_types(kept[0].dtype, torch.float32))  # (N, L, C)
+        copies, count = options.copies, len(inputs)
+        # An image tower goes on with as many examples as leave its block, so only the blocks behind it see the copies. A
+        # text tower finds its end mark in the ids, and a forward function aligns its arguments with its inputs.
+        early = not is_image(inputs) or additional_forward_args is not None
+        given = inputs.repeat_interleave(copies, dim=0) if early else inputs
+        arguments = repeat_arguments(additional_forward_args, copies) if early else additional_forward_args
+        generator = torch.Generator().manual_seed(options.seed)
+        with torch.inference_mode(False), torch.enable_grad():
+            alpha = torch.full_like(feature, 5.0).requires_grad_()
+            optimiser = torch.optim.Adam([alpha], lr=options.learning_rate)
+            result = torch.zeros(feature.shape[:2], device=feature.device)
+            running = torch.ones(count, 1, dtype=torch.bool, device=feature.device)
+            for _ in track(range(options.steps), "M2IB", transient=True, disable=not show_progress):
+                # One minus a share that rounds to one has no logarithm.
+                passed = alpha.sigmoid().clamp(max=1 - 1e-6)
+                noise = torch.randn(copies, *feature.shape[1:], generator=generator).to(feature)
+                noisy = (passed * feature)[:, None] + (1 - passed)[:, None] * noise
+
+                def bottleneck(tokens: Tensor, noisy: Tensor = noisy) -> Tensor:
+                    torch.set_grad_enabled(True)
+                    return noisy.flatten(0, 1).to(tokens.dtype)
+
+                output = self._forward(given, arguments, LayerOutput(layer, len(given), bottleneck))
+                check_differentiable(output)
+                scores = select(output, repeat_target(target, copies), count * copies).view(count, copies)
+                nats = information(feature, passed)
+                loss = (options.beta * nats.mean(dim=(1, 2)) - scores.mean(dim=1)).sum()
+                (alpha.grad,) = torch.autograd.grad(loss, alpha)
+                optimiser.step()
+                before, now = result, nats.detach().sum(dim=-1).float()
+                result = torch.where(running, now, before)
+                if options.tolerance is not None:
+                    moved = (now - before).abs().amax(dim=1, keepdim=True)
+                    running &= moved > options.tolerance * now.amax(dim=1, keepdim=True)
+                    if not running.any():
+                        break
+        if not torch.isfinite(result).all():
+            raise ValueError("layer: its features overflowed; run the model in a wider dtype")
+        return result
