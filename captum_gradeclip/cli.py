@@ -211,7 +211,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError("a model does not reproduce itself, so its maps would explain something else")
 
 
-def _benchmark(arguments: argparse.Namespace) -> None:
+def _benchmark_scenes(arguments: argparse.Namespace) -> None:
     from .benchmark import evaluate_scenes
 
     model: Any = load(pretrained=arguments.pretrained).model
@@ -222,6 +222,95 @@ def _benchmark(arguments: argparse.Namespace) -> None:
         table.add_row(row.what, f"{row.value:.3f}", str(row.cases))
     Console().print(table)
     _save_json(arguments.out / "scenes.json", [asdict(row) for row in rows])
+
+
+def _benchmark(arguments: argparse.Namespace) -> None:
+    from .benchmark import TASKS, RecordError, Settings, run, tabulate
+
+    settings = Settings(
+        methods=_methods(arguments.methods),
+        protocol=arguments.protocol,
+        resize=arguments.resize,
+        canvas=arguments.canvas,
+        batch_size=arguments.batch_size,
+        rise_masks=arguments.rise_masks,
+    )
+    with _user_errors():
+        loaded = load(arguments.model, arguments.pretrained, arguments.device)
+        if _is_classifier(loaded.model):
+            raise UsageError(f"--model: {arguments.model} is a classifier; the tasks need a model of images and texts")
+        data = _data(arguments)
+        about = {"model": arguments.model, "pretrained": arguments.pretrained, "versions": versions()}
+        for kind in TASKS[arguments.benchmark]:
+            out = arguments.out / f"{kind.name.replace(' ', '-')}-{data.name}"
+            try:
+                records = run(kind, loaded, data, settings, out, about=about, skip_broken=arguments.skip_broken)
+            except RecordError as error:
+                raise UsageError(str(error)) from None
+            if records is not None:
+                table = tabulate(kind, records, data, settings, out)
+                Console(width=max(120, console.width)).print(table.screen())
+                Console().print(f"tables, curves and records are in {out}", soft_wrap=True, markup=False)
+
+
+def _benchmark_time(arguments: argparse.Namespace) -> None:
+    from .benchmark import Scenes, time_table
+    from .prompts import imagenet_templates
+
+    with _user_errors():
+        loaded = load(arguments.model, arguments.pretrained, arguments.device)
+        size = adapters.image_tower(loaded.model).size
+        on_scenes = arguments.model == "scenes"
+        names = list(Scenes(1).classes) if on_scenes else [f"thing {number}" for number in range(arguments.labels)]
+        for batch in arguments.batch:
+            pixels = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0)).to(arguments.device)
+            table = time_table(
+                loaded,
+                pixels,
+                names,
+                ["{}"] if on_scenes else imagenet_templates()[: arguments.templates],
+                methods=_methods(arguments.methods),
+                rounds=arguments.rounds,
+                rise_masks=arguments.rise_masks,
+            )
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            table.write(arguments.out, f"time-batch-{batch}")
+            Console().print(table.screen())
+
+
+def _methods(given: str) -> str | list[str]:
+    return given if given == "all" else [one.strip() for one in given.split(",")]
+
+
+def _data(arguments: argparse.Namespace) -> Any:
+    from . import benchmark
+    from .prompts import imagenet_templates
+
+    if arguments.data == "scenes":
+        # Classification asks for the only thing; the other tasks tell several apart.
+        counts = (1,) if arguments.benchmark == "faithfulness" else (2, 3, 4)
+        return benchmark.Scenes(arguments.samples or 500, counts, arguments.split, arguments.seed)
+    if arguments.root is None:
+        raise UsageError(f"--root: the folder of the data set {arguments.data!r} is needed")
+    kinds: dict[str, Callable[[], Any]] = {
+        "folders": lambda: benchmark.ClassFolders(arguments.root, arguments.class_names, imagenet_templates()),
+        "imagenet-s": lambda: benchmark.ImageNetS(arguments.root, arguments.class_names, imagenet_templates()),
+        "coco": lambda: benchmark.CocoCaptions(arguments.root, _needed(arguments.annotations, "--annotations")),
+        "masks": lambda: benchmark.IndexMasks(
+            arguments.root,
+            _needed(arguments.class_names, "--class-names"),
+            offset=arguments.mask_offset,
+            templates=imagenet_templates(),
+        ),
+    }
+    data = kinds[arguments.data]()
+    return benchmark.First(data, arguments.samples) if arguments.samples else data
+
+
+def _needed(path: Path | None, option: str) -> Path:
+    if path is None:
+        raise UsageError(f"{option}: this data set needs it")
+    return path
 
 
 def _save_json(path: Path, content: Any) -> None:
@@ -319,7 +408,50 @@ def _parser() -> argparse.ArgumentParser:
     on_scenes.add_argument("--seed", type=int, default=0, help="[%(default)s]")
     on_scenes.add_argument("--pretrained", default=None, metavar="FILE", help="other weights of the scenes model")
     on_scenes.add_argument("--out", type=Path, default=Path("gradeclip-out"), help="[%(default)s]")
-    on_scenes.set_defaults(run=_benchmark)
+    on_scenes.set_defaults(run=_benchmark_scenes)
+
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--model", default=default.model, help=f"{NAMES} [%(default)s]")
+    shared.add_argument("--pretrained", default=None, metavar="TAG|FILE", help="weights, as open_clip and timm name them")
+    shared.add_argument("--methods", default="all", metavar="all|NAME,...", help="also w/o weight, random, centre, oracle")
+    shared.add_argument("--rise-masks", type=int, default=500, metavar="N", help="[%(default)s; the paper 2000]")
+    shared.add_argument("--device", default=default.device, help="[%(default)s]")
+    shared.add_argument("--out", type=Path, default=Path("gradeclip-out"), help="[%(default)s]")
+    tasks = {
+        "faithfulness": "deletion and insertion of pixels, accuracy of zero-shot classification (table I)",
+        "retrieval": "deletion and insertion of pixels, recall of retrieval (table II)",
+        "words": "deletion and insertion of words, recall of retrieval (table III)",
+        "localization": "maps against masks (table IV)",
+        "layers": "how many layers to explain, of images and of texts (tables VI and VII)",
+        "openvocab": "segmentation, recognition and points from the maps of all classes",
+    }
+    for name, what in tasks.items():
+        task = kinds.add_parser(name, parents=[shared], help=what)
+        task.add_argument(
+            "--data",
+            choices=("scenes", "folders", "imagenet-s", "coco", "masks"),
+            default="scenes",
+            help="scenes, folders of classes (ImageNet), ImageNet-S, COCO captions, folders with index masks [%(default)s]",
+        )
+        task.add_argument("--root", type=Path, default=None, help="folder of the data set")
+        task.add_argument("--annotations", type=Path, default=None, help="Karpathy's dataset_coco.json")
+        task.add_argument("--class-names", type=Path, default=None, help="a name per line, or a JSON list")
+        task.add_argument("--mask-offset", type=int, default=0, help="1 where 0 in a mask means no class [%(default)s]")
+        task.add_argument("--samples", type=int, default=None, help="the first so many [all; 500 scenes]")
+        task.add_argument("--split", choices=get_args(Split), default="evaluation", help="of scenes [%(default)s]")
+        task.add_argument("--seed", type=int, default=0, help="of scenes [%(default)s]")
+        task.add_argument("--protocol", choices=("fair", "release"), default="fair", help="of the inputs [%(default)s]")
+        task.add_argument("--resize", choices=get_args(images.Resize), default="squash", help="fair input [%(default)s]")
+        task.add_argument("--canvas", choices=("random", "black", "blur", "mean"), default="random", help="[%(default)s]")
+        task.add_argument("--batch-size", type=int, default=64, help="of forward passes on changed inputs [%(default)s]")
+        task.add_argument("--skip-broken", action="store_true", help="leave broken samples out, and count them")
+        task.set_defaults(run=_benchmark)
+    timing = kinds.add_parser("time", parents=[shared], help="seconds per image of every method (table V)")
+    timing.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    timing.add_argument("--rounds", type=int, default=15)
+    timing.add_argument("--labels", type=int, default=60, help="that CLIP Surgery compares [%(default)s]")
+    timing.add_argument("--templates", type=int, default=4, help="sentences per label [%(default)s; the paper 85]")
+    timing.set_defaults(run=_benchmark_time)
     return parser
 
 

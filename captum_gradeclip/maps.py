@@ -121,7 +121,7 @@ def to_pixels(attributions: Tensor, frame: Frame) -> Tensor:
 
 
 def normalise(attributions: Tensor, dims: int = 2) -> Tensor:
-    """Stretches maps to [0, 1] for the eye, each over its last ``dims`` dimensions; never use it before a metric.
+    """Stretches maps to [0, 1] for the eye, each over its last ``dims`` dimensions; metrics that need it do it themselves.
 
     A constant map becomes all zeros, and values that are not finite count as zero, so that nothing that draws can fail.
 

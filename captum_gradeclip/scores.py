@@ -211,12 +211,12 @@ def encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
     return _unit(_encode_text(model, tokens), "text")
 
 
-def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer | None) -> Tensor:
+def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer | None, allow_empty: bool = False) -> Tensor:
     """Strings to token ids ``(T, L)``, refused where the tokenizer would silently cut them.
 
     Raises:
         TypeError: without a tokenizer, or for anything but strings.
-        ValueError: for no text, an empty one, or one longer than the model's context.
+        ValueError: for no text, an empty one (unless that is allowed), or one longer than the model's context.
     """
     texts = [text] if isinstance(text, str) else list(text)
     if tokenizer is None:
@@ -228,7 +228,7 @@ def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer |
     for one in texts:
         if not isinstance(one, str):
             raise TypeError(f"text: expected strings, token ids or features, got a list of {type(one).__name__}")
-        if not one.strip():
+        if not one.strip() and not allow_empty:
             raise ValueError(f"text: expected words, got {one!r}")
         length = _count(tokenizer, one)
         if length is not None and length > limit:

@@ -23,7 +23,11 @@ ALLOWED = {
     "loading": {"scenes"},
     "check": {"adapters", "attention", "attr", "scores"},
     "report": {"adapters", "attention", "attr", "images", "loading", "maps", "scores", "show"},
-    "benchmark": {"scenes", "adapters", "scores", "attention", "attr", "maps", "show"},
+    "metrics": {"maps"},
+    "benchmark": {
+        *("scenes", "adapters", "scores", "prompts", "attention", "attr", "maps", "points", "images", "show", "metrics"),
+        "loading",
+    },
 }
 LIBRARIES = {"open_clip", "timm", "transformers", "torchvision"}
 MAY_NAME_LIBRARIES = {"adapters", "loading", "scenes", "benchmark", "prompts"}

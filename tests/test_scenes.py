@@ -175,7 +175,7 @@ def test_text_features_do_not_depend_on_the_padding_that_is_left_out() -> None:
 def test_the_embedded_models_words() -> None:
     model, _, _ = scenes.load()
     for counts in ((1,), (2, 3, 4)):
-        outweigh, silent = benchmark.words(model, SceneDataset(64, "validation", counts=counts), "")
+        outweigh, silent = benchmark.scenes_model.words(model, SceneDataset(64, "validation", counts=counts), "")
         assert outweigh.cases == 64 and outweigh.value > 0.85 and silent.value < 0.1
 
 

@@ -145,20 +145,20 @@ def _explain(method: str | type[Any], score: Any, inputs: Tensor, columns: list[
     return maps
 
 
-def _integrated_gradients(score: Any, images: Tensor, target: int, options: Mapping[str, Any]) -> Tensor:
+def _integrated_gradients(score: Any, images: Tensor, target: int | list[int], options: Mapping[str, Any]) -> Tensor:
     settings = {"n_steps": 20, "internal_batch_size": max(16, len(images)), **options}
     pixels: Tensor = IntegratedGradients(score).attribute(images, target=target, **settings)
     return pixels.sum(dim=1, keepdim=True).float()
 
 
-def _occlusion(score: Any, images: Tensor, target: int, options: Mapping[str, Any]) -> Tensor:
+def _occlusion(score: Any, images: Tensor, target: int | list[int], options: Mapping[str, Any]) -> Tensor:
     side = images.shape[-2] // score.grid(images)[0]
     window = {"sliding_window_shapes": (3, 2 * side, 2 * side), "strides": (3, side, side), "perturbations_per_eval": 16}
     pixels: Tensor = Occlusion(score).attribute(images, target=target, **{**window, **options})
     return pixels.sum(dim=1, keepdim=True).float()
 
 
-def _layer_grad_cam(score: Any, images: Tensor, target: int, options: Mapping[str, Any]) -> Tensor:
+def _layer_grad_cam(score: Any, images: Tensor, target: int | list[int], options: Mapping[str, Any]) -> Tensor:
     seen: list[nn.Module] = []
     handles = [
         part.register_forward_hook(lambda module, *_: seen.append(module))
@@ -177,7 +177,7 @@ def _layer_grad_cam(score: Any, images: Tensor, target: int, options: Mapping[st
     return maps.float()
 
 
-CAPTUM: dict[str, Callable[[Any, Tensor, int, Mapping[str, Any]], Tensor]] = {
+CAPTUM: dict[str, Callable[[Any, Tensor, int | list[int], Mapping[str, Any]], Tensor]] = {
     "IntegratedGradients": _integrated_gradients,
     "LayerGradCam": _layer_grad_cam,
     "Occlusion": _occlusion,

@@ -13,13 +13,13 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import scenes
-from .attention import Interception, model_heads
-from .attr import GradECLIP
-from .maps import infer_grid, merge_words
-from .scenes import Caption, Phrase, SceneDataset, SceneItem
-from .scenes.world import Split
-from .scores import ImageTextScore, TextImageScore
+from .. import scenes
+from ..attention import Interception, model_heads
+from ..attr import GradECLIP
+from ..maps import infer_grid, merge_words
+from ..scenes import Caption, Phrase, SceneDataset, SceneItem
+from ..scenes.world import Split
+from ..scores import ImageTextScore, TextImageScore
 
 BATCH = 64
 FUNCTION_WORDS = frozenset({"a", "an", "the", "of"})

@@ -1,0 +1,470 @@
+"""What is measured of a chunk of samples: one record per sample and method, plain numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from rich.progress import track
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import adapters, images
+from ..loading import Loaded
+from ..maps import merge_words, to_pixels
+from ..metrics import (
+    Schedule,
+    canvas,
+    curves,
+    energy_pointing_game,
+    heatmap_average_precision,
+    mask_iou,
+    pixel_accuracy,
+    pointing_game,
+    recall,
+    reverse_recall,
+    top_k,
+    word_steps,
+)
+from ..metrics.faithfulness import Mode, Performance
+from ..points import point_prompts
+from ..prompts import prompt_ensemble
+from ..scores import ImageTextScore, TextImageScore, encode_text, tokenize
+from .data import Data, DataError, Sample
+from .explainers import Explainer, Question, explainers, layers_of
+
+Record = dict[str, Any]
+MODES: tuple[Mode, Mode] = ("deletion", "insertion")
+LARGEST = 640  # longest side in pixels of what the released protocol explains and perturbs
+CROPPED = ("Attention Rollout", "GAME", "CLIP Surgery", "M2IB")  # which it shows the centre only
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the figures of a run, beside model and data.
+
+    Attributes:
+        methods: ``"all"``, or names.
+        protocol: ``"fair"``, one input for all methods and for the model that judges them, all pixels taken away and given
+            back on one canvas, so that a random map gains as much as it loses; ``"release"``, half of the pixels, given
+            back on black, and the inputs of the
+            code of Grad-ECLIP: some methods see the whole picture and others the centre, whose map is then stretched over
+            the whole; the model judges the centre of what was changed.
+        resize: of the fair input.
+        canvas: of deletions; under the fair protocol, of insertions as well.
+        batch_size: of the forward passes on changed inputs.
+        rise_masks: of RISE.
+    """
+
+    methods: str | Sequence[str] = "all"
+    protocol: str = "fair"
+    resize: images.Resize = "squash"
+    canvas: str = "random"
+    batch_size: int = 64
+    rise_masks: int = 500
+
+    @property
+    def schedule(self) -> Schedule:
+        """After how many pixels the model is asked."""
+        return Schedule(share=0.5, untouched=True) if self.protocol == "release" else Schedule(share=1.0)
+
+
+class ClassScore(ImageTextScore):
+    """Cosines with the classes of a data set, each an ensemble of prompts."""
+
+    labels = True
+
+    def __init__(self, loaded: Loaded, data: Data) -> None:
+        if not data.classes:
+            raise DataError(f"--data: {data.name} has no classes; this task needs some")
+        super().__init__(
+            loaded.model, prompt_ensemble(loaded.model, loaded.tokenizer, list(data.classes), list(data.templates))
+        )
+
+
+class Task:
+    """A kind of measurement; made once per process, then asked for the records of chunks."""
+
+    name: ClassVar[str]
+    of_texts: ClassVar[bool] = False
+
+    def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
+        self.loaded, self.data, self.settings = loaded, data, settings
+        self.tower = adapters.image_tower(loaded.model)
+        self.device = next(loaded.model.parameters()).device
+        self.explainers = self._explainers()
+
+    def measure(self, samples: Sequence[Sample]) -> list[Record]:
+        """One record per sample and method."""
+        raise NotImplementedError
+
+    def _explainers(self) -> list[Explainer]:
+        return explainers(self.settings.methods, text=self.of_texts, masks=self._masks, rise_masks=self.settings.rise_masks)
+
+    _masks: ClassVar[bool] = False
+
+    def _picture(self, sample: Sample, resize: images.Resize | None = None) -> images.Picture:
+        mean, std = self.loaded.statistics or (self.tower.mean, self.tower.std)
+        scale = 1.0
+        if resize == "keep":
+            # The released code takes pictures as they are, up to 640 pixels.
+            scale = min(1.0, LARGEST / max(sample.image.size))
+        return images.prepare(
+            sample.image,
+            size=self.tower.size,
+            patch=self.tower.patch,
+            mean=mean,
+            std=std,
+            resize=resize or self.settings.resize,
+            scale=scale,
+        )
+
+    def _groups(self, samples: Sequence[Sample]) -> Iterator[tuple[list[Sample], Tensor, list[images.Picture]]]:
+        """Neighbours whose inputs have the same size, with their pixels."""
+        release = self.settings.protocol == "release"
+        group: list[tuple[Sample, images.Picture]] = []
+        for sample in samples:
+            picture = self._picture(sample, "keep" if release else None)
+            if group and group[-1][1].pixels.shape != picture.pixels.shape:
+                yield self._stacked(group)
+                group = []
+            group.append((sample, picture))
+        if group:
+            yield self._stacked(group)
+
+    def _stacked(self, group: list[tuple[Sample, images.Picture]]) -> tuple[list[Sample], Tensor, list[images.Picture]]:
+        return [s for s, _ in group], torch.cat([p.pixels for _, p in group]).to(self.device), [p for _, p in group]
+
+    def _explain(
+        self, explainer: Explainer, score: Any, samples: Sequence[Sample], pixels: Tensor, targets: Sequence[int]
+    ) -> Tensor:
+        """Maps of the input, ``(N, 1, h, w)``."""
+        seeds = [sample.index for sample in samples]
+        masks = None
+        if self._masks:
+            found = [F.interpolate(_truth(s)[None, None].float(), size=pixels.shape[-2:])[0, 0] for s in samples]
+            masks = torch.stack(found)
+        if self.settings.protocol == "release" and explainer.name in CROPPED:
+            pixels = torch.cat([self._picture(sample, "crop").pixels for sample in samples]).to(self.device)
+        return explainer.explain(Question(score, pixels, targets, seeds, masks))
+
+    def _judge(self, score: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """The model that judges changed inputs: under the released protocol, it sees their centre only."""
+        if self.settings.protocol != "release":
+            return score
+        side = self.tower.size
+
+        def cropped(x: Tensor) -> Tensor:
+            factor = max(side[0] / x.shape[-2], side[1] / x.shape[-1])
+            size = tuple(max(s, round(old * factor)) for s, old in zip(side, x.shape[-2:]))
+            x = F.interpolate(x, size=size, mode="bicubic", align_corners=False, antialias=True)
+            top, left = (size[0] - side[0]) // 2, (size[1] - side[1]) // 2
+            return score(x[..., top : top + side[0], left : left + side[1]])
+
+        return cropped
+
+    def _both(
+        self,
+        score: Callable[[Tensor], Tensor],
+        samples: Sequence[Sample],
+        pixels: Tensor,
+        maps: Tensor,
+        performance: dict[str, Performance],
+    ) -> list[dict[str, dict[str, list[float]]]]:
+        """Curves of deletion and insertion of each sample, by what is traced."""
+        mean, std = self.loaded.statistics or (self.tower.mean, self.tower.std)
+        found: list[dict[str, dict[str, list[float]]]] = [{} for _ in samples]
+        for mode in MODES:
+            released = self.settings.protocol == "release"
+            kind: Any = "black" if released and mode == "insertion" else self.settings.canvas
+            background = canvas(pixels, kind, mean, std, [sample.index for sample in samples])
+            traced = curves(
+                self._judge(score),
+                pixels,
+                maps,
+                performance,
+                mode=mode,
+                background=background,
+                schedule=self.settings.schedule,
+                batch_size=self.settings.batch_size,
+            )
+            for name, values in traced.items():
+                for entry, curve in zip(found, values.tolist()):
+                    entry.setdefault(mode, {})[name] = curve
+        return found
+
+
+class Faithfulness(Task):
+    """Deletion and insertion of pixels with the accuracy of zero-shot classification (tables I of both papers)."""
+
+    name = "faithfulness"
+
+    def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
+        super().__init__(loaded, data, settings)
+        self.score = ClassScore(loaded, data)
+
+    def measure(self, samples: Sequence[Sample]) -> list[Record]:
+        """Curves of the accuracy among 1 and 5, of maps for the true class and for the predicted one."""
+        records = []
+        for group, pixels, _ in self._groups(samples):
+            labels = torch.tensor([_label(sample) for sample in group])
+            with torch.no_grad():
+                predicted = self._judge(self.score)(pixels).argmax(dim=1).cpu()
+            performance = {"1": top_k(labels, 1), "5": top_k(labels, 5)}
+            for explainer in self.explainers:
+                truth = self._both(
+                    self.score,
+                    group,
+                    pixels,
+                    self._explain(explainer, self.score, group, pixels, labels.tolist()),
+                    performance,
+                )
+                of_prediction = truth
+                if explainer.needs_text and not torch.equal(predicted, labels):
+                    maps = self._explain(explainer, self.score, group, pixels, predicted.tolist())
+                    of_prediction = self._both(self.score, group, pixels, maps, performance)
+                for number, sample in enumerate(group):
+                    values: Record = {"GT": truth[number]}
+                    if explainer.needs_text:
+                        values["Pred"] = of_prediction[number]
+                    records.append({"id": sample.id, "method": explainer.name, "curves": values})
+        return records
+
+
+class Localization(Task):
+    """Maps against the mask of the true class (table IV)."""
+
+    name = "localization"
+    _masks = True
+
+    def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
+        super().__init__(loaded, data, settings)
+        self.score = ClassScore(loaded, data)
+
+    def measure(self, samples: Sequence[Sample]) -> list[Record]:
+        """Pointing games, average precision, and both readings of pixel accuracy and overlap."""
+        records = []
+        for group, pixels, pictures in self._groups(samples):
+            labels = [_label(sample) for sample in group]
+            for explainer in self.explainers:
+                maps = self._explain(explainer, self.score, group, pixels, labels).cpu()
+                for sample, picture, one in zip(group, pictures, maps):
+                    # The released code stretches the map of a centre over the whole picture; a fair map knows its place.
+                    heat, mask = to_pixels(one, picture.frame), _truth(sample)[None]
+                    values = {
+                        "PG": pointing_game(heat, mask).float(),
+                        "energy-PG": energy_pointing_game(heat, mask),
+                        "pixel acc. (all, mean)": pixel_accuracy(heat, mask),
+                        "pixel acc. (foreground, mean)": pixel_accuracy(heat, mask, accuracy="foreground"),
+                        "AP (both)": heatmap_average_precision(heat, mask),
+                        "AP (foreground)": heatmap_average_precision(heat, mask, "foreground"),
+                        "mIoU (both, mean)": mask_iou(heat, mask, "mean", "mean"),
+                        "mask IoU (foreground, 0.5)": mask_iou(heat, mask),
+                    }
+                    found = {name: float(value) for name, value in values.items()}
+                    records.append({"id": sample.id, "method": explainer.name, "values": found})
+        return records
+
+
+class _Gallery(Task):
+    """All pictures and captions of a data set, encoded once."""
+
+    def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
+        super().__init__(loaded, data, settings)
+        features, tokens, self.owners = [], [], []
+        for index in track(range(len(data)), "encoding pictures and captions", transient=True):
+            sample = data[index]
+            if not sample.captions:
+                raise DataError(f"--data: {data.name} has no captions; this task needs some")
+            with torch.no_grad():
+                pixels = self._picture(sample, "crop" if settings.protocol == "release" else None).pixels
+                features.append(self.tower.encode(pixels.to(self.device, self.tower.dtype)))
+            for caption in sample.captions:
+                tokens.append(tokenize(loaded.model, caption, loaded.tokenizer))
+                self.owners.append(index)
+        self.texts = torch.cat([encode_text(loaded.model, one) for one in tokens])
+        self.pictures = F.normalize(torch.cat(features).to(self.texts.dtype), dim=-1)
+        self.first = {owner: number for number, owner in reversed(list(enumerate(self.owners)))}
+        self.owner = torch.tensor(self.owners)
+
+
+class Retrieval(_Gallery):
+    """Deletion and insertion of pixels with the recall of both directions of retrieval (table II).
+
+    The changed picture queries all captions (TR), and its first caption queries the pictures, of which only its own is
+    changed (IR).
+    """
+
+    name = "retrieval"
+
+    def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
+        super().__init__(loaded, data, settings)
+        self.score = ImageTextScore(loaded.model, self.texts)
+        self.gallery = self.pictures @ self.score.text_features.T
+
+    def measure(self, samples: Sequence[Sample]) -> list[Record]:
+        """Curves of recall at 1 and 5, in both directions."""
+        records = []
+        for group, pixels, _ in self._groups(samples):
+            own = torch.tensor([sample.index for sample in group])
+            first = torch.tensor([self.first[sample.index] for sample in group])
+            mine = self.owner[None] == own[:, None]
+            performance = {}
+            for k in (1, 5):
+                performance[f"IR@{k}"] = reverse_recall(self.gallery, first, own, k)
+                performance[f"TR@{k}"] = recall(mine, k)
+            for explainer in self.explainers:
+                maps = self._explain(explainer, self.score, group, pixels, first.tolist())
+                found = self._both(self.score, group, pixels, maps, performance)
+                records += [
+                    {"id": sample.id, "method": explainer.name, "curves": {"image": entry}}
+                    for sample, entry in zip(group, found)
+                ]
+        return records
+
+
+class Words(_Gallery):
+    """Deletion and insertion of words with the recall at 1 of both directions of retrieval (table III).
+
+    The first caption of each picture is changed. It queries all pictures (IR); its picture queries it and the captions of
+    all other pictures (TR).
+    """
+
+    name = "words"
+    of_texts = True
+
+    def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
+        super().__init__(loaded, data, settings)
+        self.score = TextImageScore(loaded.model, self.pictures)
+        self.gallery = self.pictures @ self.texts.T
+
+    def measure(self, samples: Sequence[Sample]) -> list[Record]:
+        """Curves over five words, and the value of the whole caption beside them."""
+        loaded, records = self.loaded, []
+        for sample in samples:
+            # One at a time, as with a tokenizer that pads to the longest, a batch would have another length.
+            caption = sample.captions[0]
+            tokens = tokenize(loaded.model, caption, loaded.tokenizer)
+            others = self.gallery[sample.index, self.owner.to(self.gallery.device) != sample.index]
+            for explainer in self.explainers:
+                maps = explainer.explain(Question(self.score, tokens, [sample.index], [sample.index]))
+                words = merge_words(maps.cpu(), tokens.cpu(), loaded.tokenizer)[0]
+                curve: dict[str, dict[str, list[float]]] = {}
+                for mode in MODES:
+                    texts = [caption, *word_steps([w for w, _ in words], [v for _, v in words], mode)]
+                    cosines = self._cosines(texts)
+                    own = cosines[:, sample.index]
+                    curve[mode] = {
+                        "IR": ((cosines > own[:, None]).sum(dim=1) < 1).float().tolist(),
+                        "TR": ((others[None] > own[:, None]).sum(dim=1) < 1).float().tolist(),
+                    }
+                records.append({"id": sample.id, "method": explainer.name, "curves": {"words": curve}})
+        return records
+
+    def _cosines(self, texts: Sequence[str]) -> Tensor:
+        """Of captions, some of which may be empty, with all pictures."""
+        with torch.no_grad():
+            rows = [self.score(tokenize(self.loaded.model, text, self.loaded.tokenizer, allow_empty=True)) for text in texts]
+        return torch.cat(rows)
+
+
+class ImageLayers(Retrieval):
+    """As retrieval, of Grad-ECLIP over the last 1, 2, 4, 8, 10, 12 layers (table VI)."""
+
+    name = "image layers"
+
+    def _explainers(self) -> list[Explainer]:
+        depth = len(self.tower.layers)
+        return [layers_of(count) for count in (1, 2, 4, 8, 10, 12) if count <= depth]
+
+
+class TextLayers(Words):
+    """As words, of Grad-ECLIP over the last 1, 2, 4, 6, 8, 10, 12 layers (table VII)."""
+
+    name = "text layers"
+
+    def _explainers(self) -> list[Explainer]:
+        depth = len(adapters.text_tower(self.loaded.model).layers)
+        return [layers_of(count) for count in (1, 2, 4, 6, 8, 10, 12) if count <= depth]
+
+
+class OpenVocabulary(Task):
+    """Maps of all classes at once: segmentation by the highest, recognition by their maxima, points to click on.
+
+    A pixel is background where no class reaches half of the range of the picture's maps. A class is there as much as its
+    map's highest value.
+    """
+
+    name = "openvocab"
+    threshold = 0.5
+
+    def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
+        super().__init__(loaded, data, settings)
+        self.score = ClassScore(loaded, data)
+
+    def measure(self, samples: Sequence[Sample]) -> list[Record]:
+        """Counts of pixels per class, a score per class, and hits of the points of every class that is there."""
+        records = []
+        classes = list(range(len(self.data.classes)))
+        for group, pixels, pictures in self._groups(samples):
+            for explainer in self.explainers:
+                if not explainer.needs_text:
+                    continue
+                maps = self._all(explainer, group, pixels, classes).cpu()
+                for sample, picture, own in zip(group, pictures, maps):
+                    assert sample.segments is not None
+                    segments = sample.segments
+                    present = sorted(set(segments[segments >= 0].tolist()))
+                    full = to_pixels(own, picture.frame)
+                    low, high = full.min(), full.max()
+                    best = full.amax(dim=0)
+                    found = torch.where(best >= low + self.threshold * (high - low), full.argmax(dim=0), -2)
+                    counted = segments != -1
+                    pixels_of = {}
+                    for label in sorted({*present, *found[counted].unique().tolist(), -2}):
+                        here, there = (found == label) & counted, segments == label
+                        pixels_of[str(label)] = [int((here & there).sum()), int((here | there).sum())]
+                    clicks = []
+                    for label in present:
+                        points, kind = point_prompts(own[label], segments.shape)
+                        x, y = points[kind == 1].T
+                        clicks += [float((segments[y, x] == label).float().mean())] if len(x) else [0.0]
+                    values = {
+                        "pixels": pixels_of,
+                        "present": present,
+                        "scores": own.flatten(1).amax(dim=1).tolist(),
+                        "points": sum(clicks) / len(clicks) if clicks else None,
+                    }
+                    records.append({"id": sample.id, "method": explainer.name, "open": values})
+        return records
+
+    def _all(self, explainer: Explainer, samples: Sequence[Sample], pixels: Tensor, classes: Sequence[int]) -> Tensor:
+        """``(N, classes, h, w)``."""
+        if explainer.all_targets is not None:
+            return explainer.all_targets(Question(self.score, pixels, classes, [s.index for s in samples]))
+        return torch.cat([self._explain(explainer, self.score, samples, pixels, [c] * len(samples)) for c in classes], dim=1)
+
+
+def _label(sample: Sample) -> int:
+    if sample.label is None:
+        raise DataError(f"{sample.id}: it has no class; this task needs one")
+    return sample.label
+
+
+def _truth(sample: Sample) -> Tensor:
+    if sample.segments is None:
+        raise DataError(f"{sample.id}: it has no mask; this task needs one")
+    return sample.mask(_label(sample))
+
+
+TASKS: dict[str, tuple[type[Task], ...]] = {
+    "faithfulness": (Faithfulness,),
+    "retrieval": (Retrieval,),
+    "words": (Words,),
+    "localization": (Localization,),
+    "layers": (ImageLayers, TextLayers),
+    "openvocab": (OpenVocabulary,),
+}
+"""What can be asked for, and what is measured for it."""

@@ -1,0 +1,62 @@
+"""Is the map right? Pure functions, and ``torchmetrics.Metric`` classes around them."""
+
+from .faithfulness import (
+    Deletion,
+    Insertion,
+    InsertionMinusDeletion,
+    Schedule,
+    area_under,
+    canvas,
+    curves,
+    ranks,
+    recall,
+    reverse_recall,
+    target_score,
+    top_k,
+    word_steps,
+)
+from .localization import (
+    EnergyPointingGame,
+    HeatmapAveragePrecision,
+    MaskIoU,
+    PixelAccuracy,
+    PointingGame,
+    energy_pointing_game,
+    heatmap_average_precision,
+    mask_iou,
+    pixel_accuracy,
+    pointing_game,
+)
+from .road import ROAD, noisy_linear_imputation
+from .significance import TTest, bootstrap_interval, paired_t_test
+
+__all__ = [
+    "ROAD",
+    "Deletion",
+    "EnergyPointingGame",
+    "HeatmapAveragePrecision",
+    "Insertion",
+    "InsertionMinusDeletion",
+    "MaskIoU",
+    "PixelAccuracy",
+    "PointingGame",
+    "Schedule",
+    "TTest",
+    "area_under",
+    "bootstrap_interval",
+    "canvas",
+    "curves",
+    "energy_pointing_game",
+    "heatmap_average_precision",
+    "mask_iou",
+    "noisy_linear_imputation",
+    "paired_t_test",
+    "pixel_accuracy",
+    "pointing_game",
+    "ranks",
+    "recall",
+    "reverse_recall",
+    "target_score",
+    "top_k",
+    "word_steps",
+]
