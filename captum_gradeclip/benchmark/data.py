@@ -53,9 +53,10 @@ class Sample:
 
 
 class Data(Protocol):
-    """A data set. ``classes`` are names as they stand in prompts, ``templates`` the sentences around them."""
+    """A data set: ``classes`` are names for prompts, ``templates`` sentences around them; ``segmented`` ones have masks."""
 
     name: str
+    segmented: bool
     classes: Sequence[str]
     templates: Sequence[str]
 
@@ -80,6 +81,7 @@ class Scenes:
     split: Split = "evaluation"
     seed: int = 0
     name: str = "scenes"
+    segmented: bool = True
     templates: Sequence[str] = ("{}",)
     kinds: Sequence[tuple[str, str]] = field(
         default=tuple((c, s) for c in scenes.COLOURS for s in scenes.SHAPES), repr=False
@@ -112,6 +114,7 @@ class First:
     def __init__(self, data: Data, count: int) -> None:
         self.data, self.count = data, min(count, len(data))
         self.name, self.classes, self.templates = data.name, data.classes, data.templates
+        self.segmented = data.segmented
 
     def __len__(self) -> int:
         return self.count
@@ -134,6 +137,7 @@ class ClassFolders:
     """
 
     name = "folders"
+    segmented = False
 
     def __init__(self, root: Path, class_names: Path | None = None, templates: Sequence[str] = PHOTO) -> None:
         self.root, self.templates = root, templates
@@ -182,6 +186,7 @@ class ImageNetS:
     """
 
     name = "imagenet-s"
+    segmented = True
 
     def __init__(self, root: Path, class_names: Path | None = None, templates: Sequence[str] = PHOTO) -> None:
         self.masks, self.templates = _folder(root / "validation-segmentation"), templates
@@ -232,6 +237,7 @@ class CocoCaptions:
     """
 
     name = "coco"
+    segmented = False
     classes: Sequence[str] = ()
     templates: Sequence[str] = ()
 
@@ -278,6 +284,7 @@ class IndexMasks:
     """
 
     name = "masks"
+    segmented = True
 
     def __init__(
         self,

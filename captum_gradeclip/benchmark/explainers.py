@@ -80,7 +80,7 @@ def explainers(
     known[RANDOM] = Explainer(RANDOM, _random, needs_text=False)
     if not text:
         known[CENTRE] = Explainer(CENTRE, _centre, needs_text=False)
-    if masks:
+    if masks and not text:
         known[ORACLE] = Explainer(ORACLE, _oracle)
     if names == "all":
         return list(known.values())
@@ -88,6 +88,8 @@ def explainers(
     chosen = []
     for name in [names] if isinstance(names, str) else names:
         full = short.get(name, name)
+        if full in (NO_WEIGHT, RANDOM, CENTRE, ORACLE) and full not in known:
+            continue  # no truth here, or no place
         if full not in known:
             found = find_method(full)
             full = found if isinstance(found, str) else found.about.name

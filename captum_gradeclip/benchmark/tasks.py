@@ -101,9 +101,15 @@ class Task:
         raise NotImplementedError
 
     def _explainers(self) -> list[Explainer]:
-        return explainers(self.settings.methods, text=self.of_texts, masks=self._masks, rise_masks=self.settings.rise_masks)
+        return explainers(
+            self.settings.methods, text=self.of_texts, masks=self.data.segmented, rise_masks=self.settings.rise_masks
+        )
 
-    _masks: ClassVar[bool] = False
+    def _truth(self, sample: Sample) -> Tensor:
+        """The mask of what is asked for, ``(H, W)``."""
+        if sample.segments is None:
+            raise DataError(f"{sample.id}: it has no mask; this task needs one")
+        return sample.mask(_label(sample))
 
     def _picture(self, sample: Sample, resize: images.Resize | None = None) -> images.Picture:
         mean, std = self.loaded.statistics or (self.tower.mean, self.tower.std)
@@ -143,8 +149,8 @@ class Task:
         """Maps of the input, ``(N, 1, h, w)``."""
         seeds = [sample.index for sample in samples]
         masks = None
-        if self._masks:
-            found = [F.interpolate(_truth(s)[None, None].float(), size=pixels.shape[-2:])[0, 0] for s in samples]
+        if self.data.segmented:
+            found = [F.interpolate(self._truth(s)[None, None].float(), size=pixels.shape[-2:])[0, 0] for s in samples]
             masks = torch.stack(found)
         if self.settings.protocol == "release" and explainer.name in CROPPED:
             pixels = torch.cat([self._picture(sample, "crop").pixels for sample in samples]).to(self.device)
@@ -213,22 +219,21 @@ class Faithfulness(Task):
             with torch.no_grad():
                 predicted = self._judge(self.score)(pixels).argmax(dim=1).cpu()
             performance = {"1": top_k(labels, 1), "5": top_k(labels, 5)}
+            other = [number for number in range(len(group)) if predicted[number] != labels[number]]
             for explainer in self.explainers:
-                truth = self._both(
-                    self.score,
-                    group,
-                    pixels,
-                    self._explain(explainer, self.score, group, pixels, labels.tolist()),
-                    performance,
-                )
-                of_prediction = truth
-                if explainer.needs_text and not torch.equal(predicted, labels):
-                    maps = self._explain(explainer, self.score, group, pixels, predicted.tolist())
-                    of_prediction = self._both(self.score, group, pixels, maps, performance)
+                maps = self._explain(explainer, self.score, group, pixels, labels.tolist())
+                truth = self._both(self.score, group, pixels, maps, performance)
+                prediction = list(truth)
+                if explainer.needs_text and other:
+                    some, asked = [group[number] for number in other], predicted[other].tolist()
+                    maps = self._explain(explainer, self.score, some, pixels[other], asked)
+                    judged = {"1": top_k(labels[other], 1), "5": top_k(labels[other], 5)}
+                    for number, entry in zip(other, self._both(self.score, some, pixels[other], maps, judged)):
+                        prediction[number] = entry
                 for number, sample in enumerate(group):
                     values: Record = {"GT": truth[number]}
                     if explainer.needs_text:
-                        values["Pred"] = of_prediction[number]
+                        values["Pred"] = prediction[number]
                     records.append({"id": sample.id, "method": explainer.name, "curves": values})
         return records
 
@@ -237,7 +242,6 @@ class Localization(Task):
     """Maps against the mask of the true class (table IV)."""
 
     name = "localization"
-    _masks = True
 
     def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
         super().__init__(loaded, data, settings)
@@ -252,7 +256,7 @@ class Localization(Task):
                 maps = self._explain(explainer, self.score, group, pixels, labels).cpu()
                 for sample, picture, one in zip(group, pictures, maps):
                     # The released code stretches the map of a centre over the whole picture; a fair map knows its place.
-                    heat, mask = to_pixels(one, picture.frame), _truth(sample)[None]
+                    heat, mask = to_pixels(one, picture.frame), self._truth(sample)[None]
                     values = {
                         "PG": pointing_game(heat, mask).float(),
                         "energy-PG": energy_pointing_game(heat, mask),
@@ -323,6 +327,10 @@ class Retrieval(_Gallery):
                     for sample, entry in zip(group, found)
                 ]
         return records
+
+    def _truth(self, sample: Sample) -> Tensor:
+        assert sample.segments is not None
+        return (sample.segments >= 0).long()  # the first caption of a scene names all things
 
 
 class Words(_Gallery):
@@ -451,12 +459,6 @@ def _label(sample: Sample) -> int:
     if sample.label is None:
         raise DataError(f"{sample.id}: it has no class; this task needs one")
     return sample.label
-
-
-def _truth(sample: Sample) -> Tensor:
-    if sample.segments is None:
-        raise DataError(f"{sample.id}: it has no mask; this task needs one")
-    return sample.mask(_label(sample))
 
 
 TASKS: dict[str, tuple[type[Task], ...]] = {
