@@ -424,6 +424,7 @@ def _parser() -> argparse.ArgumentParser:
         "localization": "maps against masks (table IV)",
         "layers": "how many layers to explain, of images and of texts (tables VI and VII)",
         "openvocab": "segmentation, recognition and points from the maps of all classes",
+        "axioms": "Captum's infidelity and sensitivity",
     }
     for name, what in tasks.items():
         task = kinds.add_parser(name, parents=[shared], help=what)

@@ -22,6 +22,7 @@ class _ImageScore(nn.Module):
         super().__init__()
         adapters.image_tower(model)
         self.model = model
+        self.training = model.training  # a wrapper of a model in evaluation mode is in evaluation mode
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -155,6 +156,7 @@ class TextImageScore(nn.Module):
         super().__init__()
         tower = adapters.text_tower(model)
         self.model = model
+        self.training = model.training
         if not isinstance(images, Tensor) or not images.is_floating_point():
             kind = getattr(images, "dtype", type(images).__name__)
             raise TypeError(f"images: expected a floating point tensor, got {kind}")

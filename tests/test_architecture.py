@@ -24,6 +24,7 @@ ALLOWED = {
     "check": {"adapters", "attention", "attr", "scores"},
     "report": {"adapters", "attention", "attr", "images", "loading", "maps", "scores", "show"},
     "metrics": {"maps"},
+    "quantus": {"attr"},
     "benchmark": {
         *("scenes", "adapters", "scores", "prompts", "attention", "attr", "maps", "points", "images", "show", "metrics"),
         "loading",

@@ -108,7 +108,7 @@ class Table:
                 if column in row:
                     cell = row[column]
                     known = (self.published or {}).get(name, {}).get(column, "")
-                    writer.writerow([name, column, cell.value, cell.low, cell.high, known])
+                    writer.writerow([name, column, *(f"{x:.6f}" for x in (cell.value, cell.low, cell.high)), known])
         return file.getvalue()
 
     def screen(self) -> Screen:
@@ -142,7 +142,8 @@ def value_table(records: Sequence[Record], title: str, note: str = "") -> Table:
     for method, some in by_method(records, "values").items():
         rows[method] = {name: Cell.of([record["values"][name] for record in some]) for name in some[0]["values"]}
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    return Table(f"{title} ({_samples(records)} samples)", columns, rows, note=note)
+    lower = frozenset(name for name in columns if name.startswith(("infidelity", "sensitivity")))
+    return Table(f"{title} ({_samples(records)} samples)", columns, rows, lower, note)
 
 
 def curve_table(records: Sequence[Record], title: str, first: int = 0, note: str = "") -> Table:

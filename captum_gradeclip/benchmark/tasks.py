@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from captum.metrics import infidelity, sensitivity_max
 from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
@@ -455,6 +456,62 @@ class OpenVocabulary(Task):
         return torch.cat([self._explain(explainer, self.score, samples, pixels, [c] * len(samples)) for c in classes], dim=1)
 
 
+class Axioms(Task):
+    """Captum's infidelity and largest sensitivity of the maps of the true class, in the space of the input."""
+
+    name = "axioms"
+    squares, repeats, radius = 40, 4, 0.05
+
+    def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
+        super().__init__(loaded, data, settings)
+        self.score = ClassScore(loaded, data)
+
+    def measure(self, samples: Sequence[Sample]) -> list[Record]:
+        """Both of each sample, which has random numbers of its own."""
+        records = []
+        for sample in samples:
+            pixels = self._picture(sample).pixels.to(self.device)
+            label = _label(sample)
+            for explainer in self.explainers:
+
+                def attributions(x: Tensor, explainer: Explainer = explainer, sample: Sample = sample) -> Tensor:
+                    alike = [sample] * len(x)
+                    maps = self._explain(explainer, self.score, alike, x, [_label(sample)] * len(x)).detach()
+                    full = F.interpolate(maps, size=x.shape[-2:], mode="bilinear", align_corners=False)
+                    return (full / x.shape[1]).expand_as(x).contiguous()
+
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(sample.index)
+                    unfaithful = infidelity(
+                        self.score,
+                        _erase_square,
+                        pixels,
+                        attributions(pixels),
+                        target=label,
+                        n_perturb_samples=self.squares,
+                        normalize=True,
+                    )
+                    sensitive = sensitivity_max(
+                        lambda x, explain=attributions: (explain(x[0]),),
+                        pixels,
+                        perturb_radius=self.radius,
+                        n_perturb_samples=self.repeats,
+                    )
+                values = {"infidelity x 1e4": 1e4 * float(unfaithful), "sensitivity": float(sensitive)}
+                records.append({"id": sample.id, "method": explainer.name, "values": values})
+        return records
+
+
+def _erase_square(x: Tensor) -> tuple[Tensor, Tensor]:
+    """A random square of a quarter of the side painted in the mean colour: the change, and the changed images."""
+    changed = x.clone()
+    height, width = x.shape[-2] // 4, x.shape[-1] // 4
+    for image in changed:
+        top, left = int(torch.randint(0, 3 * height + 1, ())), int(torch.randint(0, 3 * width + 1, ()))
+        image[:, top : top + height, left : left + width] = 0.0
+    return x - changed, changed
+
+
 def _label(sample: Sample) -> int:
     if sample.label is None:
         raise DataError(f"{sample.id}: it has no class; this task needs one")
@@ -468,5 +525,6 @@ TASKS: dict[str, tuple[type[Task], ...]] = {
     "localization": (Localization,),
     "layers": (ImageLayers, TextLayers),
     "openvocab": (OpenVocabulary,),
+    "axioms": (Axioms,),
 }
 """What can be asked for, and what is measured for it."""

@@ -1,0 +1,447 @@
+"""Runs over data sets: loaders on miniatures of the real formats, records that survive anything, tables that repeat."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from captum_gradeclip import GradECLIP, ImageTextScore, TextImageScore, benchmark, cli, scenes
+from captum_gradeclip.benchmark import published, records, tables, tasks
+from captum_gradeclip.benchmark.data import IGNORE, MERGED, NOTHING, DataError
+from captum_gradeclip.benchmark.explainers import explainers
+from captum_gradeclip.loading import Loaded
+from captum_gradeclip.maps import merge_words
+from captum_gradeclip.metrics import canvas
+from captum_gradeclip.quantus import explain_func
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Loaded:
+    model, _, tokenizer = scenes.load()
+    return Loaded(model, tokenizer)
+
+
+def picture(path: Path, size: tuple[int, int] = (40, 30), seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def imagenet_s(root: Path) -> Path:
+    """Three classes, one of them merged into another, with masks as the data set writes them."""
+    merged, into = next(iter(MERGED.items()))
+    for number, folder in enumerate(("n01440764", into, merged)):
+        picture(root / "validation" / folder / "ILSVRC2012_val_1.JPEG", seed=number)
+        ids = np.zeros((30, 40), dtype=np.int64)
+        ids[5:15, 5:20] = 1 if number == 0 else 2
+        ids[20:, :] = 1000
+        mask = np.stack([ids % 256, ids // 256, np.zeros_like(ids)], axis=2).astype(np.uint8)
+        path = root / "validation-segmentation" / folder / "ILSVRC2012_val_1.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(mask).save(path)
+    return root
+
+
+def coco(root: Path) -> Path:
+    entries = []
+    for number, split in enumerate(("train", "val", "val", "test")):
+        name = f"COCO_val2014_{number:012d}.jpg"
+        picture(root / "val2014" / name, seed=number)
+        sentences = [{"raw": f" a {word} thing. "} for word in ("red", "green", "blue", "small", "big", "striped")]
+        entries.append({"filepath": "val2014", "filename": name, "split": split, "cocoid": number, "sentences": sentences})
+    (root / "dataset_coco.json").write_text(json.dumps({"images": entries, "dataset": "coco"}))
+    return root / "dataset_coco.json"
+
+
+def test_imagenet_folders(tmp_path: Path) -> None:
+    for folder in ("n02", "n01"):
+        for number in range(2):
+            picture(tmp_path / folder / f"{number}.JPEG")
+    (tmp_path / "n01" / "notes.txt").write_text("")
+    data = benchmark.ClassFolders(tmp_path)
+    assert len(data) == 4 and list(data.classes) == ["n01", "n02"]
+    assert [data[n].label for n in range(4)] == [0, 0, 1, 1] and data[2].id == "n02/0.JPEG"
+    (tmp_path / "names.txt").write_text("tench\n\ngoldfish\n")
+    assert benchmark.ClassFolders(tmp_path, tmp_path / "names.txt").classes == ["tench", "goldfish"]
+    (tmp_path / "names.json").write_text('["tench"]')
+    for names, message in (("names.json", "1 names for 2 folders"), ("missing.txt", "missing.txt"), ("bad.json", "no JSON")):
+        (tmp_path / "bad.json").write_text('["tench"')
+        with pytest.raises(DataError, match=message):
+            benchmark.ClassFolders(tmp_path, tmp_path / names)
+    with pytest.raises(DataError, match="is not a folder"):
+        benchmark.ClassFolders(tmp_path / "nowhere")
+    (tmp_path / "n02" / "1.JPEG").write_bytes((tmp_path / "n02" / "0.JPEG").read_bytes()[:300])
+    with pytest.raises(DataError, match=r"n02/1\.JPEG"):
+        data[3]
+    (tmp_path / "thousand").mkdir()
+    for number in range(1000):
+        (tmp_path / "thousand" / f"n{number:08d}").mkdir()
+    picture(tmp_path / "thousand" / "n00000001" / "1.png")
+    assert benchmark.ClassFolders(tmp_path / "thousand").classes[1] == "goldfish"
+
+
+def test_imagenet_s_masks(tmp_path: Path) -> None:
+    data = benchmark.ImageNetS(imagenet_s(tmp_path))
+    assert len(data) == 3 and len(data.classes) == 2
+    labels = {data[n].id.split("/")[0]: data[n].label for n in range(3)}
+    merged, into = next(iter(MERGED.items()))
+    assert labels == {"n01440764": 0, into: 1, merged: 1}
+    sample = data[0]
+    assert sample.segments is not None and set(sample.segments.unique().tolist()) == {NOTHING, IGNORE, 0}
+    mask = sample.mask(0)
+    assert (int((mask == 1).sum()), int((mask == -1).sum())) == (150, 400)
+    broken = tmp_path / "validation-segmentation" / "n01440764" / "ILSVRC2012_val_1.png"
+    for content, message in (
+        (np.full((30, 40, 3), 9, dtype=np.uint8), "class 2313, but there are 2 classes"),
+        (np.zeros((3, 4, 3), dtype=np.uint8), "4 x 3, but its picture is 40 x 30"),
+        (np.zeros((30, 40), dtype=np.uint8), "colour PNG"),
+    ):
+        Image.fromarray(content).save(broken)
+        with pytest.raises(DataError, match=message) as error:
+            data[0]
+        assert str(broken) in str(error.value)
+    broken.unlink()
+    with pytest.raises(DataError, match="the mask cannot be read"):
+        data[0]
+
+
+def test_coco_captions(tmp_path: Path) -> None:
+    annotations = coco(tmp_path)
+    data = benchmark.CocoCaptions(tmp_path, annotations)
+    assert len(data) == 2 and data[1].id == "val2014/COCO_val2014_000000000002.jpg"
+    assert data[0].captions == tuple(f"a {word} thing." for word in ("red", "green", "blue", "small", "big"))
+    assert len(benchmark.CocoCaptions(tmp_path, annotations, split="test")) == 1
+    (tmp_path / "val2014" / "COCO_val2014_000000000001.jpg").unlink()
+    with pytest.raises(DataError, match=r"COCO_val2014_000000000001\.jpg"):
+        data[0]
+    for content, message in (
+        (annotations.read_text()[:-40], "no JSON, it may be cut off"),
+        ('{"images": [{"split": "val"}]}', "'filename'"),
+        ('{"images": []}', "no picture of the split"),
+        ("[]", "Karpathy's format"),
+    ):
+        annotations.write_text(content)
+        with pytest.raises(DataError, match=message) as error:
+            benchmark.CocoCaptions(tmp_path, annotations)
+        assert str(annotations) in str(error.value)
+
+
+def test_index_masks(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.jpg")
+    mask = np.zeros((30, 40), dtype=np.uint8)
+    mask[:10], mask[10:20] = 2, 255
+    (tmp_path / "annotations").mkdir()
+    Image.fromarray(mask).save(tmp_path / "annotations" / "a.png")
+    (tmp_path / "names.txt").write_text("wall\nsky\n")
+    sample = benchmark.IndexMasks(tmp_path, tmp_path / "names.txt", offset=1)[0]
+    assert sample.segments is not None and sample.label == 1
+    assert [int(sample.segments[y, 0]) for y in (0, 10, 20)] == [1, IGNORE, NOTHING]
+    with pytest.raises(DataError, match="class 2, but there are 2 names"):
+        benchmark.IndexMasks(tmp_path, tmp_path / "names.txt")[0]
+
+
+def test_broken_samples_are_skipped_and_counted(tmp_path: Path, loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
+    root = imagenet_s(tmp_path / "data")
+    (root / "validation-segmentation" / "n01440764" / "ILSVRC2012_val_1.png").write_bytes(b"nothing")
+    (tmp_path / "names.txt").write_text("red circle\nblue star\n")
+    command = ["benchmark", "localization", "--data", "imagenet-s", "--root", str(root), "--methods", "Grad-ECLIP,random"]
+    command += ["--class-names", str(tmp_path / "names.txt"), "--out", str(tmp_path / "out")]
+    assert cli.main(command) == 2
+    assert "ILSVRC2012_val_1.png: the mask cannot be read" in capsys.readouterr().err
+    assert cli.main([*command[:-1], str(tmp_path / "skipped"), "--skip-broken"]) == 0
+    text = (tmp_path / "skipped" / "localization-imagenet-s" / "localization.md").read_text()
+    assert "(2 samples)" in text and "1 broken samples were left out." in text
+    assert "(0.890)" in text  # the paper's figure beside ours, since the data set is the paper's
+
+
+def test_records_survive_and_complain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = records.Records(tmp_path, {"task": "a"})
+    kept.write(0, [{"id": "x"}])
+    assert records.Records(tmp_path, {"task": "a"}).has(0)
+    with pytest.raises(records.RecordError, match="another run is there, with other task"):
+        records.Records(tmp_path, {"task": "b"})
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            kept.write(1, [{"id": "y"}])
+    assert not kept.has(1) and [path.name for path in kept.folder.iterdir()] == ["chunk-000000.jsonl"]
+    kept.path(0).write_text('{"id": "x"')
+    with pytest.raises(records.RecordError, match=r"chunk-000000\.jsonl: broken .* delete this file"):
+        kept.read(1)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(records.RecordError, match=r"run\.json: it cannot be read"):
+        records.Records(tmp_path, {"task": "a"})
+
+
+def test_a_run_goes_on_where_it_was(tmp_path: Path, loaded: Loaded) -> None:
+    settings = benchmark.Settings(methods=["Grad-ECLIP", "random", "oracle"])
+    data = benchmark.Scenes(10)
+    kind = tasks.Localization
+    whole = benchmark.run(kind, loaded, data, settings, tmp_path / "a", chunk=4)
+    assert whole is not None and len(whole) == 30
+    calls: list[int] = []
+
+    class Counted(kind):  # type: ignore[valid-type,misc]
+        def measure(self, samples: Any) -> Any:
+            calls.append(len(samples))
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return super().measure(samples)
+
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.run(Counted, loaded, data, settings, tmp_path / "b", chunk=4)
+    again = benchmark.run(Counted, loaded, data, settings, tmp_path / "b", chunk=4)
+    assert calls == [4, 4, 4, 2] and again == whole
+    for folder in ("a", "b"):
+        benchmark.tabulate(kind, whole, data, settings, tmp_path / folder)
+    for suffix in ("csv", "md", "tex"):
+        assert (tmp_path / "a" / f"localization.{suffix}").read_bytes() == (
+            tmp_path / "b" / f"localization.{suffix}"
+        ).read_bytes()
+    by_name = {method: [r["values"] for r in some] for method, some in tables.by_method(whole, "values").items()}
+    assert all(one["PG"] == 1 and one["mask IoU (foreground, 0.5)"] == 1 for one in by_name["oracle (mask)"])
+    # the same by the API, one scene at a time
+    score = tasks.ClassScore(loaded, data)
+    for number in range(3):
+        sample = data[number]
+        pixels = scenes.preprocess()(sample.image)[None]
+        one = GradECLIP(score, score.layers[-1:]).attribute(pixels, target=sample.label)
+        hit = benchmark_pointing(one, sample.mask(sample.label or 0))
+        assert by_name["Grad-ECLIP"][number]["PG"] == hit
+
+
+def benchmark_pointing(attribution: Tensor, mask: Tensor) -> float:
+    large = torch.nn.functional.interpolate(attribution, size=mask.shape, mode="bilinear", align_corners=False)[0, 0]
+    return float(mask.flatten()[large.flatten().argmax()] == 1)
+
+
+@pytest.mark.parametrize("protocol", ["fair", "release"])
+def test_faithfulness_is_what_the_metrics_say(tmp_path: Path, loaded: Loaded, protocol: str) -> None:
+    data = benchmark.Scenes(4, counts=(1,))
+    settings = benchmark.Settings(methods=["Grad-ECLIP", "GAME", "random", "oracle"], protocol=protocol)
+    found = benchmark.run(tasks.Faithfulness, loaded, data, settings, tmp_path)
+    assert found is not None and len(found) == 16
+    assert set(found[0]["curves"]) == {"GT", "Pred"}
+    random = next(one for one in found if one["method"] == "random map")
+    assert set(random["curves"]) == {"GT"}
+    score = tasks.ClassScore(loaded, data)
+    for number in range(4):
+        sample = data[number]
+        pixels = scenes.preprocess()(sample.image)[None]
+        heat = GradECLIP(score, score.layers[-1:]).attribute(pixels, target=sample.label)
+        heat = torch.nn.functional.interpolate(heat, size=(64, 64), mode="bilinear", align_corners=False).flatten()
+        order = heat.argsort(descending=True, stable=True)
+        noise = canvas(pixels, "random", (0.5,) * 3, (0.5,) * 3, [number]).flatten(2)
+        empty = noise if protocol == "fair" else torch.full_like(noise, -1.0)
+        own = next(r for r in found if r["id"] == sample.id and r["method"] == "Grad-ECLIP")["curves"]["GT"]
+        share = 1.0 if protocol == "fair" else 0.5
+        steps = {mode: [round(4096 * share * k / 10) for k in range(11)] for mode in ("deletion", "insertion")}
+        if protocol == "release":
+            steps["insertion"] = [*steps["insertion"][1:], 4096]
+        for mode, (start, shown) in {"deletion": (pixels, noise), "insertion": (empty, pixels)}.items():
+            for step, count in enumerate(steps[mode]):
+                x = start.flatten(2).clone()
+                x[:, :, order[:count]] = shown.flatten(2)[:, :, order[:count]]
+                with torch.no_grad():
+                    hit = float(score(x.view(1, 3, 64, 64)).argmax() == sample.label)
+                assert own[mode]["1"][step] == hit
+
+
+def test_retrieval_and_words_by_hand(tmp_path: Path, loaded: Loaded) -> None:
+    data = benchmark.Scenes(6)
+    settings = benchmark.Settings(methods=["Grad-ECLIP", "oracle"])
+    found = benchmark.run(tasks.Retrieval, loaded, data, settings, tmp_path / "r")
+    assert found is not None and {one["method"] for one in found} == {"Grad-ECLIP", "oracle (mask)"}
+    pixels = torch.stack([scenes.preprocess()(data[n].image) for n in range(6)])
+    captions = [caption for n in range(6) for caption in data[n].captions]
+    score = ImageTextScore(loaded.model, captions, loaded.tokenizer)
+    with torch.no_grad():
+        plain = score(pixels)
+    for number in range(6):
+        curve = found[2 * number]["curves"]["image"]["deletion"]
+        order = plain[number].argsort(descending=True).tolist()
+        assert curve["TR@1"][0] == float(order[0] in (2 * number, 2 * number + 1))
+        assert curve["IR@5"][0] == float(number in plain[:, 2 * number].argsort(descending=True)[:5].tolist())
+    words = benchmark.run(tasks.Words, loaded, data, settings, tmp_path / "w")
+    assert words is not None and len(words) == 6
+    texts = TextImageScore(loaded.model, pixels)
+    for number, record in enumerate(words):
+        caption = data[number].captions[0]
+        tokens = loaded.tokenizer([caption])
+        weights = GradECLIP(texts, texts.layers[-8:]).attribute(tokens, target=number)
+        told = merge_words(weights, tokens, loaded.tokenizer)[0]
+        order = sorted(range(len(told)), key=lambda i: -told[i][1])
+        for step in range(1, 6):
+            left = " ".join(word for i, (word, _) in enumerate(told) if i not in order[:step])
+            with torch.no_grad():
+                cosines = texts(loaded.tokenizer([left]))[0]
+            hit = float(int(cosines.argmax()) == number)
+            assert record["curves"]["words"]["deletion"]["IR"][step] == hit
+
+
+def test_open_vocabulary_of_the_truth_itself(tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = benchmark.Scenes(5)
+    settings = benchmark.Settings(methods=["CLIP Surgery", "GAME"])
+    found = benchmark.run(tasks.OpenVocabulary, loaded, data, settings, tmp_path / "a")
+    assert found is not None
+    table = tables.open_vocabulary_table(found, "")
+    assert all(0 < table.rows["CLIP Surgery"][column].value < 1 for column in table.columns)
+
+    def truth(self: Any, explainer: Any, samples: Any, pixels: Tensor, classes: Any) -> Tensor:
+        return torch.stack([torch.stack([(s.segments == label).float() for label in classes]) for s in samples])
+
+    monkeypatch.setattr(tasks.OpenVocabulary, "_all", truth)
+    settings = replace(settings, methods=["GAME"])
+    perfect = benchmark.run(tasks.OpenVocabulary, loaded, data, settings, tmp_path / "b")
+    assert perfect is not None
+    row = tables.open_vocabulary_table(perfect, "").rows["GAME"]
+    assert row["mIoU"].value == 1 and row["mAP"].value == 1 and row["points"].value > 0.9
+
+
+def test_axioms_and_layers(tmp_path: Path, loaded: Loaded) -> None:
+    settings = benchmark.Settings(methods=["Grad-ECLIP", "random"])
+    found = benchmark.run(tasks.Axioms, loaded, benchmark.Scenes(2), settings, tmp_path / "a")
+    assert found is not None
+    values = {one["method"]: one["values"] for one in found}
+    # a random map does not change with its input, since it has never seen it
+    assert values["random map"]["sensitivity"] == 0 < values["Grad-ECLIP"]["sensitivity"]
+    assert benchmark.run(tasks.Axioms, loaded, benchmark.Scenes(2), settings, tmp_path / "b") == found
+    for kind, count in ((tasks.ImageLayers, 2), (tasks.TextLayers, 5)):
+        layers = benchmark.run(kind, loaded, benchmark.Scenes(3), settings, tmp_path / kind.name)
+        assert layers is not None and len({one["method"] for one in layers}) == count
+
+
+def test_tables_say_what_is_best_and_what_was_published(tmp_path: Path) -> None:
+    made = []
+    for number in range(8):
+        for method, good in (("Grad-ECLIP", 0.8), ("GAME", 0.6), ("oracle (mask)", 0.9)):
+            curve = {"deletion": {"1": [1.0, 1 - good, 0.0]}, "insertion": {"1": [0.0, good, 1.0 - number / 100]}}
+            made.append({"id": f"{number}", "method": method, "curves": {"GT": curve}})
+    table = replace(tables.curve_table(made, "a title"), published=published.FAITHFULNESS)
+    assert list(table.columns) == ["Del GT@1", "Ins GT@1", "IMD GT@1"] and table.best("Del GT@1") == "Grad-ECLIP"
+    assert "| **0.400 (0.246)** | **0.588 (0.384)** | **0.188 (0.137)** |" in table.markdown()
+    assert r"\textbf{0.400 (0.246)}" in table.latex() and "a title (8 samples)" in table.latex()
+    lines = table.csv().splitlines()
+    assert lines[0] == "method,column,value,low,high,published" and lines[1].startswith("Grad-ECLIP,Del GT@1,0.4")
+    assert table.rows["p-value"]["Del GT@1"].value > 0.05
+    figure = tables.draw_curves(made, None)
+    assert len(figure.axes) == 2 and len(figure.axes[0].lines) == 3
+    for known in (
+        published.FAITHFULNESS,
+        published.RETRIEVAL,
+        published.WORDS,
+        published.IMAGE_LAYERS,
+        published.TEXT_LAYERS,
+    ):
+        for row in known.values():
+            for column, value in row.items():
+                if not column.startswith("IMD"):
+                    continue
+                rest = column[4:]
+                assert abs(value - (row[f"Ins {rest}"] - row[f"Del {rest}"])) < 0.0021, column
+
+
+def test_explainers_by_name() -> None:
+    names = [one.name for one in explainers(["w/o weight", "legrad", "Occlusion", "oracle"], masks=True)]
+    assert names == ["Grad-ECLIP w/o weight", "LeGrad", "Occlusion", "oracle (mask)"]
+    assert [one.name for one in explainers(["oracle", "GAME"])] == ["GAME"]
+    with pytest.raises(ValueError, match="there is no 'nothing'"):
+        explainers(["nothing"])
+    with pytest.raises(ValueError, match="none of"):
+        explainers(["MaskCLIP"], text=True)
+
+
+def test_time_is_a_ratio(loaded: Loaded) -> None:
+    pixels = torch.randn(2, 3, 64, 64)
+    table = benchmark.time_table(
+        loaded, pixels, ["red circle", "star"], ["{}"], methods=["GAME", "CLIP Surgery", "RISE"], rounds=2, rise_masks=4
+    )
+    assert list(table.rows) == ["GAME", "CLIP Surgery", "CLIP Surgery, 2 labels encoded", "RISE"]
+    assert all(cell.value > 0 for row in table.rows.values() for cell in row.values())
+
+
+def test_methods_for_quantus() -> None:
+    quantus = pytest.importorskip("quantus")
+    model, _, tokenizer = scenes.load()
+    score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    x = torch.stack([scenes.preprocess()(benchmark.Scenes(3)[n].image) for n in range(3)]).numpy()
+    y = np.array([0, 1, 0])
+    explain = explain_func("GAME")
+    metric = quantus.MaxSensitivity(nr_samples=2, abs=False, normalise=False, disable_warnings=True)
+    found = metric(model=score, x_batch=x, y_batch=y, a_batch=explain(score, x, y), explain_func=explain, device="cpu")
+    assert len(found) == 3 and all(value > 0 for value in found)
+
+
+def test_what_quantus_is_given() -> None:
+    model, _, tokenizer = scenes.load()
+    score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    x = torch.rand(2, 3, 64, 64)
+    got = explain_func(GradECLIP, heads="model")(score, x.numpy(), np.array([1, 0]), device="cpu")
+    maps = GradECLIP(score, score.layers[-1:]).attribute(x, target=[1, 0], heads="model")
+    expected = torch.nn.functional.interpolate(maps, size=(64, 64), mode="bilinear", align_corners=False)
+    assert got.dtype == np.float32 and np.allclose(got, expected.numpy(), atol=1e-6)
+    assert explain_func("RISE", n_masks=3)(score, x, torch.tensor([0, 0])).shape == (2, 1, 64, 64)
+    with pytest.raises(ValueError, match="Quantus knows"):
+        explain_func("Occlusion")
+
+
+def command(out: Path, *more: str) -> list[str]:
+    run = [sys.executable, "-m", "captum_gradeclip", "benchmark", "localization", "--samples", "96"]
+    return [*run, "--methods", "Grad-ECLIP,GAME,random", "--out", str(out), *more]
+
+
+def files(out: Path) -> dict[str, bytes]:
+    """Tables and records, by name."""
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.slow
+def test_killed_five_times_and_resumed_is_the_same_to_the_last_byte(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command(tmp_path / "a"), check=True, env=environment, capture_output=True)
+    rng = np.random.default_rng(0)
+    kills = 0
+    while kills < 5:
+        process = subprocess.Popen(
+            command(tmp_path / "b"), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        folder = tmp_path / "b" / "localization-scenes" / "records"
+        before = len(list(folder.glob("chunk-*"))) if folder.exists() else 0
+        while process.poll() is None and not (folder.exists() and len(list(folder.glob("chunk-*"))) > before):
+            time.sleep(0.02)
+        time.sleep(float(rng.uniform(0, 0.3)))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    subprocess.run(command(tmp_path / "b"), check=True, env=environment, capture_output=True)
+    left = {name: content for name, content in files(tmp_path / "b").items() if not name.endswith(".part")}
+    assert left == files(tmp_path / "a") and len(left) == 6 + 4
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_table_of_one(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command(tmp_path / "a"), check=True, env=environment, capture_output=True)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m"]
+    subprocess.run([*launch, *command(tmp_path / "b")[2:]], check=True, env=environment, capture_output=True)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
