@@ -467,6 +467,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _check_writable(parsed.out)
         run(parsed)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torchmetrics", "scipy", "sklearn", "accelerate"):
+            raise
+        print(f"gradeclip: {error}; pip install 'captum_gradeclip[bench]'", file=sys.stderr)
+        return 2
     except (UsageError, LoadingError, adapters.UnsupportedModelError) as error:
         print(f"gradeclip: {error}", file=sys.stderr)
         return 2

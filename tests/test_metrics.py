@@ -369,6 +369,11 @@ def test_significance() -> None:
     assert all(np.isnan(bootstrap_interval([])))
 
 
+def own_column(targets: Tensor) -> Any:
+    """Recall of the two columns that belong to a target."""
+    return recall((torch.arange(4)[None] // 2) == (targets // 2)[:, None])
+
+
 def every_metric() -> dict[str, Any]:
     return {
         "pointing": PointingGame(1.0),
@@ -381,6 +386,7 @@ def every_metric() -> dict[str, Any]:
         "deletion": Deletion(mean_colour, canvas="mean"),
         "insertion": Insertion(mean_colour, 1),
         "difference": InsertionMinusDeletion(mean_colour),
+        "retrieval": Deletion(mean_colour, own_column, schedule=Schedule(share=1.0)),
         "road": ROAD(mean_colour, shares=(0.5,)),
     }
 

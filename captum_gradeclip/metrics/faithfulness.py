@@ -16,6 +16,8 @@ Mode = Literal["deletion", "insertion"]
 Auc = Literal["mean", "trapezoid"]
 Performance = Callable[[Tensor, Tensor], Tensor]
 """Outputs ``(B, T)`` for changed inputs, and which examples of the call these are ``(B,)``, to values ``(B,)``."""
+Traced = Literal["score"] | int | Callable[[Tensor], Performance]
+"""What a metric traces: the output of the target, accuracy among the k best, or what a function makes of the targets."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,23 @@ def target_score(targets: Tensor) -> Performance:
     return measure
 
 
+def traced_by(performance: Traced, targets: Tensor) -> Performance:
+    """The function behind the short names of what is traced.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if callable(performance):
+        return performance(targets)
+    if performance == "score":
+        return target_score(targets)
+    if isinstance(performance, int) and performance > 0:
+        return top_k(targets, performance)
+    raise ValueError(
+        f"performance: expected 'score', the k of an accuracy among the k best, or a function, got {performance!r}"
+    )
+
+
 def recall(positives: Tensor, k: int = 1) -> Performance:
     """The changed input queries all columns; 1 where the best of its own is among the ``k`` best.
 
@@ -260,7 +279,7 @@ class _Curve(Metric):
     def __init__(
         self,
         forward_func: Callable[[Tensor], Tensor],
-        performance: Literal["score"] | int = "score",
+        performance: Traced = "score",
         *,
         canvas: Canvas = "random",
         mean: Sequence[float] = (0.0, 0.0, 0.0),
@@ -271,8 +290,7 @@ class _Curve(Metric):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        if performance != "score" and not (isinstance(performance, int) and performance > 0):
-            raise ValueError(f"performance: expected 'score' or the k of an accuracy among the k best, got {performance!r}")
+        traced_by(performance, torch.zeros(0, dtype=torch.long))
         if canvas not in get_args(Canvas):
             raise ValueError(f"canvas: expected one of {get_args(Canvas)}, got {canvas!r}")
         if auc not in get_args(Auc):
@@ -289,7 +307,7 @@ class _Curve(Metric):
         ``seeds`` are of the random canvas of each image; give its number in the data set, so that all methods, processes
         and batch sizes see the same.
         """
-        traced = top_k(targets, self.performance) if isinstance(self.performance, int) else target_score(targets)
+        traced = traced_by(self.performance, targets)
         background = canvas(images, self.canvas, self.mean, self.std, seeds)
         function = self._forward_func[0]
         found = curves(
@@ -322,7 +340,8 @@ class Deletion(_Curve):
     Args:
         forward_func: normalised images ``(B, 3, H, W)`` to outputs ``(B, T)``: a score module, or a function around it that
             resizes and crops.
-        performance: ``"score"``, the output of the target, or ``k``, accuracy among the k best.
+        performance: ``"score"``, the output of the target; ``k``, accuracy among the k best; or a function of the targets
+            that were given to :meth:`update`, for retrieval say: ``lambda numbers: recall(positives[numbers], 5)``.
         canvas: ``"random"``, ``"black"``, ``"mean"`` or ``"blur"``, see :func:`canvas`.
         mean: of the normalisation of the images, for colours.
         std: likewise.
@@ -360,7 +379,7 @@ class Insertion(_Curve):
     def __init__(
         self,
         forward_func: Callable[[Tensor], Tensor],
-        performance: Literal["score"] | int = "score",
+        performance: Traced = "score",
         *,
         canvas: Canvas = "black",
         **settings: Any,
@@ -393,7 +412,7 @@ class InsertionMinusDeletion(Metric):
     def __init__(
         self,
         forward_func: Callable[[Tensor], Tensor],
-        performance: Literal["score"] | int = "score",
+        performance: Traced = "score",
         *,
         deletion_canvas: Canvas = "random",
         insertion_canvas: Canvas = "black",

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import spsolve
 from torch import Tensor
 from torchmetrics import Metric
 
-from .faithfulness import ranks, target_score, top_k
+from .faithfulness import Traced, ranks, traced_by
 
 _NEIGHBOURS = tuple(
     (dy, dx, 1 / 6 if 0 in (dy, dx) else 1 / 12) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)
@@ -77,7 +77,7 @@ class ROAD(Metric):
 
     Args:
         forward_func: images ``(B, C, H, W)`` to outputs ``(B, T)``.
-        performance: ``"score"``, the output of the target, or ``k``, accuracy among the k best.
+        performance: as for :class:`~captum_gradeclip.metrics.Deletion`.
         order: ``"most"`` relevant first (lower is better), ``"least"`` (higher is better), or ``"combined"``, half the
             difference of least and most.
         shares: of the pixels that are removed.
@@ -100,7 +100,7 @@ class ROAD(Metric):
     def __init__(
         self,
         forward_func: Callable[[Tensor], Tensor],
-        performance: Literal["score"] | int = "score",
+        performance: Traced = "score",
         *,
         order: Literal["most", "least", "combined"] = "combined",
         shares: Sequence[float] = (0.2, 0.4, 0.6, 0.8),
@@ -118,7 +118,7 @@ class ROAD(Metric):
 
     def update(self, images: Tensor, maps: Tensor, targets: Tensor, seeds: Sequence[int] | None = None) -> None:
         """Adds images ``(N, C, H, W)`` with their maps and targets ``(N,)``; ``seeds`` are of each image's noise."""
-        traced = top_k(targets, self.performance) if isinstance(self.performance, int) else target_score(targets)
+        traced = traced_by(self.performance, targets)
         place = ranks(maps, images.shape[-2:])
         pixels = place.shape[1]
         index = torch.arange(len(images), device=images.device)
