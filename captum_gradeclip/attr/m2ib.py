@@ -18,7 +18,6 @@ from .base import (
     check_differentiable,
     check_inputs,
     check_self_attention,
-    is_image,
     refuse_layer_input,
     repeat_arguments,
     repeat_target,
@@ -193,9 +192,9 @@ class M2IB(TokenAttribution):
         self._forward(inputs, additional_forward_args, LayerOutput(layer, len(inputs), keep))
         feature = kept[0].to(torch.promote_types(kept[0].dtype, torch.float32))  # (N, L, C)
         copies, count = options.copies, len(inputs)
-        # An image tower goes on with as many examples as leave its block, so only the blocks behind it see the copies. A
-        # text tower finds its end mark in the ids, and a forward function aligns its arguments with its inputs.
-        early = not is_image(inputs) or additional_forward_args is not None
+        # A tower that reads its class token goes on with as many examples as leave its block, so that only the blocks behind
+        # it see the copies. Others may look at masks, or find their end mark in the ids; arguments belong to the inputs.
+        early = additional_forward_args is not None or not getattr(self._owner(), "reads_first_token", False)
         given = inputs.repeat_interleave(copies, dim=0) if early else inputs
         arguments = repeat_arguments(additional_forward_args, copies) if early else additional_forward_args
         generator = torch.Generator().manual_seed(options.seed)
