@@ -164,5 +164,12 @@ def _centre(question: Question) -> Tensor:
 
 
 def _oracle(question: Question) -> Tensor:
+    """The mask; beside it, the nearer the sooner, but by so little that no sum shows it."""
+    from scipy.ndimage import distance_transform_edt
+
     assert question.masks is not None
-    return (question.masks == 1).float()[:, None].to(question.inputs.device)
+    maps = []
+    for mask in question.masks == 1:
+        away = torch.from_numpy(distance_transform_edt(~mask.numpy())).float()
+        maps.append(torch.where(mask, 1.0, 1e-6 * (1 - away / away.max().clamp(min=1))))
+    return torch.stack(maps)[:, None].to(question.inputs.device)

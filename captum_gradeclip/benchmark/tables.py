@@ -70,7 +70,8 @@ class Table:
 
     def best(self, column: str) -> str | None:
         """The row that is best in a column; maps that know the truth, or nothing, do not compete."""
-        known = {name: row[column].value for name, row in self.rows.items() if column in row and name not in REFERENCES}
+        competing = {name: row for name, row in self.rows.items() if name not in (*REFERENCES, "p-value")}
+        known = {name: row[column].value for name, row in competing.items() if column in row}
         if not known:
             return None
         return (min if column in self.lower else max)(known, key=lambda name: known[name])
