@@ -56,7 +56,7 @@ def tabulate(kind: type[Task], records: Sequence[Record], data: Data, settings: 
     elif any("values" in record for record in records):
         table = value_table(records, title)
     else:
-        table = curve_table(records, title, first=1 if kind.of_texts else 0)
+        table = curve_table(records, title, first=int(kind.of_texts and settings.protocol == "release"))
     broken = sum("broken" in record for record in records)
     note = f"{table.note} {broken} broken samples were left out.".strip() if broken else table.note
     table = replace(table, published=BY_DATA.get((kind.name, data.name)), note=note)

@@ -210,7 +210,7 @@ def draw_curves(records: Sequence[Record], schedule: Schedule | None) -> Figure:
                 style = "-" if method not in REFERENCES else ":"
                 axis.plot(x, mean, style, label=method, color=f"C{number % 10}", marker="" if number < 10 else ".", lw=1.4)
             axis.set_title(f"{mode}, {target}, {traced}", fontsize=8)
-            axis.set_xlabel("words" if schedule is None else "% of the pixels", fontsize=8)
+            axis.set_xlabel("step" if schedule is None else "% of the pixels", fontsize=8)
             axis.tick_params(labelsize=7)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
     return figure

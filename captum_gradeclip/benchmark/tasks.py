@@ -337,8 +337,9 @@ class Retrieval(_Gallery):
 class Words(_Gallery):
     """Deletion and insertion of words with the recall at 1 of both directions of retrieval (table III).
 
-    The first caption of each picture is changed. It queries all pictures (IR); its picture queries it and the captions of
-    all other pictures (TR).
+    The first caption of each picture is changed: by fifths of its words, from none to all, so that a random map gains as
+    much as it loses; or, as released, one to five words, the whole caption beside them. It queries all pictures (IR); its
+    picture queries it and the captions of all other pictures (TR).
     """
 
     name = "words"
@@ -350,7 +351,7 @@ class Words(_Gallery):
         self.gallery = self.pictures @ self.texts.T
 
     def measure(self, samples: Sequence[Sample]) -> list[Record]:
-        """Curves over five words, and the value of the whole caption beside them."""
+        """Curves of recall at 1, in both directions."""
         loaded, records = self.loaded, []
         for sample in samples:
             # One at a time, as with a tokenizer that pads to the longest, a batch would have another length.
@@ -360,10 +361,12 @@ class Words(_Gallery):
             for explainer in self.explainers:
                 maps = explainer.explain(Question(self.score, tokens, [sample.index], [sample.index]))
                 words = merge_words(maps.cpu(), tokens.cpu(), loaded.tokenizer)[0]
+                released = self.settings.protocol == "release"
+                counts = [step if released else round(len(words) * step / 5) for step in range(6)]
                 curve: dict[str, dict[str, list[float]]] = {}
                 for mode in MODES:
-                    texts = [caption, *word_steps([w for w, _ in words], [v for _, v in words], mode)]
-                    cosines = self._cosines(texts)
+                    texts = list(word_steps([w for w, _ in words], [v for _, v in words], mode, counts))
+                    cosines = self._cosines([caption, *texts[1:]] if released else texts)
                     own = cosines[:, sample.index]
                     curve[mode] = {
                         "IR": ((cosines > own[:, None]).sum(dim=1) < 1).float().tolist(),

@@ -439,7 +439,9 @@ class InsertionMinusDeletion(Metric):
         self.insertion.reset()
 
 
-def word_steps(words: Sequence[str], weights: Sequence[float], mode: Mode, steps: int = 5) -> Iterator[str]:
+def word_steps(
+    words: Sequence[str], weights: Sequence[float], mode: Mode, counts: Sequence[int] = (1, 2, 3, 4, 5)
+) -> Iterator[str]:
     """A caption whose most important words are taken away, or come back, one by one.
 
     Words that come back stand in the order of the sentence; a caption that has run out of words stays as it is. Of equal
@@ -449,14 +451,14 @@ def word_steps(words: Sequence[str], weights: Sequence[float], mode: Mode, steps
         words: of the caption, in order.
         weights: of each.
         mode: ``"deletion"`` or ``"insertion"``.
-        steps: how many captions.
+        counts: after how many words a caption is asked for; one to five in the papers.
 
     Yields:
-        The caption after 1, 2, ... words.
+        The captions.
 
-    >>> list(word_steps(["a", "red", "dog"], [0.0, 0.2, 0.8], "deletion", 2))
+    >>> list(word_steps(["a", "red", "dog"], [0.0, 0.2, 0.8], "deletion", [1, 2]))
     ['a red', 'a']
-    >>> list(word_steps(["a", "red", "dog"], [0.0, 0.2, 0.8], "insertion", 2))
+    >>> list(word_steps(["a", "red", "dog"], [0.0, 0.2, 0.8], "insertion", [1, 2]))
     ['dog', 'red dog']
     """
     if mode not in get_args(Mode):
@@ -464,6 +466,6 @@ def word_steps(words: Sequence[str], weights: Sequence[float], mode: Mode, steps
     if len(words) != len(weights):
         raise ValueError(f"weights: expected one for each of {len(words)} words, got {len(weights)}")
     order = sorted(range(len(words)), key=lambda number: -weights[number])
-    for step in range(1, steps + 1):
-        chosen = set(order[:step])
+    for count in counts:
+        chosen = set(order[:count])
         yield " ".join(word for number, word in enumerate(words) if (number in chosen) == (mode == "insertion"))
