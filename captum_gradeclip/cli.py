@@ -234,17 +234,18 @@ def _benchmark(arguments: argparse.Namespace) -> None:
         canvas=arguments.canvas,
         batch_size=arguments.batch_size,
         rise_masks=arguments.rise_masks,
+        skip_broken=arguments.skip_broken,
     )
     with _user_errors():
         loaded = load(arguments.model, arguments.pretrained, arguments.device)
         if _is_classifier(loaded.model):
             raise UsageError(f"--model: {arguments.model} is a classifier; the tasks need a model of images and texts")
         data = _data(arguments)
-        about = {"model": arguments.model, "pretrained": arguments.pretrained, "versions": versions()}
+        about = {name: getattr(arguments, name) for name in ("model", "pretrained", "device")} | {"versions": versions()}
         for kind in TASKS[arguments.benchmark]:
             out = arguments.out / f"{kind.name.replace(' ', '-')}-{data.name}"
             try:
-                records = run(kind, loaded, data, settings, out, about=about, skip_broken=arguments.skip_broken)
+                records = run(kind, loaded, data, settings, out, about=about)
             except RecordError as error:
                 raise UsageError(str(error)) from None
             if records is not None:
@@ -286,10 +287,14 @@ def _data(arguments: argparse.Namespace) -> Any:
     from . import benchmark
     from .prompts import imagenet_templates
 
+    if arguments.samples is not None and arguments.samples < 1:
+        raise UsageError(f"--samples: expected at least 1, got {arguments.samples}")
     if arguments.data == "scenes":
         # Classification asks for the only thing; the other tasks tell several apart.
         counts = (1,) if arguments.benchmark == "faithfulness" else (2, 3, 4)
-        return benchmark.Scenes(arguments.samples or 500, counts, arguments.split, arguments.seed)
+        return benchmark.Scenes(
+            500 if arguments.samples is None else arguments.samples, counts, arguments.split, arguments.seed
+        )
     if arguments.root is None:
         raise UsageError(f"--root: the folder of the data set {arguments.data!r} is needed")
     kinds: dict[str, Callable[[], Any]] = {

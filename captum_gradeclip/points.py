@@ -44,5 +44,5 @@ def point_prompts(attribution: Tensor, size: Sequence[int], threshold: float = 0
     height, width = size
     x = ((chosen % columns + 0.5) * width / columns).long().clamp(max=width - 1)
     y = ((chosen // columns + 0.5) * height / rows).long().clamp(max=height - 1)
-    labels = torch.cat([torch.ones(count, dtype=torch.long), torch.zeros(count, dtype=torch.long)])
+    labels = (torch.arange(2 * count, device=x.device) < count).long()
     return torch.stack([x, y], dim=1), labels

@@ -75,6 +75,7 @@ def test_imagenet_folders(tmp_path: Path) -> None:
     (tmp_path / "n01" / "notes.txt").write_text("")
     data = benchmark.ClassFolders(tmp_path)
     assert len(data) == 4 and list(data.classes) == ["n01", "n02"]
+    assert data.about != benchmark.ClassFolders(tmp_path, templates=("{}",)).about
     assert [data[n].label for n in range(4)] == [0, 0, 1, 1] and data[2].id == "n02/0.JPEG"
     (tmp_path / "names.txt").write_text("tench\n\ngoldfish\n")
     assert benchmark.ClassFolders(tmp_path, tmp_path / "names.txt").classes == ["tench", "goldfish"]
@@ -96,7 +97,11 @@ def test_imagenet_folders(tmp_path: Path) -> None:
 
 
 def test_imagenet_s_masks(tmp_path: Path) -> None:
-    data = benchmark.ImageNetS(imagenet_s(tmp_path))
+    root = imagenet_s(tmp_path)
+    with pytest.raises(DataError, match="folders such as 'n01440764' are no names to ask for"):
+        benchmark.ImageNetS(root)
+    (tmp_path / "names.txt").write_text("tench\ntrolley\n")
+    data = benchmark.ImageNetS(root, tmp_path / "names.txt")
     assert len(data) == 3 and len(data.classes) == 2
     labels = {data[n].id.split("/")[0]: data[n].label for n in range(3)}
     merged, into = next(iter(MERGED.items()))
@@ -165,8 +170,21 @@ def test_broken_samples_are_skipped_and_counted(tmp_path: Path, loaded: Loaded, 
     assert "ILSVRC2012_val_1.png: the mask cannot be read" in capsys.readouterr().err
     assert cli.main([*command[:-1], str(tmp_path / "skipped"), "--skip-broken"]) == 0
     text = (tmp_path / "skipped" / "localization-imagenet-s" / "localization.md").read_text()
-    assert "(2 samples)" in text and "1 broken samples were left out." in text
-    assert "(0.890)" in text  # the paper's figure beside ours, since the data set is the paper's
+    assert "(2 samples)" in text and "1 broken samples were left out." in text and "(0.890)" not in text
+    released = [*command[:-1], str(tmp_path / "released"), "--skip-broken", "--protocol", "release", "--model", "ViT-B-32"]
+    assert cli.main(released) == 0
+    text = (tmp_path / "released" / "localization-imagenet-s" / "localization.md").read_text()
+    assert "(0.890)" in text  # the paper's figure beside ours, since data set and protocol are the paper's
+    names = coco(tmp_path / "coco")
+    (tmp_path / "coco" / "val2014" / "COCO_val2014_000000000001.jpg").write_bytes(b"")
+    of_captions = ["benchmark", "retrieval", "--data", "coco", "--root", str(tmp_path / "coco"), "--annotations", str(names)]
+    of_captions += ["--methods", "Grad-ECLIP", "--resize", "squash", "--out", str(tmp_path / "captions")]
+    assert cli.main(of_captions) == 2
+    assert "COCO_val2014_000000000001.jpg" in capsys.readouterr().err
+    assert cli.main([*of_captions, "--skip-broken"]) == 2  # another run is there
+    assert "with other skip_broken" in capsys.readouterr().err
+    assert cli.main([*of_captions[:-1], str(tmp_path / "again"), "--skip-broken"]) == 0
+    assert "(1 samples)" in (tmp_path / "again" / "retrieval-coco" / "retrieval.md").read_text()
 
 
 def test_records_survive_and_complain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +229,11 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path, loaded: Loaded) -> None:
         benchmark.run(Counted, loaded, data, settings, tmp_path / "b", chunk=4)
     again = benchmark.run(Counted, loaded, data, settings, tmp_path / "b", chunk=4)
     assert calls == [4, 4, 4, 2] and again == whole
+    for other in (benchmark.Scenes(10, seed=1), benchmark.Scenes(10, split="validation"), benchmark.Scenes(10, counts=(2,))):
+        with pytest.raises(records.RecordError, match="another run is there, with other data"):
+            benchmark.run(kind, loaded, other, settings, tmp_path / "b", chunk=4)
+    with pytest.raises(ValueError, match="protocol: expected one of"):
+        benchmark.Settings(protocol="released")
     for folder in ("a", "b"):
         benchmark.tabulate(kind, whole, data, settings, tmp_path / folder)
     for suffix in ("csv", "md", "tex"):
@@ -269,7 +292,7 @@ def test_faithfulness_is_what_the_metrics_say(tmp_path: Path, loaded: Loaded, pr
 @pytest.mark.parametrize("protocol", ["fair", "release"])
 def test_retrieval_and_words_by_hand(tmp_path: Path, loaded: Loaded, protocol: str) -> None:
     data = benchmark.Scenes(6)
-    settings = benchmark.Settings(methods=["Grad-ECLIP", "oracle"])
+    settings = benchmark.Settings(methods=["Grad-ECLIP", "oracle"], canvas="black")
     found = benchmark.run(tasks.Retrieval, loaded, data, settings, tmp_path / "r")
     assert found is not None and {one["method"] for one in found} == {"Grad-ECLIP", "oracle (mask)"}
     pixels = torch.stack([scenes.preprocess()(data[n].image) for n in range(6)])
@@ -282,6 +305,21 @@ def test_retrieval_and_words_by_hand(tmp_path: Path, loaded: Loaded, protocol: s
         order = plain[number].argsort(descending=True).tolist()
         assert curve["TR@1"][0] == float(order[0] in (2 * number, 2 * number + 1))
         assert curve["IR@5"][0] == float(number in plain[:, 2 * number].argsort(descending=True)[:5].tolist())
+        heat = GradECLIP(score, score.layers[-1:]).attribute(pixels[number : number + 1], target=2 * number)
+        heat = torch.nn.functional.interpolate(heat, size=(64, 64), mode="bilinear", align_corners=False).flatten()
+        for mode in ("deletion", "insertion"):
+            curve = found[2 * number]["curves"]["image"][mode]
+            for step in (1, 3, 6):
+                taken = torch.zeros(4096, dtype=torch.bool)
+                taken[heat.argsort(descending=True, stable=True)[: round(4096 * step / 10)]] = True
+                shown = ~taken if mode == "deletion" else taken
+                x = torch.where(shown.view(64, 64), pixels[number], -1.0)
+                with torch.no_grad():
+                    output = score(x[None])[0]
+                changed = plain.clone()
+                changed[number] = output
+                assert curve["TR@1"][step] == float(int(output.argmax()) in (2 * number, 2 * number + 1))
+                assert curve["IR@1"][step] == float(int(changed[:, 2 * number].argmax()) == number)
     words = benchmark.run(tasks.Words, loaded, data, replace(settings, protocol=protocol), tmp_path / "w")
     assert words is not None and len(words) == 6
     texts = TextImageScore(loaded.model, pixels)
@@ -298,9 +336,15 @@ def test_retrieval_and_words_by_hand(tmp_path: Path, loaded: Loaded, protocol: s
                 cosines = texts(loaded.tokenizer([left]))[0]
             hit = float(int(cosines.argmax()) == number)
             assert record["curves"]["words"]["deletion"]["IR"][step] == hit
+            others = [plain[number, column] for column in range(12) if column not in (2 * number, 2 * number + 1)]
+            assert record["curves"]["words"]["deletion"]["TR"][step] == float(max(others) <= cosines[number])
+            kept = " ".join(word for i, (word, _) in enumerate(told) if i in order[:count])
+            with torch.no_grad():
+                hit = float(int(texts(loaded.tokenizer([kept]))[0].argmax()) == number)
+            assert record["curves"]["words"]["insertion"]["IR"][step] == hit
 
 
-def test_open_vocabulary_of_the_truth_itself(tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_vocabulary_of_the_truth_itself(tmp_path: Path, loaded: Loaded) -> None:
     data = benchmark.Scenes(5)
     settings = benchmark.Settings(methods=["CLIP Surgery", "GAME"])
     found = benchmark.run(tasks.OpenVocabulary, loaded, data, settings, tmp_path / "a")
@@ -308,15 +352,84 @@ def test_open_vocabulary_of_the_truth_itself(tmp_path: Path, loaded: Loaded, mon
     table = tables.open_vocabulary_table(found, "")
     assert all(0 < table.rows["CLIP Surgery"][column].value < 1 for column in table.columns)
 
-    def truth(self: Any, explainer: Any, samples: Any, pixels: Tensor, classes: Any) -> Tensor:
-        return torch.stack([torch.stack([(s.segments == label).float() for label in classes]) for s in samples])
-
-    monkeypatch.setattr(tasks.OpenVocabulary, "_all", truth)
-    settings = replace(settings, methods=["GAME"])
-    perfect = benchmark.run(tasks.OpenVocabulary, loaded, data, settings, tmp_path / "b")
+    perfect = benchmark.run(tasks.OpenVocabulary, loaded, data, replace(settings, methods=["oracle"]), tmp_path / "b")
     assert perfect is not None
-    row = tables.open_vocabulary_table(perfect, "").rows["GAME"]
+    row = tables.open_vocabulary_table(perfect, "").rows["oracle (mask)"]
     assert row["mIoU"].value == 1 and row["mAP"].value == 1 and row["points"].value > 0.9
+
+
+class Oblong:
+    """Scenes in the middle of wide pictures, whose centre is all that a crop sees."""
+
+    name, segmented, templates = "oblong", True, ("{}",)
+
+    def __init__(self, length: int, size: tuple[int, int] = (96, 64)) -> None:
+        self.scenes, self.size = benchmark.Scenes(length), size
+        self.classes, self.about = self.scenes.classes, {"size": size}
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> benchmark.Sample:
+        sample = self.scenes[index]
+        width, height = self.size
+        side = min(self.size)
+        image = Image.new("RGB", self.size, "grey")
+        image.paste(sample.image.resize((side, side)), ((width - side) // 2, (height - side) // 2))
+        segments = torch.full((height, width), NOTHING)
+        assert sample.segments is not None
+        inner = torch.nn.functional.interpolate(sample.segments[None, None].float(), size=(side, side))[0, 0].long()
+        top, left = (height - side) // 2, (width - side) // 2
+        segments[top : top + side, left : left + side] = inner
+        return replace(sample, image=image, segments=segments)
+
+
+def test_a_crop_knows_its_place(tmp_path: Path, loaded: Loaded) -> None:
+    """What is asked of the centre alone is the same as of the scene that is there."""
+    settings = benchmark.Settings(methods=["Grad-ECLIP", "oracle"], resize="crop")
+    for kind in (tasks.Localization, tasks.OpenVocabulary):
+        wide = benchmark.run(kind, loaded, Oblong(4), settings, tmp_path / f"{kind.name} wide")
+        plain = benchmark.run(kind, loaded, benchmark.Scenes(4), settings, tmp_path / kind.name)
+        assert wide is not None and plain is not None
+        for one, other in zip(wide, plain):
+            if kind is tasks.Localization:
+                assert one["values"]["PG"] == other["values"]["PG"]
+                assert abs(one["values"]["energy-PG"] - other["values"]["energy-PG"]) < 0.02
+            else:
+                assert one["open"]["points"] == other["open"]["points"]
+
+
+def test_the_released_inputs(tmp_path: Path, loaded: Loaded) -> None:
+    """Pictures up to 640 pixels of the shorter side; the methods that see the centre, and the judge that does."""
+    wide = Oblong(1, (96, 64))
+    settings = benchmark.Settings(methods=["Grad-ECLIP", "GAME"], protocol="release")
+    task = tasks.Faithfulness(loaded, wide, settings)
+    (group,) = task._groups([wide[0]])
+    assert group.pixels.shape == (1, 3, 64, 96)
+    (large,) = task._groups([replace(wide[0], image=wide[0].image.resize((1920, 1280)))])
+    assert large.pixels.shape == (1, 3, 640, 960)
+    centre = group.pixels[..., 16:80]
+    game = next(one for one in task.explainers if one.name == "GAME")
+    assert torch.equal(task._question(game, group, [0]).inputs, centre)
+    assert torch.equal(task._question(task.explainers[0], group, [0]).inputs, group.pixels)
+    with torch.no_grad():
+        assert torch.allclose(task._judge(group.pixels), task.score(centre), atol=1e-6)
+    changed = torch.randn_like(group.pixels)
+    assert torch.equal(task._question(game, group, [0], changed).inputs, changed[..., 16:80])
+    found = benchmark.run(tasks.Axioms, loaded, wide, settings, tmp_path)
+    assert found is not None and all(one["values"]["sensitivity"] > 1e-3 for one in found)
+
+
+def test_methods_that_refuse_the_model_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from .conftest import FAMILIES, captions
+
+    torch.manual_seed(0)
+    model = FAMILIES["open_clip ResNet"].build().eval()
+    small = Loaded(model, lambda texts: captions(count=1).expand(len(texts), -1))
+    settings = benchmark.Settings(methods=["Grad-ECLIP", "GAME", "Attention Rollout"])
+    found = benchmark.run(tasks.Localization, small, benchmark.Scenes(2), settings, tmp_path)
+    assert found is not None and {one["method"] for one in found} == {"Grad-ECLIP"}
+    assert "GAME is left out" in caplog.text
 
 
 def test_axioms_and_layers(tmp_path: Path, loaded: Loaded) -> None:

@@ -599,11 +599,31 @@ def slow_bottleneck(model: Any, score: Any, one: Tensor, number: int, steps: int
             read = x[0] if image else x[int(one.argmax())]
             feature = tower.ln_post(read) @ tower.proj if image else tower.ln_final(read) @ tower.text_projection
             cosines.append(reference.cosine(feature, other))
+        nats = nats if image else nats[: int(one.argmax()) + 1]  # no padding
         (gradient,) = torch.autograd.grad(2.0 * nats.mean() - torch.stack(cosines).mean(), leaf)
         first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient**2
         alpha = alpha - (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
-    return nats.detach().sum(dim=1)
+    result = torch.zeros(len(z), dtype=torch.float64)
+    result[: len(nats)] = nats.detach().sum(dim=1)
+    return result
+
+
+def test_as_many_copies_as_tokens(double: Any) -> None:
+    """Which dimension holds the examples is learned before there are copies."""
+    torch.manual_seed(0)
+    model = stir(FAMILIES["transformers CLIP"].build())
+    tokens = captions()[2:3, :7]  # ends with its mark
+    score = TextImageScore(model, images((32, 32)))
+    padded = M2IB(score, score.layers[-3]).attribute(captions()[2:3], target=0, copies=7)
+    assert relative(M2IB(score, score.layers[-3]).attribute(tokens, target=0, copies=7), padded[:, :7]) < 1e-2
+    assert relative(word_relevance(score, tokens), word_relevance(score, captions()[2:3])[..., :7]) < 1e-4
+    image = ImageTextScore(double, captions())
+    x = images((32, 32)).double()
+    block, attention = (
+        MaskCLIP(image, layer).attribute(x, target=0, key_weight=True) for layer in (image.layers[-1], image.layers[-1].attn)
+    )
+    assert torch.equal(block, attention)
 
 
 def test_m2ib_is_seeded_stops_early_and_refuses(double: nn.Module) -> None:

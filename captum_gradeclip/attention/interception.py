@@ -38,6 +38,7 @@ class Interception:
         layers: modules of the model, each a block or its attention module, none inside another.
         rule: what their attention returns, :func:`model_heads`, :func:`single_head`, :func:`value_only` or your own.
         row: the token that goes on; for a single layer, which must be a block.
+        graph: leave it out where nothing is to be differentiated, for less time and memory.
 
     Raises:
         LayerError: if a layer is given twice or lies inside another one.
@@ -53,7 +54,7 @@ class Interception:
     torch.Size([1, 2, 5, 4])
     """
 
-    def __init__(self, layers: Sequence[nn.Module], rule: Rule, row: int | None = None) -> None:
+    def __init__(self, layers: Sequence[nn.Module], rule: Rule, row: int | None = None, graph: bool = True) -> None:
         if row is not None and len(layers) != 1:
             raise LayerError(f"row: one token can go on from a single layer, got {len(layers)} layers")
         for number, layer in enumerate(layers):
@@ -63,7 +64,7 @@ class Interception:
                         f"layer: {type(layer).__name__} and {type(other).__name__} are the same module or one lies"
                         " inside the other: give each attention once"
                     )
-        self._rule = rule
+        self._rule, self._graph = rule, graph
         self._watches = [_Watch(layer, self._answer, row) for layer in layers]
         self._ran = 0
 
@@ -88,11 +89,11 @@ class Interception:
 
     def _answer(self, record: Record) -> Tensor:
         values = self._rule(record)
-        if not self._ran:
+        if self._graph and not self._ran:
             # What was computed so far carries no graph. From here on everything does, up to the score.
             torch.set_grad_enabled(True)
         output = merge_heads(values)
-        if not self._ran and not output.requires_grad:
+        if self._graph and not self._ran and not output.requires_grad:
             output = output.detach().requires_grad_()
         record.output, record.order = output, self._ran
         self._ran += 1

@@ -20,6 +20,7 @@ class LayerOutput:
         layer: a block, whose first output is ``(batch, tokens, width)``, or tokens first.
         batch: number of examples.
         change: what goes on in place of ``(batch, tokens, width)``; it may have more examples, or other tokens.
+        axis: of the examples in the layer's output, where it is known from another pass; told by the shape if not given.
 
     Raises:
         LayerError: at the end, if the layer did not run exactly once.
@@ -31,8 +32,8 @@ class LayerOutput:
     torch.Size([6, 1, 4])
     """
 
-    def __init__(self, layer: nn.Module, batch: int, change: Callable[[Tensor], Tensor]) -> None:
-        self._layer, self._batch, self._change = layer, batch, change
+    def __init__(self, layer: nn.Module, batch: int, change: Callable[[Tensor], Tensor], axis: int | None = None) -> None:
+        self._layer, self._batch, self._change, self.axis = layer, batch, change, axis
         self._runs = 0
 
     def __enter__(self) -> LayerOutput:
@@ -52,8 +53,8 @@ class LayerOutput:
             return None
         self._runs += 1
         tokens = output[0] if isinstance(output, tuple) else output
-        axis = examples_axis(tokens, self._batch)
-        changed = self._change(tokens.transpose(0, axis)).transpose(0, axis)
+        self.axis = examples_axis(tokens, self._batch) if self.axis is None else self.axis
+        changed = self._change(tokens.transpose(0, self.axis)).transpose(0, self.axis)
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
 

@@ -168,8 +168,10 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
         *others: AbstractContextManager[Any],
         row: int | None = None,
     ) -> tuple[Tensor, list[Record]]:
-        """One forward pass intercepted in these layers, inside the ``others``."""
-        seen = Interception(layers, rule, row)
+        """One forward pass intercepted in these layers, inside the ``others``; without a graph if nobody needs it."""
+        # A bare callable does not say which token it reads; its gradient does.
+        graph = self.about.gradient or not hasattr(self._owner(), "readout")
+        seen = Interception(layers, rule, row, graph)
         output = self._forward(inputs, additional_forward_args, *others, seen)
         records = seen.records()
         for record in records:
@@ -179,7 +181,8 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
                     " attention inside windows (a hierarchical model), or inputs that are repeated on the way, cannot be"
                     " explained; use captum.attr.LayerGradCam for such models"
                 )
-        check_differentiable(output)
+        if graph:
+            check_differentiable(output)
         return output, records
 
     def _forward(
@@ -206,6 +209,9 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
 
     def _row(self, output: Tensor, records: list[Record], inputs: Tensor) -> Tensor | None:
         """Which row the score reads, ``(N,)``; ``None`` for several."""
+        if not output.requires_grad:
+            rows: Tensor | None = self._owner().readout(inputs)
+            return rows
         last = max(records, key=lambda record: record.order)
         assert last.output is not None
         with torch.enable_grad():
@@ -379,6 +385,7 @@ def select(output: Tensor, target: Any, examples: int) -> Tensor:
     """
     with torch.inference_mode(False), torch.enable_grad():
         target = target.to(output.device) if isinstance(target, Tensor) else target
+        check_columns(output, target)
         try:
             scores: Tensor = _select_targets(output, target)
         except (IndexError, RuntimeError) as error:
@@ -393,6 +400,20 @@ def select(output: Tensor, target: Any, examples: int) -> Tensor:
                 f" one score for each of the {examples} inputs; give an index into the last dimension"
             )
         return scores.reshape(examples)
+
+
+def check_columns(output: Tensor, target: Any) -> None:
+    """Refuses columns that an output ``(N, T)`` does not have, before a GPU's gather takes the whole process with it.
+
+    Raises:
+        AssertionError: as Captum does on the CPU.
+    """
+    many = isinstance(target, Tensor) and target.numel() > 1
+    columns = target.tolist() if many else target
+    if output.dim() != 2 or not isinstance(columns, list) or not all(isinstance(one, int) for one in columns):
+        return
+    if not all(0 <= one < output.shape[1] for one in columns):
+        raise AssertionError(f"target: expected indices into an output of shape {tuple(output.shape)}, got {target!r}")
 
 
 def repeat_target(target: Any, times: int) -> Any:

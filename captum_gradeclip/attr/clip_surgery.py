@@ -267,8 +267,11 @@ def word_relevance(score: TextImageScore, tokens: Tensor, redundancy: Tensor | N
     redundant = encode_text(score.model, empty_text(score.model)) if redundancy is None else redundancy
     redundant = F.normalize(redundant.view(1, -1), dim=-1).to(score.image_features)
     shared = score.image_features @ redundant.mT  # (M, 1)
-    result = torch.zeros(len(tokens), len(score.image_features), tokens.shape[1])
+    result = torch.zeros(len(tokens), len(score.image_features), tokens.shape[1], device=score.image_features.device)
     with torch.inference_mode(False), torch.no_grad():
+        alone = LayerOutput(score.layers[-1], 1, lambda x: x)
+        with alone:
+            score(tokens[:1].clone())
         for text, row in enumerate(rows.tolist()):
             copies = tokens[text : text + 1].expand(row + 1, -1).clone()
 
@@ -277,7 +280,7 @@ def word_relevance(score: TextImageScore, tokens: Tensor, redundancy: Tensor | N
                 changed[:, row] = x[0, : row + 1]  # copy j reads token j
                 return changed
 
-            with LayerOutput(score.layers[-1], len(copies), read):
+            with LayerOutput(score.layers[-1], len(copies), read, alone.axis):
                 result[text, :, : row + 1] = (score(copies).mT - shared).float()
     return result
 

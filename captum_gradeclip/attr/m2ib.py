@@ -18,6 +18,7 @@ from .base import (
     check_differentiable,
     check_inputs,
     check_self_attention,
+    is_image,
     refuse_layer_input,
     repeat_arguments,
     repeat_target,
@@ -140,7 +141,8 @@ class M2IB(TokenAttribution):
             show_progress: draws a bar.
 
         Returns:
-            ``(N, 1, h, w)`` or ``(N, L)`` in nats, not negative: of the last step that was evaluated.
+            ``(N, 1, h, w)`` or ``(N, L)`` in nats, not negative: of the last step that was evaluated. Padding behind the
+            token that a text is read at counts for nothing and has no value.
 
         Raises:
             AssertionError: for a wrong target.
@@ -173,6 +175,15 @@ class M2IB(TokenAttribution):
         """
         return self._one_by_one(inputs, targets, additional_forward_args, **options)
 
+    def _visible(self, inputs: Tensor, length: int) -> Tensor:
+        """Which tokens count ``(N, L)``: of a text that is read at its end, none of the padding behind it."""
+        ends = torch.full((len(inputs),), length, device=inputs.device)
+        readout = None if is_image(inputs) else getattr(self._owner(), "readout", None)
+        rows = None if readout is None else readout(inputs)
+        if rows is not None:
+            ends = torch.where(rows > 0, rows + 1, ends)
+        return torch.arange(length, device=inputs.device)[None] < ends[:, None]
+
     def _minimise(
         self,
         layer: nn.Module,
@@ -189,9 +200,11 @@ class M2IB(TokenAttribution):
             kept.append(tokens.detach().clone())
             return tokens
 
-        self._forward(inputs, additional_forward_args, LayerOutput(layer, len(inputs), keep))
+        first = LayerOutput(layer, len(inputs), keep)
+        self._forward(inputs, additional_forward_args, first)
         feature = kept[0].to(torch.promote_types(kept[0].dtype, torch.float32))  # (N, L, C)
         copies, count = options.copies, len(inputs)
+        visible = self._visible(inputs, feature.shape[1]).to(feature)[..., None]  # (N, L, 1)
         # A tower that reads its class token goes on with as many examples as leave its block, so that only the blocks behind
         # it see the copies. Others may look at masks, or find their end mark in the ids; arguments belong to the inputs.
         early = additional_forward_args is not None or not getattr(self._owner(), "reads_first_token", False)
@@ -213,14 +226,15 @@ class M2IB(TokenAttribution):
                     torch.set_grad_enabled(True)
                     return noisy.flatten(0, 1).to(tokens.dtype)
 
-                output = self._forward(given, arguments, LayerOutput(layer, len(given), bottleneck))
+                output = self._forward(given, arguments, LayerOutput(layer, len(given), bottleneck, first.axis))
                 check_differentiable(output)
                 scores = select(output, repeat_target(target, copies), count * copies).view(count, copies)
                 nats = information(feature, passed)
-                loss = (options.beta * nats.mean(dim=(1, 2)) - scores.mean(dim=1)).sum()
+                compression = (nats * visible).mean(dim=2).sum(dim=1) / visible.sum(dim=(1, 2))
+                loss = (options.beta * compression - scores.mean(dim=1)).sum()
                 (alpha.grad,) = torch.autograd.grad(loss, alpha)
                 optimiser.step()
-                before, now = result, nats.detach().sum(dim=-1).float()
+                before, now = result, (nats * visible).detach().sum(dim=-1).float()
                 result = torch.where(running, now, before)
                 if options.tolerance is not None:
                     moved = (now - before).abs().amax(dim=1, keepdim=True)

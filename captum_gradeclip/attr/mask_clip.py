@@ -135,7 +135,7 @@ class MaskCLIP(TokenAttribution):
                 " next; an earlier one would leave them to attend to each other"
             )
         keys = Branches([last] if key_weight else [], _keys, count)
-        output, (record,) = self._pass(layers, inputs, additional_forward_args, rule, *others, keys)
+        output, (record,) = self._pass([last], inputs, additional_forward_args, rule, *others, keys)
         dense: Tensor = output.detach().unflatten(0, (count, record.key.shape[-2]))
         if key_weight:
             similarity: Tensor = F.cosine_similarity(keys.added[0][:, :1].float(), keys.added[0].float(), dim=-1)

@@ -59,7 +59,9 @@ def tabulate(kind: type[Task], records: Sequence[Record], data: Data, settings: 
         table = curve_table(records, title, first=int(kind.of_texts and settings.protocol == "release"))
     broken = sum("broken" in record for record in records)
     note = f"{table.note} {broken} broken samples were left out.".strip() if broken else table.note
-    table = replace(table, published=BY_DATA.get((kind.name, data.name)), note=note)
+    # Only what was measured as the papers measured it stands beside their figures.
+    theirs = settings.protocol == "release" and (data.name != "folders" or len(data.classes) == 1000)
+    table = replace(table, published=BY_DATA.get((kind.name, data.name)) if theirs else None, note=note)
     name = kind.name.replace(" ", "-")
     table.write(out, name)
     if any("curves" in record for record in records):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,12 +55,18 @@ class Sample:
 
 
 class Data(Protocol):
-    """A data set: ``classes`` are names for prompts, ``templates`` sentences around them; ``segmented`` ones have masks."""
+    """A data set: ``classes`` are names for prompts, ``templates`` sentences around them; ``segmented`` ones have masks.
+
+    ``about`` is all that tells it from another one; it is kept beside records, and compared before they are used again.
+    """
 
     name: str
     segmented: bool
     classes: Sequence[str]
     templates: Sequence[str]
+
+    @property
+    def about(self) -> dict[str, Any]: ...
 
     def __len__(self) -> int: ...
 
@@ -88,6 +96,11 @@ class Scenes:
     )
 
     @property
+    def about(self) -> dict[str, Any]:
+        """Length, numbers of things, split and seed."""
+        return asdict(self)
+
+    @property
     def classes(self) -> Sequence[str]:
         """``"red circle"`` and so on."""
         return [Phrase(*kind).words() for kind in self.kinds]
@@ -114,7 +127,7 @@ class First:
     def __init__(self, data: Data, count: int) -> None:
         self.data, self.count = data, min(count, len(data))
         self.name, self.classes, self.templates = data.name, data.classes, data.templates
-        self.segmented = data.segmented
+        self.segmented, self.about = data.segmented, {**data.about, "first": count}
 
     def __len__(self) -> int:
         return self.count
@@ -151,6 +164,7 @@ class ClassFolders:
         ]
         if not self.files:
             raise DataError(f"--root: {str(root)!r} has no folders of classes with pictures")
+        self.about = _about(root, len(self.files), self.classes, templates)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -203,6 +217,7 @@ class ImageNetS:
         ]
         if not self.files:
             raise DataError(f"--root: {str(pictures)!r} has no folders of classes with pictures")
+        self.about = _about(root, len(self.files), self.classes, templates)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -257,6 +272,7 @@ class CocoCaptions:
         if not entries:
             raise DataError(f"{annotations}: no picture of the split {split!r}")
         self.entries = entries
+        self.about = _about(root, len(entries), split, captions, entries)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -299,6 +315,7 @@ class IndexMasks:
         self.files = sorted(one for one in _folder(root / "images").iterdir() if one.suffix.lower() in SUFFIXES)
         if not self.files:
             raise DataError(f"--root: no pictures in {str(root / 'images')!r}")
+        self.about = _about(root, len(self.files), self.classes, templates, offset, ignore)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -318,6 +335,10 @@ class IndexMasks:
         present = segments[segments >= 0]
         label = int(present.mode().values) if len(present) else None
         return Sample(file.name, index, image, label, segments)
+
+
+def _about(root: Path, samples: int, *more: Any) -> dict[str, Any]:
+    return {"root": str(root.resolve()), "files": samples, "content": sha256(repr(more).encode()).hexdigest()[:16]}
 
 
 def _folder(path: Path) -> Path:
@@ -356,6 +377,9 @@ def _names(folders: Sequence[str], file: Path | None) -> Sequence[str]:
             from open_clip import IMAGENET_CLASSNAMES
 
             return tuple(IMAGENET_CLASSNAMES)
+        ids = [one for one in folders if re.fullmatch(r"n\d{8}", one)]
+        if ids:
+            raise DataError(f"--class-names: folders such as {ids[0]!r} are no names to ask for; give a file of names")
         return [one.replace("_", " ") for one in folders]
     if file.suffix == ".json":
         content = _json(file)

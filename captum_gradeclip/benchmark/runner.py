@@ -26,7 +26,6 @@ def run(
     out: Path,
     *,
     about: dict[str, Any] | None = None,
-    skip_broken: bool = False,
     chunk: int = CHUNK,
 ) -> list[Record] | None:
     """The records of a task on all samples; those that are on disk already are not measured again.
@@ -41,7 +40,6 @@ def run(
         settings: of the task.
         out: folder of the run.
         about: what else decides the result, the model's name, say; kept beside the records and compared.
-        skip_broken: leave out samples whose files are broken, and count them.
         chunk: samples measured together.
 
     Returns:
@@ -56,10 +54,9 @@ def run(
     chunks = -(-len(data) // chunk)
     described = {
         "task": kind.name,
-        "data": data.name,
+        "data": {"name": data.name, **data.about},
         "samples": len(data),
         "chunk": chunk,
-        "skip_broken": skip_broken,
         **asdict(settings),
         **(about or {}),
     }
@@ -68,15 +65,17 @@ def run(
     records = Records(out, described)
     if not rank:
         _wait()
-    missing = [number for number in range(rank, chunks, world) if not records.has(number)]
+    missing = [number for number in range(chunks) if not records.has(number)]
+    _wait()  # before any of them is written, all processes know which are missing
+    mine = missing[rank::world]
+    task = kind(loaded, data, settings) if mine else None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=rank > 0) as progress:
-        bar = progress.add_task(kind.name, total=len(range(rank, chunks, world)))
-        progress.advance(bar, len(range(rank, chunks, world)) - len(missing))
-        task = kind(loaded, data, settings) if missing else None
-        for number in missing:
+        bar = progress.add_task(kind.name, total=chunks if world == 1 else len(mine))
+        progress.advance(bar, chunks - len(missing) if world == 1 else 0)
+        for number in mine:
             assert task is not None
-            found, broken = _samples(data, range(number * chunk, min((number + 1) * chunk, len(data))), skip_broken)
+            found, broken = _samples(task, range(number * chunk, min((number + 1) * chunk, len(data))))
             measured = task.measure(found) if found else []
             records.write(number, [*measured, *({"id": name, "broken": reason} for name, reason in broken)])
             progress.advance(bar)
@@ -84,13 +83,15 @@ def run(
     return None if rank else records.read(chunks)
 
 
-def _samples(data: Data, numbers: Sequence[int], skip_broken: bool) -> tuple[list[Sample], list[tuple[str, str]]]:
+def _samples(task: Task, numbers: Sequence[int]) -> tuple[list[Sample], list[tuple[str, str]]]:
     found, broken = [], []
     for number in numbers:
         try:
-            found.append(data[number])
+            sample = task.data[number]
+            task.check(sample)
+            found.append(sample)
         except DataError as error:
-            if not skip_broken:
+            if not task.settings.skip_broken:
                 raise
             broken.append((str(number), str(error)))
     return found, broken

@@ -100,7 +100,7 @@ class Table:
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
     def csv(self) -> str:
-        """One line per cell: method, column, value, interval, the papers' figure."""
+        """One line per cell: method, column, value, interval if there is one, the papers' figure."""
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["method", "column", "value", "low", "high", "published"])
@@ -109,7 +109,9 @@ class Table:
                 if column in row:
                     cell = row[column]
                     known = (self.published or {}).get(name, {}).get(column, "")
-                    writer.writerow([name, column, *(f"{x:.6f}" for x in (cell.value, cell.low, cell.high)), known])
+                    writer.writerow(
+                        [name, column, *(f"{x:.6f}" if x == x else "" for x in (cell.value, cell.low, cell.high)), known]
+                    )
         return file.getvalue()
 
     def screen(self) -> Screen:

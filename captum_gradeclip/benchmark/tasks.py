@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import torch
 from captum.metrics import infidelity, sensitivity_max
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import adapters, images
+from ..attr import RISE
 from ..loading import Loaded
 from ..maps import merge_words, to_pixels
 from ..metrics import (
@@ -29,16 +31,17 @@ from ..metrics import (
     top_k,
     word_steps,
 )
-from ..metrics.faithfulness import Mode, Performance
+from ..metrics.faithfulness import Canvas, Mode, Performance
 from ..points import point_prompts
 from ..prompts import prompt_ensemble
 from ..scores import ImageTextScore, TextImageScore, encode_text, tokenize
-from .data import Data, DataError, Sample
-from .explainers import Explainer, Question, explainers, layers_of
+from .data import IGNORE, NOTHING, Data, DataError, Sample
+from .explainers import ORACLE, Explainer, Question, explainers, layers_of
 
+logger = logging.getLogger(__name__)
 Record = dict[str, Any]
 MODES: tuple[Mode, Mode] = ("deletion", "insertion")
-LARGEST = 640  # longest side in pixels of what the released protocol explains and perturbs
+LARGEST = 640  # shorter side in pixels up to which the released protocol takes pictures as they are
 CROPPED = ("Attention Rollout", "GAME", "CLIP Surgery", "M2IB")  # which it shows the centre only
 
 
@@ -57,6 +60,10 @@ class Settings:
         canvas: of deletions; under the fair protocol, of insertions as well.
         batch_size: of the forward passes on changed inputs.
         rise_masks: of RISE.
+        skip_broken: leave out samples whose files are broken, or that lack what a task needs, and count them.
+
+    Raises:
+        ValueError: for an unknown protocol, resize or canvas.
     """
 
     methods: str | Sequence[str] = "all"
@@ -65,6 +72,16 @@ class Settings:
     canvas: str = "random"
     batch_size: int = 64
     rise_masks: int = 500
+    skip_broken: bool = False
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("protocol", ("fair", "release")),
+            ("resize", get_args(images.Resize)),
+            ("canvas", get_args(Canvas)),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: expected one of {known}, got {getattr(self, name)!r}")
 
     @property
     def schedule(self) -> Schedule:
@@ -85,55 +102,101 @@ class ClassScore(ImageTextScore):
         )
 
 
+@dataclass(frozen=True)
+class Group:
+    """Samples whose inputs have one size: these inputs ``(N, 3, H, W)``, and where they lie in the pictures."""
+
+    samples: list[Sample]
+    pixels: Tensor
+    pictures: list[images.Picture]
+
+    def some(self, numbers: Sequence[int]) -> Group:
+        """Those of some numbers."""
+        return Group([self.samples[n] for n in numbers], self.pixels[list(numbers)], [self.pictures[n] for n in numbers])
+
+
 class Task:
     """A kind of measurement; made once per process, then asked for the records of chunks."""
 
     name: ClassVar[str]
     of_texts: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
+    score: Any
 
     def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
         self.loaded, self.data, self.settings = loaded, data, settings
         self.tower = adapters.image_tower(loaded.model)
         self.device = next(loaded.model.parameters()).device
-        self.explainers = self._explainers()
+        self.score = self._score()
+        self.explainers = [one for one in self._explainers() if self._applies(one)]
 
     def measure(self, samples: Sequence[Sample]) -> list[Record]:
         """One record per sample and method."""
         raise NotImplementedError
+
+    def check(self, sample: Sample) -> None:
+        """Refuses a sample that lacks what the task needs, or that cannot become an input.
+
+        Raises:
+            DataError: naming the sample.
+        """
+        for what in self.needs:
+            if getattr(sample, what) in (None, ()):
+                raise DataError(f"{sample.id}: it has no {what}; this task needs one")
+        self._picture(sample)
+
+    def _score(self) -> Any:
+        return ClassScore(self.loaded, self.data)
 
     def _explainers(self) -> list[Explainer]:
         return explainers(
             self.settings.methods, text=self.of_texts, masks=self.data.segmented, rise_masks=self.settings.rise_masks
         )
 
-    def _truth(self, sample: Sample) -> Tensor:
-        """The mask of what is asked for, ``(H, W)``."""
-        if sample.segments is None:
-            raise DataError(f"{sample.id}: it has no mask; this task needs one")
-        return sample.mask(_label(sample))
+    def _applies(self, explainer: Explainer) -> bool:
+        """Whether a method is defined for the model; what is not is told, and left out of all chunks."""
+        if explainer.name in (RISE.about.name, ORACLE):
+            return True
+        inputs = torch.zeros(1, 3, *self.tower.size, device=self.device, dtype=self.tower.dtype)
+        if self.of_texts:
+            inputs = self._tokens("a")
+        try:
+            explainer.explain(Question(self.score, inputs, [0], [0]))
+        except (ValueError, adapters.UnsupportedModelError) as error:
+            logger.warning("%s is left out: %s", explainer.name, error)
+            return False
+        return True
+
+    def _tokens(self, text: str) -> Tensor:
+        return tokenize(self.loaded.model, text, self.loaded.tokenizer, allow_empty=True)
+
+    def _truth(self, sample: Sample, target: int) -> Tensor:
+        """The mask of what is asked for, ``(H, W)``; a wrong prediction asks for the true class."""
+        assert sample.label is not None
+        return sample.mask(sample.label)
 
     def _picture(self, sample: Sample, resize: images.Resize | None = None) -> images.Picture:
         mean, std = self.loaded.statistics or (self.tower.mean, self.tower.std)
-        scale = 1.0
-        if resize == "keep":
-            # The released code takes pictures as they are, up to 640 pixels.
-            scale = min(1.0, LARGEST / max(sample.image.size))
-        return images.prepare(
-            sample.image,
-            size=self.tower.size,
-            patch=self.tower.patch,
-            mean=mean,
-            std=std,
-            resize=resize or self.settings.resize,
-            scale=scale,
-        )
+        resize = resize or ("keep" if self.settings.protocol == "release" else self.settings.resize)
+        released = self.settings.protocol == "release" and resize == "keep"
+        try:
+            return images.prepare(
+                sample.image,
+                size=self.tower.size,
+                patch=self.tower.patch,
+                mean=mean,
+                std=std,
+                resize=resize,
+                scale=min(1.0, LARGEST / min(sample.image.size)) if released else 1.0,
+            )
+        except ValueError as error:
+            raise DataError(f"{sample.id}: {error}") from None
 
-    def _groups(self, samples: Sequence[Sample]) -> Iterator[tuple[list[Sample], Tensor, list[images.Picture]]]:
-        """Neighbours whose inputs have the same size, with their pixels."""
-        release = self.settings.protocol == "release"
+    def _groups(self, samples: Sequence[Sample]) -> Iterator[Group]:
+        """Neighbours whose inputs have the same size."""
         group: list[tuple[Sample, images.Picture]] = []
         for sample in samples:
-            picture = self._picture(sample, "keep" if release else None)
+            picture = self._picture(sample)
             if group and group[-1][1].pixels.shape != picture.pixels.shape:
                 yield self._stacked(group)
                 group = []
@@ -141,46 +204,50 @@ class Task:
         if group:
             yield self._stacked(group)
 
-    def _stacked(self, group: list[tuple[Sample, images.Picture]]) -> tuple[list[Sample], Tensor, list[images.Picture]]:
-        return [s for s, _ in group], torch.cat([p.pixels for _, p in group]).to(self.device), [p for _, p in group]
+    def _stacked(self, group: list[tuple[Sample, images.Picture]]) -> Group:
+        return Group([s for s, _ in group], torch.cat([p.pixels for _, p in group]).to(self.device), [p for _, p in group])
 
-    def _explain(
-        self, explainer: Explainer, score: Any, samples: Sequence[Sample], pixels: Tensor, targets: Sequence[int]
-    ) -> Tensor:
-        """Maps of the input, ``(N, 1, h, w)``."""
-        seeds = [sample.index for sample in samples]
+    def _question(
+        self, explainer: Explainer, group: Group, targets: Sequence[int], pixels: Tensor | None = None
+    ) -> Question:
+        """What a method is asked, about the group's pixels or changed ones."""
+        pixels = group.pixels if pixels is None else pixels
         masks = None
-        if self.data.segmented:
-            found = [F.interpolate(self._truth(s)[None, None].float(), size=pixels.shape[-2:])[0, 0] for s in samples]
+        if explainer.name == ORACLE:
+            found = []
+            for sample, picture, target in zip(group.samples, group.pictures, targets):
+                left, top, right, bottom = (round(edge) for edge in picture.frame.box)
+                cut = self._truth(sample, target)[top:bottom, left:right]
+                found.append(F.interpolate(cut[None, None].float(), size=pixels.shape[-2:])[0, 0])
             masks = torch.stack(found)
         if self.settings.protocol == "release" and explainer.name in CROPPED:
-            pixels = torch.cat([self._picture(sample, "crop").pixels for sample in samples]).to(self.device)
-        return explainer.explain(Question(score, pixels, targets, seeds, masks))
+            pixels = self._centre(pixels)
+        return Question(self.score, pixels, targets, [sample.index for sample in group.samples], masks)
 
-    def _judge(self, score: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        """The model that judges changed inputs: under the released protocol, it sees their centre only."""
-        if self.settings.protocol != "release":
-            return score
+    def _explain(self, explainer: Explainer, group: Group, targets: Sequence[int], pixels: Tensor | None = None) -> Tensor:
+        """Maps of the input, ``(N, 1, h, w)``."""
+        return explainer.explain(self._question(explainer, group, targets, pixels))
+
+    def _centre(self, x: Tensor) -> Tensor:
+        """Images resized by their shorter side and cut to the model's size."""
         side = self.tower.size
-
-        def cropped(x: Tensor) -> Tensor:
-            factor = max(side[0] / x.shape[-2], side[1] / x.shape[-1])
-            size = tuple(max(s, round(old * factor)) for s, old in zip(side, x.shape[-2:]))
+        factor = max(side[0] / x.shape[-2], side[1] / x.shape[-1])
+        size = [max(s, round(old * factor)) for s, old in zip(side, x.shape[-2:])]
+        if size != list(x.shape[-2:]):
             x = F.interpolate(x, size=size, mode="bicubic", align_corners=False, antialias=True)
-            top, left = (size[0] - side[0]) // 2, (size[1] - side[1]) // 2
-            return score(x[..., top : top + side[0], left : left + side[1]])
+        top, left = (size[0] - side[0]) // 2, (size[1] - side[1]) // 2
+        return x[..., top : top + side[0], left : left + side[1]]
 
-        return cropped
+    def _judge(self, x: Tensor) -> Tensor:
+        """What the model says of changed inputs: under the released protocol, it sees their centre only."""
+        output: Tensor = self.score(self._centre(x) if self.settings.protocol == "release" else x)
+        return output
 
     def _both(
-        self,
-        score: Callable[[Tensor], Tensor],
-        samples: Sequence[Sample],
-        pixels: Tensor,
-        maps: Tensor,
-        performance: dict[str, Performance],
+        self, group: Group, maps: Tensor, performance: dict[str, Performance]
     ) -> list[dict[str, dict[str, list[float]]]]:
         """Curves of deletion and insertion of each sample, by what is traced."""
+        pixels, samples = group.pixels, group.samples
         mean, std = self.loaded.statistics or (self.tower.mean, self.tower.std)
         found: list[dict[str, dict[str, list[float]]]] = [{} for _ in samples]
         for mode in MODES:
@@ -188,7 +255,7 @@ class Task:
             kind: Any = "black" if released and mode == "insertion" else self.settings.canvas
             background = canvas(pixels, kind, mean, std, [sample.index for sample in samples])
             traced = curves(
-                self._judge(score),
+                self._judge,
                 pixels,
                 maps,
                 performance,
@@ -207,31 +274,26 @@ class Faithfulness(Task):
     """Deletion and insertion of pixels with the accuracy of zero-shot classification (tables I of both papers)."""
 
     name = "faithfulness"
-
-    def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
-        super().__init__(loaded, data, settings)
-        self.score = ClassScore(loaded, data)
+    needs = ("label",)
 
     def measure(self, samples: Sequence[Sample]) -> list[Record]:
         """Curves of the accuracy among 1 and 5, of maps for the true class and for the predicted one."""
         records = []
-        for group, pixels, _ in self._groups(samples):
-            labels = torch.tensor([_label(sample) for sample in group])
+        for group in self._groups(samples):
+            labels = torch.tensor([_label(sample) for sample in group.samples])
             with torch.no_grad():
-                predicted = self._judge(self.score)(pixels).argmax(dim=1).cpu()
-            performance = {"1": top_k(labels, 1), "5": top_k(labels, 5)}
-            other = [number for number in range(len(group)) if predicted[number] != labels[number]]
+                predicted = self._judge(group.pixels).argmax(dim=1).cpu()
+            other = [number for number in range(len(labels)) if predicted[number] != labels[number]]
             for explainer in self.explainers:
-                maps = self._explain(explainer, self.score, group, pixels, labels.tolist())
-                truth = self._both(self.score, group, pixels, maps, performance)
+                maps = self._explain(explainer, group, labels.tolist())
+                truth = self._both(group, maps, _accuracies(labels))
                 prediction = list(truth)
                 if explainer.needs_text and other:
-                    some, asked = [group[number] for number in other], predicted[other].tolist()
-                    maps = self._explain(explainer, self.score, some, pixels[other], asked)
-                    judged = {"1": top_k(labels[other], 1), "5": top_k(labels[other], 5)}
-                    for number, entry in zip(other, self._both(self.score, some, pixels[other], maps, judged)):
+                    some = group.some(other)
+                    maps = self._explain(explainer, some, predicted[other].tolist())
+                    for number, entry in zip(other, self._both(some, maps, _accuracies(labels[other]))):
                         prediction[number] = entry
-                for number, sample in enumerate(group):
+                for number, sample in enumerate(group.samples):
                     values: Record = {"GT": truth[number]}
                     if explainer.needs_text:
                         values["Pred"] = prediction[number]
@@ -239,25 +301,26 @@ class Faithfulness(Task):
         return records
 
 
+def _accuracies(labels: Tensor) -> dict[str, Performance]:
+    return {"1": top_k(labels, 1), "5": top_k(labels, 5)}
+
+
 class Localization(Task):
     """Maps against the mask of the true class (table IV)."""
 
     name = "localization"
-
-    def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
-        super().__init__(loaded, data, settings)
-        self.score = ClassScore(loaded, data)
+    needs = ("label", "segments")
 
     def measure(self, samples: Sequence[Sample]) -> list[Record]:
         """Pointing games, average precision, and both readings of pixel accuracy and overlap."""
         records = []
-        for group, pixels, pictures in self._groups(samples):
-            labels = [_label(sample) for sample in group]
+        for group in self._groups(samples):
+            labels = [_label(sample) for sample in group.samples]
             for explainer in self.explainers:
-                maps = self._explain(explainer, self.score, group, pixels, labels).cpu()
-                for sample, picture, one in zip(group, pictures, maps):
+                maps = self._explain(explainer, group, labels).cpu()
+                for sample, picture, one in zip(group.samples, group.pictures, maps):
                     # The released code stretches the map of a centre over the whole picture; a fair map knows its place.
-                    heat, mask = to_pixels(one, picture.frame), self._truth(sample)[None]
+                    heat, mask = to_pixels(one, picture.frame), self._truth(sample, _label(sample))[None]
                     values = {
                         "PG": pointing_game(heat, mask).float(),
                         "energy-PG": energy_pointing_game(heat, mask),
@@ -276,23 +339,37 @@ class Localization(Task):
 class _Gallery(Task):
     """All pictures and captions of a data set, encoded once."""
 
-    def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
-        super().__init__(loaded, data, settings)
-        features, tokens, self.owners = [], [], []
-        for index in track(range(len(data)), "encoding pictures and captions", transient=True):
-            sample = data[index]
-            if not sample.captions:
-                raise DataError(f"--data: {data.name} has no captions; this task needs some")
+    needs = ("captions",)
+
+    def _score(self) -> Any:
+        features, tokens, owners = [], [], []
+        self.row: dict[int, int] = {}
+        for index in track(range(len(self.data)), "encoding pictures and captions", transient=True):
+            try:
+                sample = self.data[index]
+                self.check(sample)
+            except DataError:
+                if not self.settings.skip_broken:
+                    raise
+                continue
             with torch.no_grad():
-                pixels = self._picture(sample, "crop" if settings.protocol == "release" else None).pixels
+                pixels = self._picture(sample, "crop" if self.settings.protocol == "release" else None).pixels
                 features.append(self.tower.encode(pixels.to(self.device, self.tower.dtype)))
             for caption in sample.captions:
-                tokens.append(tokenize(loaded.model, caption, loaded.tokenizer))
-                self.owners.append(index)
-        self.texts = torch.cat([encode_text(loaded.model, one) for one in tokens])
+                tokens.append(self._tokens(caption))
+                owners.append(len(self.row))
+            self.row[index] = len(self.row)
+        if not features:
+            raise DataError("--data: no sample has both a picture and captions; this task needs some")
+        self.texts = torch.cat([encode_text(self.loaded.model, one) for one in tokens])
         self.pictures = F.normalize(torch.cat(features).to(self.texts.dtype), dim=-1)
-        self.first = {owner: number for number, owner in reversed(list(enumerate(self.owners)))}
-        self.owner = torch.tensor(self.owners)
+        self.first = {owner: number for number, owner in reversed(list(enumerate(owners)))}
+        self.owner = torch.tensor(owners)
+        self.gallery = self.pictures @ self.texts.T
+        return self._compared()
+
+    def _compared(self) -> Any:
+        raise NotImplementedError
 
 
 class Retrieval(_Gallery):
@@ -304,32 +381,29 @@ class Retrieval(_Gallery):
 
     name = "retrieval"
 
-    def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
-        super().__init__(loaded, data, settings)
-        self.score = ImageTextScore(loaded.model, self.texts)
-        self.gallery = self.pictures @ self.score.text_features.T
+    def _compared(self) -> Any:
+        return ImageTextScore(self.loaded.model, self.texts)
 
     def measure(self, samples: Sequence[Sample]) -> list[Record]:
         """Curves of recall at 1 and 5, in both directions."""
         records = []
-        for group, pixels, _ in self._groups(samples):
-            own = torch.tensor([sample.index for sample in group])
-            first = torch.tensor([self.first[sample.index] for sample in group])
+        for group in self._groups(samples):
+            own = torch.tensor([self.row[sample.index] for sample in group.samples])
+            first = torch.tensor([self.first[row] for row in own.tolist()])
             mine = self.owner[None] == own[:, None]
             performance = {}
             for k in (1, 5):
                 performance[f"IR@{k}"] = reverse_recall(self.gallery, first, own, k)
                 performance[f"TR@{k}"] = recall(mine, k)
             for explainer in self.explainers:
-                maps = self._explain(explainer, self.score, group, pixels, first.tolist())
-                found = self._both(self.score, group, pixels, maps, performance)
+                found = self._both(group, self._explain(explainer, group, first.tolist()), performance)
                 records += [
                     {"id": sample.id, "method": explainer.name, "curves": {"image": entry}}
-                    for sample, entry in zip(group, found)
+                    for sample, entry in zip(group.samples, found)
                 ]
         return records
 
-    def _truth(self, sample: Sample) -> Tensor:
+    def _truth(self, sample: Sample, target: int) -> Tensor:
         assert sample.segments is not None
         return (sample.segments >= 0).long()  # the first caption of a scene names all things
 
@@ -345,29 +419,27 @@ class Words(_Gallery):
     name = "words"
     of_texts = True
 
-    def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
-        super().__init__(loaded, data, settings)
-        self.score = TextImageScore(loaded.model, self.pictures)
-        self.gallery = self.pictures @ self.texts.T
+    def _compared(self) -> Any:
+        return TextImageScore(self.loaded.model, self.pictures)
 
     def measure(self, samples: Sequence[Sample]) -> list[Record]:
         """Curves of recall at 1, in both directions."""
-        loaded, records = self.loaded, []
+        records = []
         for sample in samples:
             # One at a time, as with a tokenizer that pads to the longest, a batch would have another length.
-            caption = sample.captions[0]
-            tokens = tokenize(loaded.model, caption, loaded.tokenizer)
-            others = self.gallery[sample.index, self.owner.to(self.gallery.device) != sample.index]
+            caption, row = sample.captions[0], self.row[sample.index]
+            tokens = self._tokens(caption)
+            others = self.gallery[row, self.owner.to(self.gallery.device) != row]
             for explainer in self.explainers:
-                maps = explainer.explain(Question(self.score, tokens, [sample.index], [sample.index]))
-                words = merge_words(maps.cpu(), tokens.cpu(), loaded.tokenizer)[0]
+                maps = explainer.explain(Question(self.score, tokens, [row], [sample.index]))
+                words = merge_words(maps.cpu(), tokens.cpu(), self.loaded.tokenizer)[0]
                 released = self.settings.protocol == "release"
                 counts = [step if released else round(len(words) * step / 5) for step in range(6)]
                 curve: dict[str, dict[str, list[float]]] = {}
                 for mode in MODES:
                     texts = list(word_steps([w for w, _ in words], [v for _, v in words], mode, counts))
                     cosines = self._cosines([caption, *texts[1:]] if released else texts)
-                    own = cosines[:, sample.index]
+                    own = cosines[:, row]
                     curve[mode] = {
                         "IR": ((cosines > own[:, None]).sum(dim=1) < 1).float().tolist(),
                         "TR": ((others[None] > own[:, None]).sum(dim=1) < 1).float().tolist(),
@@ -378,8 +450,7 @@ class Words(_Gallery):
     def _cosines(self, texts: Sequence[str]) -> Tensor:
         """Of captions, some of which may be empty, with all pictures."""
         with torch.no_grad():
-            rows = [self.score(tokenize(self.loaded.model, text, self.loaded.tokenizer, allow_empty=True)) for text in texts]
-        return torch.cat(rows)
+            return torch.cat([self.score(self._tokens(text)) for text in texts])
 
 
 class ImageLayers(Retrieval):
@@ -410,39 +481,32 @@ class OpenVocabulary(Task):
     """
 
     name = "openvocab"
+    needs = ("segments",)
     threshold = 0.5
-
-    def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
-        super().__init__(loaded, data, settings)
-        self.score = ClassScore(loaded, data)
 
     def measure(self, samples: Sequence[Sample]) -> list[Record]:
         """Counts of pixels per class, a score per class, and hits of the points of every class that is there."""
         records = []
         classes = list(range(len(self.data.classes)))
-        for group, pixels, pictures in self._groups(samples):
+        for group in self._groups(samples):
             for explainer in self.explainers:
                 if not explainer.needs_text:
                     continue
-                maps = self._all(explainer, group, pixels, classes).cpu()
-                for sample, picture, own in zip(group, pictures, maps):
+                maps = self._all(explainer, group, classes).cpu()
+                for sample, picture, own in zip(group.samples, group.pictures, maps):
                     assert sample.segments is not None
                     segments = sample.segments
                     present = sorted(set(segments[segments >= 0].tolist()))
                     full = to_pixels(own, picture.frame)
                     low, high = full.min(), full.max()
                     best = full.amax(dim=0)
-                    found = torch.where(best >= low + self.threshold * (high - low), full.argmax(dim=0), -2)
-                    counted = segments != -1
+                    found = torch.where(best >= low + self.threshold * (high - low), full.argmax(dim=0), NOTHING)
+                    counted = segments != IGNORE
                     pixels_of = {}
-                    for label in sorted({*present, *found[counted].unique().tolist(), -2}):
+                    for label in sorted({*present, *found[counted].unique().tolist(), NOTHING}):
                         here, there = (found == label) & counted, segments == label
                         pixels_of[str(label)] = [int((here & there).sum()), int((here | there).sum())]
-                    clicks = []
-                    for label in present:
-                        points, kind = point_prompts(own[label], segments.shape)
-                        x, y = points[kind == 1].T
-                        clicks += [float((segments[y, x] == label).float().mean())] if len(x) else [0.0]
+                    clicks = [self._clicked(own[label], segments == label, picture) for label in present]
                     values = {
                         "pixels": pixels_of,
                         "present": present,
@@ -452,41 +516,48 @@ class OpenVocabulary(Task):
                     records.append({"id": sample.id, "method": explainer.name, "open": values})
         return records
 
-    def _all(self, explainer: Explainer, samples: Sequence[Sample], pixels: Tensor, classes: Sequence[int]) -> Tensor:
+    def _clicked(self, attribution: Tensor, mask: Tensor, picture: images.Picture) -> float:
+        """Share of the positive points of a map that lie on a mask of the picture."""
+        left, top, right, bottom = (round(edge) for edge in picture.frame.box)
+        points, kind = point_prompts(attribution, (bottom - top, right - left))
+        x, y = points[kind == 1].T
+        return float(mask[y + top, x + left].float().mean()) if len(x) else 0.0
+
+    def _truth(self, sample: Sample, target: int) -> Tensor:
+        return sample.mask(target)
+
+    def _all(self, explainer: Explainer, group: Group, classes: Sequence[int]) -> Tensor:
         """``(N, classes, h, w)``."""
         if explainer.all_targets is not None:
-            return explainer.all_targets(Question(self.score, pixels, classes, [s.index for s in samples]))
-        return torch.cat([self._explain(explainer, self.score, samples, pixels, [c] * len(samples)) for c in classes], dim=1)
+            return explainer.all_targets(self._question(explainer, group, classes))
+        return torch.cat([self._explain(explainer, group, [label] * len(group.samples)) for label in classes], dim=1)
 
 
 class Axioms(Task):
     """Captum's infidelity and largest sensitivity of the maps of the true class, in the space of the input."""
 
     name = "axioms"
+    needs = ("label",)
     squares, repeats, radius = 40, 4, 0.05
-
-    def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
-        super().__init__(loaded, data, settings)
-        self.score = ClassScore(loaded, data)
 
     def measure(self, samples: Sequence[Sample]) -> list[Record]:
         """Both of each sample, which has random numbers of its own."""
         records = []
         for sample in samples:
-            pixels = self._picture(sample).pixels.to(self.device)
-            label = _label(sample)
+            (group,) = self._groups([sample])
+            pixels, label = group.pixels, _label(sample)
             for explainer in self.explainers:
 
-                def attributions(x: Tensor, explainer: Explainer = explainer, sample: Sample = sample) -> Tensor:
-                    alike = [sample] * len(x)
-                    maps = self._explain(explainer, self.score, alike, x, [_label(sample)] * len(x)).detach()
+                def attributions(x: Tensor, explainer: Explainer = explainer, group: Group = group) -> Tensor:
+                    many = group.some([0] * len(x))
+                    maps = self._explain(explainer, many, [_label(many.samples[0])] * len(x), x).detach()
                     full = F.interpolate(maps, size=x.shape[-2:], mode="bilinear", align_corners=False)
                     return (full / x.shape[1]).expand_as(x).contiguous()
 
                 with torch.random.fork_rng(devices=[]):
                     torch.manual_seed(sample.index)
                     unfaithful = infidelity(
-                        self.score,
+                        self._judge,
                         _erase_square,
                         pixels,
                         attributions(pixels),
@@ -516,8 +587,7 @@ def _erase_square(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _label(sample: Sample) -> int:
-    if sample.label is None:
-        raise DataError(f"{sample.id}: it has no class; this task needs one")
+    assert sample.label is not None  # Task.check
     return sample.label
 
 

@@ -307,20 +307,21 @@ class _Curve(Metric):
         ``seeds`` are of the random canvas of each image; give its number in the data set, so that all methods, processes
         and batch sizes see the same.
         """
-        traced = traced_by(self.performance, targets)
-        background = canvas(images, self.canvas, self.mean, self.std, seeds)
-        function = self._forward_func[0]
+        self.kept.append(self.trace(images, maps, targets, seeds).to(self.device))
+
+    def trace(self, images: Tensor, maps: Tensor, targets: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
+        """The curves of some images, ``(N, points)``, without keeping them."""
         found = curves(
-            function,
+            self._forward_func[0],
             images,
             maps,
-            {"it": traced},
+            {"it": traced_by(self.performance, targets)},
             mode=self.mode,
-            background=background,
+            background=canvas(images, self.canvas, self.mean, self.std, seeds),
             schedule=self.schedule,
             batch_size=self.batch_size,
         )
-        self.kept.append(found["it"].to(self.device))
+        return found["it"]
 
     @property
     def curve(self) -> Tensor:
@@ -408,6 +409,8 @@ class InsertionMinusDeletion(Metric):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
+    deleted: list[Tensor]
+    inserted: list[Tensor]
 
     def __init__(
         self,
@@ -419,24 +422,24 @@ class InsertionMinusDeletion(Metric):
         **options: Any,
     ) -> None:
         super().__init__()
-        self.deletion = Deletion(forward_func, performance, canvas=deletion_canvas, **options)
-        self.insertion = Insertion(forward_func, performance, canvas=insertion_canvas, **options)
+        # Kept apart from torch's modules: they only trace, and what they find is this metric's own state.
+        self._parts = (
+            Deletion(forward_func, performance, canvas=deletion_canvas, **options),
+            Insertion(forward_func, performance, canvas=insertion_canvas, **options),
+        )
+        for name in ("deleted", "inserted"):
+            self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, images: Tensor, maps: Tensor, targets: Tensor, seeds: Sequence[int] | None = None) -> None:
         """As :meth:`Deletion.update`."""
-        self.deletion.update(images, maps, targets, seeds)
-        self.insertion.update(images, maps, targets, seeds)
+        for part, kept in zip(self._parts, (self.deleted, self.inserted)):
+            kept.append(part.trace(images, maps, targets, seeds).to(self.device))
 
     def compute(self) -> Tensor:
         """The difference of the mean areas."""
-        difference: Tensor = self.insertion.compute() - self.deletion.compute()
-        return difference
-
-    def reset(self) -> None:
-        """Forgets all examples."""
-        super().reset()
-        self.deletion.reset()
-        self.insertion.reset()
+        deleted, inserted = (torch.cat(kept) if isinstance(kept, list) else kept for kept in (self.deleted, self.inserted))
+        auc = self._parts[0].auc
+        return (area_under(inserted.double(), auc) - area_under(deleted.double(), auc)).mean().float()
 
 
 def word_steps(

@@ -117,6 +117,7 @@ def pixel_accuracy(maps: Tensor, masks: Tensor, threshold: Threshold = "mean", a
     >>> pixel_accuracy(torch.tensor([[[0.0, 1.0, 1.0]]]), torch.tensor([[[0, 0, 1]]]))
     tensor([0.6667])
     """
+    _one_of("accuracy", accuracy, Accuracy)
     right, labelled = _accuracy(pixel_counts(maps, masks, threshold), accuracy)
     return _ratio(right, labelled)
 
@@ -127,6 +128,7 @@ def mask_iou(maps: Tensor, masks: Tensor, threshold: Threshold = 0.5, overlap: O
     >>> mask_iou(torch.tensor([[[0.0, 1.0, 1.0]]]), torch.tensor([[[0, 0, 1]]]))
     tensor([0.5000])
     """
+    _one_of("overlap", overlap, Overlap)
     foreground, background = _overlaps(pixel_counts(maps, masks, threshold))
     return _ratio(*foreground) if overlap == "foreground" else (_ratio(*foreground) + _ratio(*background)) / 2
 
@@ -146,6 +148,7 @@ def heatmap_average_precision(maps: Tensor, masks: Tensor, classes: Classes = "b
     >>> heatmap_average_precision(torch.tensor([[[0.0, 1.0, 0.6]]]), torch.tensor([[[0, 1, 1]]]))
     tensor([1.])
     """
+    _one_of("classes", classes, Classes)
     heat, masks = _stretched(maps, masks)
     results = []
     for one, mask in zip(heat, masks):

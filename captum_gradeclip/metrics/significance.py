@@ -45,8 +45,9 @@ def paired_t_test(
             f"better, other: expected two curves of as many points, at least 2, got {first.shape}, {second.shape}"
         )
     difference = first - second
-    if np.ptp(difference) <= 1e-12 * max(1.0, float(np.abs(difference).max())):
-        mean = float(difference.mean())
+    rounding = 1e-12 * max(1.0, float(np.abs(first).max()), float(np.abs(second).max()))
+    if np.ptp(difference) <= rounding:
+        mean = 0.0 if abs(difference.mean()) <= rounding else float(difference.mean())
         right = {"two-sided": mean != 0, "greater": mean > 0, "less": mean < 0}[alternative]
         return TTest(float("inf") * np.sign(mean) if mean else 0.0, 0.0 if right else 1.0, degenerate=True)
     result = stats.ttest_rel(first, second, alternative=alternative)
