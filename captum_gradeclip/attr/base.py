@@ -214,7 +214,7 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
             return rows
         last = max(records, key=lambda record: record.order)
         assert last.output is not None
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             total = output.sum()
         (gradient,) = torch.autograd.grad(total, last.output, retain_graph=True)
         return readout_rows(gradient, getattr(self._owner(), "readout", None), inputs)
@@ -447,7 +447,8 @@ def select_columns(output: Tensor, targets: Sequence[int] | Tensor | None, examp
     for column in columns:
         if not isinstance(column, int) or not -count <= column < count:
             raise AssertionError(f"targets: expected indices below {count}, got {column!r}")
-    return torch.eye(count, dtype=output.dtype, device=output.device)[columns]
+    with torch.inference_mode(False):  # what is made under it cannot take part in a backward pass
+        return torch.eye(count, dtype=output.dtype, device=output.device)[columns]
 
 
 def readout_rows(gradient: Tensor, readout: Callable[[Tensor], Tensor | None] | None, inputs: Tensor) -> Tensor | None:

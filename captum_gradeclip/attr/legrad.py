@@ -102,7 +102,7 @@ class LeGrad(TokenAttribution):
         refuse_layer_input(attribute_to_layer_input)
         inputs = check_inputs(inputs)
         outputs, records = self._read_out(inputs, additional_forward_args)
-        total = torch.zeros(())
+        total = torch.zeros((), device=outputs[0].device)
         for output, record in zip(outputs, records):
             scores = select(output, target, len(inputs))
             total = total + _sensitivity(scores, record, torch.ones_like(scores), batched=False)
@@ -124,15 +124,15 @@ class LeGrad(TokenAttribution):
         inputs = check_inputs(inputs)
         outputs, records = self._read_out(inputs, additional_forward_args)
         seeds = select_columns(outputs[0], targets, len(inputs))[:, None].expand(-1, len(inputs), -1)
-        total = torch.zeros(())
+        total = torch.zeros((), device=outputs[0].device)
         for output, record in zip(outputs, records):
             # A gradient is as large as the attention itself, so only a few targets at once.
             parts = [_sensitivity(output, record, some, batched=True) for some in torch.split(seeds, 8)]
             total = total + torch.cat(parts)
         return self._fold(total.transpose(0, 1), key_tokens(records), inputs)
 
-    def _read_out(self, inputs: Tensor, additional_forward_args: Any) -> tuple[Tensor, list[Record]]:
-        """What the model says of the mean token of each chosen block ``(layers, N, T)``, and what these were given."""
+    def _read_out(self, inputs: Tensor, additional_forward_args: Any) -> tuple[tuple[Tensor, ...], list[Record]]:
+        """What the model says of the mean token of each chosen block, ``(N, T)`` each, and what these were given."""
         check_kind(self, inputs)
         owner, layers, count = self._owner(), self._layers(), len(inputs)
         check_self_attention(self, owner)
@@ -152,7 +152,8 @@ class LeGrad(TokenAttribution):
         watched = [*layers, *([] if any(layer is last for layer in layers) else [last])]
         outputs = [LayerOutput(layer, count, remember(layer)) for layer in watched]
         output, records = self._pass(layers, inputs, additional_forward_args, kept_attention, *outputs)
-        return output.unflatten(0, (len(layers), count)), records
+        with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
+            return output.split(count), records
 
 
 def _sensitivity(scores: Tensor, record: Record, seeds: Tensor, batched: bool) -> Tensor:

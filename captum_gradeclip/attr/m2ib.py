@@ -204,7 +204,6 @@ class M2IB(TokenAttribution):
         self._forward(inputs, additional_forward_args, first)
         feature = kept[0].to(torch.promote_types(kept[0].dtype, torch.float32))  # (N, L, C)
         copies, count = options.copies, len(inputs)
-        visible = self._visible(inputs, feature.shape[1]).to(feature)[..., None]  # (N, L, 1)
         # A tower that reads its class token goes on with as many examples as leave its block, so that only the blocks behind
         # it see the copies. Others may look at masks, or find their end mark in the ids; arguments belong to the inputs.
         early = additional_forward_args is not None or not getattr(self._owner(), "reads_first_token", False)
@@ -212,6 +211,7 @@ class M2IB(TokenAttribution):
         arguments = repeat_arguments(additional_forward_args, copies) if early else additional_forward_args
         generator = torch.Generator().manual_seed(options.seed)
         with torch.inference_mode(False), torch.enable_grad():
+            visible = self._visible(inputs, feature.shape[1]).to(feature)[..., None]  # (N, L, 1)
             alpha = torch.full_like(feature, 5.0).requires_grad_()
             optimiser = torch.optim.Adam([alpha], lr=options.learning_rate)
             result = torch.zeros(feature.shape[:2], device=feature.device)

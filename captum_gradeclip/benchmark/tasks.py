@@ -188,6 +188,7 @@ class Task:
                 std=std,
                 resize=resize,
                 scale=min(1.0, LARGEST / min(sample.image.size)) if released else 1.0,
+                max_tokens=2**20,
             )
         except ValueError as error:
             raise DataError(f"{sample.id}: {error}") from None
