@@ -59,8 +59,8 @@ class Branches:
         if kind is None and len(self.added) != len(self._layers):
             raise LayerError(f"layer: {len(self._layers)} blocks ran {len(self.added)} times, expected once each")
 
-    def _run(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if threading.get_ident() != self._thread:
+    def _run(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+        if threading.get_ident() != self._thread or kwargs is None:
             return
         stream = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.dim() == 3), None)
         added: Tensor | None = None

@@ -121,8 +121,9 @@ class _Watch:
             handle.remove()
         self._leave()  # an interrupt (not an Exception) skips even hooks that are always called
 
-    def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
-        if threading.get_ident() != self.thread:
+    def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> tuple[Any, Any] | None:
+        # Torch notes in two steps that a hook wants keywords; another thread may come by between them.
+        if threading.get_ident() != self.thread or kwargs is None:
             return None
         self.runs += 1
         batch = next((len(x) for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.dim() > 1), None)

@@ -50,8 +50,8 @@ class LayerInput:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._handle.remove()
 
-    def _begin(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
-        if threading.get_ident() != self._thread:
+    def _begin(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> tuple[Any, Any] | None:
+        if threading.get_ident() != self._thread or kwargs is None:
             return None
         torch.set_grad_enabled(True)
         started = len(self._found)
