@@ -225,6 +225,17 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
         maps: Tensor = tokens.detach().float()[..., content].unflatten(-1, shape)
         return (maps[:, None] if is_image(inputs) and tokens.dim() == 2 else maps).contiguous()
 
+    def _dense_map(self, dense: Tensor, target: Any, inputs: Tensor) -> Tensor:
+        """Scores of all tokens ``(N, L, T)`` to the maps of one target each."""
+        flat, tokens = dense.flatten(0, 1), dense.shape[1]
+        scores = select(flat, repeat_target(target, tokens), len(flat)).view(dense.shape[:2])
+        return self._fold(scores, tokens, inputs)
+
+    def _dense_maps(self, dense: Tensor, targets: Sequence[int] | Tensor | None, inputs: Tensor) -> Tensor:
+        """Scores of all tokens ``(N, L, T)`` to the maps of many targets."""
+        chosen = select_columns(dense[:, 0], targets, len(inputs)).argmax(dim=-1)
+        return self._fold(dense[..., chosen].transpose(1, 2), dense.shape[1], inputs)
+
     def _owner(self) -> Any:
         """The score module or model behind ``forward_func``, also when its bound ``forward`` was given."""
         return getattr(self.forward_func, "__self__", self.forward_func)

@@ -19,9 +19,6 @@ from .base import (
     check_kind,
     last_block,
     refuse_layer_input,
-    repeat_target,
-    select,
-    select_columns,
 )
 
 Redundancy = Literal["empty", "labels", "none"]
@@ -146,8 +143,7 @@ class CLIPSurgery(TokenAttribution):
         refuse_layer_input(attribute_to_layer_input)
         inputs = check_inputs(inputs)
         dense = self._similarity(inputs, additional_forward_args, redundancy, temperature, normalisation)
-        flat, tokens = dense.flatten(0, 1), dense.shape[1]
-        return self._fold(select(flat, repeat_target(target, tokens), len(flat)).view(dense.shape[:2]), tokens, inputs)
+        return self._dense_map(dense, target, inputs)
 
     def attribute_targets(
         self,
@@ -168,8 +164,7 @@ class CLIPSurgery(TokenAttribution):
         """
         inputs = check_inputs(inputs)
         dense = self._similarity(inputs, additional_forward_args, redundancy, temperature, normalisation)
-        chosen = select_columns(dense[:, 0], targets, len(inputs)).argmax(dim=-1)
-        return self._fold(dense[..., chosen].transpose(1, 2), dense.shape[1], inputs)
+        return self._dense_maps(dense, targets, inputs)
 
     def dense_features(self, inputs: Tensor | tuple[Tensor]) -> Tensor:
         """Features of all tokens ``(N, L, D)``, not normalised: the class token's is the model's own, the rest is dense."""

@@ -17,9 +17,6 @@ from .base import (
     check_kind,
     last_block,
     refuse_layer_input,
-    repeat_target,
-    select,
-    select_columns,
 )
 
 
@@ -90,10 +87,7 @@ class MaskCLIP(TokenAttribution):
         """
         refuse_layer_input(attribute_to_layer_input)
         inputs = check_inputs(inputs)
-        dense = self._dense(inputs, additional_forward_args, key_weight)
-        flat, tokens = dense.flatten(0, 1), dense.shape[1]
-        scores = select(flat, repeat_target(target, tokens), len(flat)).view(dense.shape[:2])
-        return self._fold(scores, tokens, inputs)
+        return self._dense_map(self._dense(inputs, additional_forward_args, key_weight), target, inputs)
 
     def attribute_targets(
         self,
@@ -111,9 +105,7 @@ class MaskCLIP(TokenAttribution):
             additional_forward_args: as in :meth:`attribute`, and so is the option.
         """
         inputs = check_inputs(inputs)
-        dense = self._dense(inputs, additional_forward_args, key_weight)
-        chosen = select_columns(dense[:, 0], targets, len(inputs)).argmax(dim=-1)
-        return self._fold(dense[..., chosen].transpose(1, 2), dense.shape[1], inputs)
+        return self._dense_maps(self._dense(inputs, additional_forward_args, key_weight), targets, inputs)
 
     def _dense(self, inputs: Tensor, additional_forward_args: Any, key_weight: bool) -> Tensor:
         """Scores of all tokens, ``(N, L, T)``."""
