@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import scenes
-from ..attention import Interception, model_heads
-from ..attr import GradECLIP
-from ..maps import infer_grid, merge_words
+from ..attr import GradECLIP, RawAttention
+from ..maps import merge_words
 from ..scenes import Caption, Phrase, SceneDataset, SceneItem
 from ..scenes.world import Split
 from ..scores import ImageTextScore, TextImageScore
@@ -105,7 +104,7 @@ def pointing(model: CLIP, data: SceneDataset) -> Iterator[Row]:
         "Grad-ECLIP": lambda x, t: method.attribute(x, target=t),
         "Grad-ECLIP, model's heads": lambda x, t: method.attribute(x, target=t, heads="model"),
         "Grad-ECLIP without spatial weight": lambda x, t: method.attribute(x, target=t, spatial_weight="none"),
-        "raw attention": lambda x, t: raw_attention(score, x),
+        "raw attention": lambda x, t: RawAttention(score, score.layers[-1]).attribute(x),
         "random map": random,
     }
     hits: dict[str, list[bool]] = {name: [] for name in methods}
@@ -154,16 +153,6 @@ def words(model: CLIP, data: SceneDataset, what: str, layers: int = 8) -> Iterat
             silent.append(not any(weight for _, weight in caption))
     yield Row(f'colour and shape words outweigh "a", "an", "the", "of": {what}', float(np.mean(outweigh)), len(outweigh))
     yield Row(f"captions without any positive word: {what}", float(np.mean(silent)), len(silent))
-
-
-def raw_attention(score: ImageTextScore, images: Tensor) -> Tensor:
-    """Attention of the read-out token to the patches in the last layer, mean over the model's heads, ``(N, 1, h, w)``."""
-    with torch.no_grad(), Interception(score.layers[-1:], model_heads) as seen:
-        score(images)
-    with torch.no_grad():
-        row = seen.records()[0].probabilities()[:, :, 0].mean(dim=1, keepdim=True)
-    prefix, grid = infer_grid(row.shape[-1], images.shape[-2:])
-    return row[..., prefix:].reshape(len(images), 1, *grid)
 
 
 def _questions(items: Sequence[SceneItem], pairs: Sequence[tuple[str, str]]) -> tuple[Tensor, list[int], Tensor]:

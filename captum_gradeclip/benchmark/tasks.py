@@ -126,6 +126,7 @@ class Task:
     def __init__(self, loaded: Loaded, data: Data, settings: Settings) -> None:
         self.loaded, self.data, self.settings = loaded, data, settings
         self.tower = adapters.image_tower(loaded.model)
+        self.mean, self.std = loaded.statistics or (self.tower.mean, self.tower.std)
         self.device = next(loaded.model.parameters()).device
         self.score = self._score()
         self.explainers = [one for one in self._explainers() if self._applies(one)]
@@ -176,7 +177,6 @@ class Task:
         return sample.mask(sample.label)
 
     def _picture(self, sample: Sample, resize: images.Resize | None = None) -> images.Picture:
-        mean, std = self.loaded.statistics or (self.tower.mean, self.tower.std)
         resize = resize or ("keep" if self.settings.protocol == "release" else self.settings.resize)
         released = self.settings.protocol == "release" and resize == "keep"
         try:
@@ -184,8 +184,8 @@ class Task:
                 sample.image,
                 size=self.tower.size,
                 patch=self.tower.patch,
-                mean=mean,
-                std=std,
+                mean=self.mean,
+                std=self.std,
                 resize=resize,
                 scale=min(1.0, LARGEST / min(sample.image.size)) if released else 1.0,
                 max_tokens=2**20,
@@ -249,12 +249,11 @@ class Task:
     ) -> list[dict[str, dict[str, list[float]]]]:
         """Curves of deletion and insertion of each sample, by what is traced."""
         pixels, samples = group.pixels, group.samples
-        mean, std = self.loaded.statistics or (self.tower.mean, self.tower.std)
         found: list[dict[str, dict[str, list[float]]]] = [{} for _ in samples]
         for mode in MODES:
             released = self.settings.protocol == "release"
             kind: Any = "black" if released and mode == "insertion" else self.settings.canvas
-            background = canvas(pixels, kind, mean, std, [sample.index for sample in samples])
+            background = canvas(pixels, kind, self.mean, self.std, [sample.index for sample in samples])
             traced = curves(
                 self._judge,
                 pixels,
