@@ -185,7 +185,11 @@ class TextImageScore(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids ``(N, L)`` to cosines ``(N, M)``."""
-        return _cosines(adapters.text_tower(self.model).encode(tokens), self.image_features)
+        return self.compare(adapters.text_tower(self.model).encode(tokens))
+
+    def compare(self, features: Tensor) -> Tensor:
+        """Features of texts ``(N, D)``, not normalised, to cosines ``(N, M)``."""
+        return _cosines(features, self.image_features)
 
 
 def empty_text(model: nn.Module) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from captum_gradeclip import ImageTextScore, TextImageScore, adapters
 from captum_gradeclip.adapters import Family
-from captum_gradeclip.adapters.base import resize_positions
+from captum_gradeclip.adapters.base import CONTEXT, END, START, VOCABULARY, resize_positions
 from captum_gradeclip.attention import Interception, Record, model_heads
 from captum_gradeclip.attr import (
     GAME,
@@ -27,6 +27,7 @@ from captum_gradeclip.attr import (
     TokenGradCam,
     feature_surgery,
     word_relevance,
+    wrapper_features,
 )
 from captum_gradeclip.attr.attention_rollout import rollout
 from captum_gradeclip.attr.game import relevance
@@ -450,6 +451,10 @@ def test_clip_surgery_of_a_resnet() -> None:
             heads.append(reference.attend(8**0.5 * unit, 8**0.5 * unit, one, 1, causal=False)[0])
         expected = pool.c_proj(torch.cat(heads, dim=1))[1:].detach()
         assert relative(dense[item, 1:], expected) < 1e-8
+        # as released, the class token too has its query and keys from the values' weights
+        released = CLIPSurgery(score, score.layers[-1]).dense_features(x, pool_query="value")
+        asked = pool.c_proj(reference.attend(v, v, v, pool.num_heads, causal=False)[0])[0].detach()
+        assert relative(released[item, 0], asked) < 1e-8 and torch.equal(released[:, 1:], dense[:, 1:])
     assert varies(CLIPSurgery(score, score.layers[-1]).attribute(x, target=1))
 
 
@@ -464,6 +469,8 @@ def test_what_clip_surgery_refuses(double: nn.Module) -> None:
         ({"redundancy": "some"}, "redundancy: expected features or one of"),
         ({"redundancy": torch.zeros(3)}, "redundancy: expected features"),
         ({"normalisation": "rows"}, "normalisation: expected one of"),
+        ({"pool_query": "key"}, "pool_query: expected one of"),
+        ({"pool_query": "value"}, "pool_query: this tower has no attention pool"),
         ({"additional_forward_args": 1}, "additional_forward_args: CLIP Surgery"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -588,15 +595,18 @@ def test_m2ib(double: Any, steps: int) -> None:
         assert torch.equal(got, again) == (steps == 1)  # the noise of a step moves the next one
 
 
-def slow_bottleneck(model: Any, score: Any, one: Tensor, number: int, steps: int) -> Tensor:
+def slow_bottleneck(model: Any, score: Any, one: Tensor, number: int, steps: int, wrapper: bool = False) -> Tensor:
     """Nats per token of one image or text, with target 1, three copies, seed 4 and beta 2."""
     image = one.is_floating_point()
+    causal = not image and not wrapper
+    full = len(one)
+    one = one[: int(one.argmax()) + 1] if wrapper else one  # the wrapper's texts have no padding
     tower = model.visual if image else model
     blocks = list(tower.transformer.resblocks)
-    stream = prepared(tower, one) if image else tower.token_embedding(one) + tower.positional_embedding
+    stream = prepared(tower, one) if image else tower.token_embedding(one) + tower.positional_embedding[: len(one)]
     stream = stream.detach()
     for block in blocks[: number + 1]:
-        stream, _ = reference.block(stream, block, block.attn.num_heads, causal=not image, track=False)
+        stream, _ = reference.block(stream, block, block.attn.num_heads, causal=causal, track=False)
     z = stream.detach()
     other = score.text_features[1] if image else score.image_features[1]
     alpha = torch.full_like(z, 5.0)
@@ -607,23 +617,83 @@ def slow_bottleneck(model: Any, score: Any, one: Tensor, number: int, steps: int
         passed = 1 / (1 + torch.exp(-leaf))
         variance = (1 - passed) ** 2
         nats = -0.5 * (1 + torch.log(variance) - (passed * z) ** 2 - variance)
-        noise = torch.randn(3, *z.shape, generator=generator).double()
+        shape = (full, z.shape[1]) if wrapper else z.shape
+        noise = torch.randn(3, *shape, generator=generator).double()[:, : len(z)]
         cosines = []
         for copy in range(3):
             x = passed * z + (1 - passed) * noise[copy]
             for block in blocks[number + 1 :]:
-                x, _ = reference.block(x, block, block.attn.num_heads, causal=not image, track=False)
+                x, _ = reference.block(x, block, block.attn.num_heads, causal=causal, track=False)
             read = x[0] if image else x[int(one.argmax())]
             feature = tower.ln_post(read) @ tower.proj if image else tower.ln_final(read) @ tower.text_projection
+            feature = feature @ tower.text_projection if wrapper else feature
             cosines.append(reference.cosine(feature, other))
         nats = nats if image else nats[: int(one.argmax()) + 1]  # no padding
         (gradient,) = torch.autograd.grad(2.0 * nats.mean() - torch.stack(cosines).mean(), leaf)
         first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient**2
         alpha = alpha - (first / (1 - 0.9**step)) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
-    result = torch.zeros(len(z), dtype=torch.float64)
+    result = torch.zeros(full if wrapper else len(z), dtype=torch.float64)
     result[: len(nats)] = nats.detach().sum(dim=1)
     return result
+
+
+@pytest.fixture(scope="module")
+def square() -> Any:
+    """A CLIP whose text projection has as many rows as columns, as those of ViT-B-16 and ViT-L-14 do."""
+    torch.manual_seed(0)
+    from open_clip import CLIP
+
+    text = {"context_length": CONTEXT, "vocab_size": VOCABULARY, "layers": 3, "width": 24, "heads": 4}
+    return stir(CLIP(24, {"image_size": 32, "patch_size": 8, "layers": 2, "width": 48, "head_width": 12}, text)).double()
+
+
+def test_m2ib_under_the_wrapper_of_the_released_code(square: Any) -> None:
+    """No causal mask, no padding, and the projection twice."""
+    tokens = captions()
+    score = TextImageScore(square, images((32, 32)).double())
+    options = {"steps": 3, "copies": 3, "seed": 4, "beta": 2.0}
+    got = M2IB(score, score.layers[0]).attribute(tokens, target=1, wrapper_bug=True, **options)
+    for item in range(len(tokens)):
+        expected = slow_bottleneck(square, score, tokens[item], 0, 3, wrapper=True)
+        assert relative(got[item], expected) < 1e-5
+    assert varies(got) and relative(got, M2IB(score, score.layers[0]).attribute(tokens, target=1, **options)) > 0.01
+
+
+def test_features_of_the_wrapper(square: Any) -> None:
+    with torch.no_grad():
+        features = wrapper_features(square, captions())
+        for one, got in zip(captions(), features):
+            x = square.token_embedding(one[: int(one.argmax()) + 1])
+            x = x + square.positional_embedding[: len(x)]
+            x, _ = reference.blocks(x, square.transformer, 0, single=False, causal=False)
+            expected = square.ln_final(x[-1]) @ square.text_projection @ square.text_projection
+            assert relative(got, expected) < 1e-8
+    assert ImageTextScore(square, features)(images((32, 32)).double()).shape[1] == len(features)
+
+
+def test_features_of_the_wrapper_do_not_see_padding() -> None:
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.manual_seed(0)
+    small = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    words = {"bos_token_id": START, "eos_token_id": END, "vocab_size": VOCABULARY, "max_position_embeddings": CONTEXT}
+    image = {**small, "image_size": 32, "patch_size": 8}
+    model = stir(CLIPModel(CLIPConfig(text_config={**small, **words}, vision_config=image, projection_dim=48)))
+    long = captions()[2:3]
+    short = long[:, : int(long.argmax()) + 1]
+    assert short.shape[1] < long.shape[1]
+    with torch.no_grad():
+        assert relative(wrapper_features(model, long), wrapper_features(model, short)) < 1e-5
+
+
+def test_where_there_is_no_wrapper(double: Any) -> None:
+    score = TextImageScore(double, images((32, 32)).double())
+    with pytest.raises(ValueError, match="wrapper_bug: the text tower has to be CLIP's own"):
+        M2IB(score, score.layers[0]).attribute(captions(), target=0, wrapper_bug=True)
+    image = ImageTextScore(double, captions())
+    with pytest.raises(ValueError, match="bind wrapper_features"):
+        M2IB(image, image.layers[0]).attribute(images((32, 32)).double(), target=0, wrapper_bug=True)
 
 
 def test_as_many_copies_as_tokens(double: Any) -> None:

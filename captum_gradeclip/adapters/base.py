@@ -65,6 +65,7 @@ class TextTower:
         vocabulary: number of token ids.
         start: id of the mark before a text, if there is one.
         end: id of the mark behind it.
+        project: the matrix ``(D, D)`` that the encoder ends with, if there is a square one, as a function of ``(N, D)``.
     """
 
     encode: Callable[[Tensor], Tensor]
@@ -76,6 +77,7 @@ class TextTower:
     vocabulary: int
     start: int | None
     end: int | None
+    project: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,15 @@ def resize_positions(table: Tensor, native: tuple[int, int], grid: tuple[int, in
     wide = torch.promote_types(table.dtype, torch.float32)
     patches = F.interpolate(patches.to(wide), size=grid, mode="bicubic", align_corners=False).to(table.dtype)
     return torch.cat([table[:prefix], patches[0].flatten(1).T])
+
+
+def square(projection: Any) -> Callable[[Tensor], Tensor] | None:
+    """A projection, a matrix or a linear layer, as a function, if it is square and without a bias."""
+    if isinstance(projection, nn.Linear):
+        return projection if projection.bias is None and projection.in_features == projection.out_features else None
+    if projection is None or projection.shape[0] != projection.shape[1]:
+        return None
+    return lambda features: features @ projection
 
 
 def check_size(images: Tensor, patch: int) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from .base import (
     first_row,
     replaced,
     resize_positions,
+    square,
     uncompiled,
     unsupported,
 )
@@ -173,6 +174,7 @@ def text_tower(model: nn.Module) -> TextTower:
         vocabulary=vocabulary,
         start=vocabulary - 2 if pool == "argmax" else None,
         end=vocabulary - 1 if pool == "argmax" else end if pool == "eos" else None,
+        project=None if appended else square(projection),
     )
 
 

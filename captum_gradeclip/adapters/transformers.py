@@ -19,6 +19,7 @@ from .base import (
     blocks,
     check_size,
     first_row,
+    square,
     unsupported,
 )
 
@@ -121,6 +122,7 @@ def text_tower(model: nn.Module) -> TextTower:
         vocabulary=config.vocab_size,
         start=None if siglip else config.bos_token_id if kind in ("CLIPModel", "AltCLIPModel") else None,
         end=None if siglip else config.eos_token_id if kind in ("CLIPModel", "AltCLIPModel") else None,
+        project=square(owner.text_projection) if kind == "CLIPModel" else None,
     )
 
 

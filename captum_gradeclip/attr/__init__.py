@@ -8,7 +8,7 @@ from .game import GAME
 from .grad_eclip import GradECLIP
 from .input_space import InputSpaceAttribution
 from .legrad import LeGrad
-from .m2ib import M2IB
+from .m2ib import M2IB, wrapper_features
 from .mask_clip import MaskCLIP
 from .raw_attention import RawAttention
 from .rise import RISE
@@ -32,4 +32,5 @@ __all__ = [
     "compare",
     "feature_surgery",
     "word_relevance",
+    "wrapper_features",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -23,6 +24,7 @@ from .base import (
 
 Redundancy = Literal["empty", "labels", "none"]
 Normalisation = Literal["channels", "tokens"]
+PoolQuery = Literal["query", "value"]
 
 
 def feature_surgery(
@@ -118,6 +120,7 @@ class CLIPSurgery(TokenAttribution):
         redundancy: Redundancy | Tensor = "empty",
         temperature: float = 2.0,
         normalisation: Normalisation = "channels",
+        pool_query: PoolQuery = "query",
     ) -> Tensor:
         """One map per example.
 
@@ -132,6 +135,8 @@ class CLIPSurgery(TokenAttribution):
             temperature: of the weights of the labels.
             normalisation: of the features over their ``"channels"``, or over the ``"tokens"`` as in the code that the
                 figures of arXiv 2502.18816 come from.
+            pool_query: weights with which the class token of an attention pool asks, the model's, or those of its
+                ``"value"`` as in the released code, whose class token is then not the model's; it weighs the labels.
 
         Returns:
             ``(N, 1, h, w)``, signed differences of cosines.
@@ -142,7 +147,7 @@ class CLIPSurgery(TokenAttribution):
         """
         refuse_layer_input(attribute_to_layer_input)
         inputs = check_inputs(inputs)
-        dense = self._similarity(inputs, additional_forward_args, redundancy, temperature, normalisation)
+        dense = self._similarity(inputs, additional_forward_args, redundancy, temperature, normalisation, pool_query)
         return self._dense_map(dense, target, inputs)
 
     def attribute_targets(
@@ -154,6 +159,7 @@ class CLIPSurgery(TokenAttribution):
         redundancy: Redundancy | Tensor = "empty",
         temperature: float = 2.0,
         normalisation: Normalisation = "channels",
+        pool_query: PoolQuery = "query",
     ) -> Tensor:
         """The maps of many targets from one forward pass, ``(N, T, h, w)``.
 
@@ -163,11 +169,16 @@ class CLIPSurgery(TokenAttribution):
             additional_forward_args: refused, as in :meth:`attribute`, whose options these are.
         """
         inputs = check_inputs(inputs)
-        dense = self._similarity(inputs, additional_forward_args, redundancy, temperature, normalisation)
+        dense = self._similarity(inputs, additional_forward_args, redundancy, temperature, normalisation, pool_query)
         return self._dense_maps(dense, targets, inputs)
 
-    def dense_features(self, inputs: Tensor | tuple[Tensor]) -> Tensor:
-        """Features of all tokens ``(N, L, D)``, not normalised: the class token's is the model's own, the rest is dense."""
+    def dense_features(self, inputs: Tensor | tuple[Tensor], pool_query: PoolQuery = "query") -> Tensor:
+        """Features of all tokens ``(N, L, D)``, not normalised: the class token's is the model's own, the rest is dense.
+
+        Args:
+            inputs: as in :meth:`attribute`, and so is the option.
+            pool_query: with ``"value"``, the class token is not the model's own.
+        """
         inputs = check_inputs(inputs)
         check_kind(self, inputs)
         score, layers, count = self._score(), self._layers(), len(inputs)
@@ -176,10 +187,15 @@ class CLIPSurgery(TokenAttribution):
             raise ValueError(
                 "layer: CLIP Surgery needs the last blocks of the image tower in their order, score.layers[-n:]"
             )
+        if pool_query not in get_args(PoolQuery):
+            raise ValueError(f"pool_query: expected one of {get_args(PoolQuery)}, got {pool_query!r}")
         if score.pooled:
-            features = self._forward(inputs, None, Interception(layers, _pool), function=score.features)
+            rule = _pool if pool_query == "query" else _pool_by_value
+            features = self._forward(inputs, None, Interception(layers, rule), function=score.features)
             dense: Tensor = features.detach().unflatten(0, (count, -1))
             return dense
+        if pool_query != "query":
+            raise ValueError("pool_query: this tower has no attention pool over convolutions; leave it out")
         beside = Branches(layers, value_value, count)
 
         def second_path(tokens: Tensor) -> Tensor:
@@ -197,6 +213,7 @@ class CLIPSurgery(TokenAttribution):
         redundancy: Redundancy | Tensor,
         temperature: float,
         normalisation: Normalisation,
+        pool_query: PoolQuery,
     ) -> Tensor:
         """Of all tokens with all texts of the score, ``(N, L, T)``."""
         if additional_forward_args is not None:
@@ -208,7 +225,7 @@ class CLIPSurgery(TokenAttribution):
         check_kind(self, inputs)
         score = self._score()
         texts = score.text_features
-        features = self.dense_features(inputs).to(texts.dtype)
+        features = self.dense_features(inputs, pool_query).to(texts.dtype)
         redundant: Tensor | None = None
         if isinstance(redundancy, Tensor):
             if redundancy.shape not in ((texts.shape[1],), (1, texts.shape[1]), texts.shape):
@@ -286,3 +303,8 @@ def _pool(record: Record) -> Tensor:
     dense = (8 * record.scale * unit @ unit.mT).softmax(dim=-1) @ record.value
     tokens = torch.cat([model_heads(record.at(0)), dense[:, :, 1:]], dim=2)
     return tokens.transpose(1, 2).flatten(0, 1)[:, :, None]
+
+
+def _pool_by_value(record: Record) -> Tensor:
+    """The same, with the token that the pool reads asking by its value among the values."""
+    return _pool(replace(record, query=record.value, key=record.value))

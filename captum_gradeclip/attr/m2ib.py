@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,9 @@ from captum.log import log_usage
 from rich.progress import track
 from torch import Tensor, nn
 
-from ..attention import LayerOutput
+from .. import adapters
+from ..attention import Interception, LayerOutput, Record, model_heads
+from ..scores import TextImageScore
 from .base import (
     About,
     TokenAttribution,
@@ -36,6 +38,7 @@ class _Options:
     copies: int
     seed: int
     tolerance: float | None
+    wrapper_bug: bool
 
     def __post_init__(self) -> None:
         for name in ("steps", "copies"):
@@ -64,6 +67,47 @@ def information(feature: Tensor, passed: Tensor) -> Tensor:
     """
     variance = (1 - passed) ** 2
     return -0.5 * (1 + variance.log() - (passed * feature) ** 2 - variance)
+
+
+def wrapper_features(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Features of texts as the wrapper around CLIP in M2IB's released code makes them; they are not CLIP's.
+
+    Its text tower has no causal mask, so that each token up to the end mark sees all of them, and projects twice. To map
+    images under it, bind these features: ``ImageTextScore(model, wrapper_features(model, tokens))``.
+
+    Args:
+        model: one with CLIP's own text tower, whose projection is square.
+        tokens: ids ``(T, L)``.
+
+    Returns:
+        ``(T, D)``, not normalised.
+
+    Raises:
+        ValueError: for any other text tower.
+
+    >>> from captum_gradeclip import scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> wrapper_features(model, tokenizer(["a red circle", "two stars"])).shape
+    torch.Size([2, 128])
+    """
+    tower = adapters.text_tower(model)
+    if tower.project is None or tower.readout is None:
+        raise ValueError(
+            "wrapper_bug: the text tower has to be CLIP's own, which ends in a projection from D to D that can be applied"
+            " twice; leave it out for this model"
+        )
+    rows = tower.readout(tokens)[:, None, None, None]
+
+    def seen_by_all(record: Record) -> Tensor:
+        if record.mask is None:
+            return model_heads(record)
+        # Under the causal mask, the token that is read sees just the tokens without padding.
+        mask = record.mask.expand(len(tokens), record.heads, record.query.shape[-2], -1)
+        return model_heads(replace(record, mask=mask.take_along_dim(rows, dim=-2)))
+
+    with Interception(tower.layers, seen_by_all, graph=False):
+        features = tower.encode(tokens)
+    return tower.project(features)
 
 
 class M2IB(TokenAttribution):
@@ -123,6 +167,7 @@ class M2IB(TokenAttribution):
         copies: int = 10,
         seed: int = 0,
         tolerance: float | None = None,
+        wrapper_bug: bool = False,
         show_progress: bool = False,
     ) -> Tensor:
         """One map per example.
@@ -138,6 +183,8 @@ class M2IB(TokenAttribution):
             copies: of every example with noise of their own, in each step.
             seed: of the noise; the global generator is left alone.
             tolerance: an example is done when a step changes its map by less than this share of the largest value.
+            wrapper_bug: of texts, explain the score of the released code, to which the figures of arXiv 2502.18816 belong;
+                see :func:`wrapper_features`, which also tells how to map images under it.
             show_progress: draws a bar.
 
         Returns:
@@ -150,7 +197,7 @@ class M2IB(TokenAttribution):
         """
         refuse_layer_input(attribute_to_layer_input)
         check_self_attention(self, self._owner())
-        options = _Options(beta, steps, learning_rate, copies, seed, tolerance)
+        options = _Options(beta, steps, learning_rate, copies, seed, tolerance, wrapper_bug)
         inputs = check_inputs(inputs)
         layers = self._layers()
         if len(layers) != 1:
@@ -184,6 +231,20 @@ class M2IB(TokenAttribution):
             ends = torch.where(rows > 0, rows + 1, ends)
         return torch.arange(length, device=inputs.device)[None] < ends[:, None]
 
+    def _wrapper(self) -> Callable[[Tensor], Tensor]:
+        """The score of texts that the released code explains."""
+        owner = self._owner()
+        if not isinstance(owner, TextImageScore):
+            raise ValueError(
+                "wrapper_bug: it changes what a TextImageScore makes of texts; for images, bind wrapper_features(model,"
+                " tokens) in the ImageTextScore instead"
+            )
+
+        def score(tokens: Tensor) -> Tensor:
+            return owner.compare(wrapper_features(owner.model, tokens))
+
+        return score
+
     def _minimise(
         self,
         layer: nn.Module,
@@ -200,8 +261,9 @@ class M2IB(TokenAttribution):
             kept.append(tokens.detach().clone())
             return tokens
 
+        function = self._wrapper() if options.wrapper_bug else None
         first = LayerOutput(layer, len(inputs), keep)
-        self._forward(inputs, additional_forward_args, first)
+        self._forward(inputs, additional_forward_args, first, function=function)
         feature = kept[0].to(torch.promote_types(kept[0].dtype, torch.float32))  # (N, L, C)
         copies, count = options.copies, len(inputs)
         # A tower that reads its class token goes on with as many examples as leave its block, so that only the blocks behind
@@ -226,7 +288,8 @@ class M2IB(TokenAttribution):
                     torch.set_grad_enabled(True)
                     return noisy.flatten(0, 1).to(tokens.dtype)
 
-                output = self._forward(given, arguments, LayerOutput(layer, len(given), bottleneck, first.axis))
+                noise_enters = LayerOutput(layer, len(given), bottleneck, first.axis)
+                output = self._forward(given, arguments, noise_enters, function=function)
                 check_differentiable(output)
                 scores = select(output, repeat_target(target, copies), count * copies).view(count, copies)
                 nats = information(feature, passed)
