@@ -22,7 +22,7 @@ from torch import Tensor
 from captum_gradeclip import GradECLIP, ImageTextScore, TextImageScore, benchmark, cli, scenes
 from captum_gradeclip.benchmark import published, records, tables, tasks
 from captum_gradeclip.benchmark.data import IGNORE, MERGED, NOTHING, DataError
-from captum_gradeclip.benchmark.explainers import explainers
+from captum_gradeclip.benchmark.explainers import Question, explainers
 from captum_gradeclip.loading import Loaded
 from captum_gradeclip.maps import merge_words
 from captum_gradeclip.metrics import canvas
@@ -484,6 +484,37 @@ def test_explainers_by_name() -> None:
         explainers(["nothing"])
     with pytest.raises(ValueError, match="none of"):
         explainers(["MaskCLIP"], text=True)
+
+
+def test_rivals_as_the_code_of_grad_eclip_runs_them() -> None:
+    from captum_gradeclip.attr import M2IB, AttentionRollout, CLIPSurgery, MaskCLIP, RawAttention
+
+    model, _, tokenizer = scenes.load()
+    pixels, tokens = torch.randn(2, 3, 64, 64), tokenizer(["a red circle", "two stars"])
+    score, words = ImageTextScore(model, ["a red circle", "two stars"], tokenizer), TextImageScore(model, pixels)
+    last = score.layers[-1]
+    expected = {
+        "raw attention": RawAttention(score, last).attribute(pixels, heads="single"),
+        "Attention Rollout": AttentionRollout(score, last).attribute(pixels),
+        "MaskCLIP": MaskCLIP(score, last).attribute(pixels, target=[0, 1], key_weight=True),
+        "CLIP Surgery": CLIPSurgery(score, score.layers).attribute(pixels, target=[0, 1], normalisation="tokens"),
+    }
+    question, same = Question(score, pixels, [0, 1], [0, 1]), []
+    fair = {one.name: one for one in explainers(rise_masks=5)}
+    for one in explainers(rise_masks=5, released=True):
+        if one.name in expected:
+            assert torch.allclose(one.explain(question), expected[one.name], atol=1e-6)
+            assert not torch.allclose(fair[one.name].explain(question), expected[one.name], atol=1e-4)
+        else:
+            same.append(one.name)
+    assert {"Grad-ECLIP", "GAME"} <= set(same)
+    (m2ib,) = explainers(["M2IB"], text=True, released=True)
+    layers = M2IB.default_layers(words)
+    wrapped = M2IB(words, layers).attribute(tokens, target=[0, 1], wrapper_bug=True)
+    assert torch.allclose(m2ib.explain(Question(words, tokens, [0, 1], [0, 1])), wrapped, atol=1e-6)
+    (raw,) = explainers(["raw attention"], text=True, released=True)
+    single = RawAttention(words, words.layers[-1]).attribute(tokens, heads="single")
+    assert torch.allclose(raw.explain(Question(words, tokens, [0, 1], [0, 1])), single, atol=1e-6)
 
 
 def test_time_is_a_ratio(loaded: Loaded) -> None:

@@ -395,3 +395,6 @@ def test_chunks_change_nothing(vit: nn.Module) -> None:
             assert relative(method.attribute_targets(x, **options), whole) < 1e-4
     with pytest.raises(ValueError, match="chunk_size: expected at least one input"):
         method.attribute_targets(x, chunk_size=0)
+    takes_more = GradECLIP(lambda images, other: score(images), score.layers[-1])
+    with pytest.raises(ValueError, match=r"additional_forward_args: a tensor of shape \(7, 1\)"):
+        takes_more.attribute_targets(x, additional_forward_args=torch.zeros(7, 1), chunk_size=2)

@@ -334,14 +334,37 @@ def test_rise_with_one_mask_of_ones_is_the_score(double: nn.Module) -> None:
     with torch.no_grad():
         assert relative(got, score(x)[:, 1, None, None, None].expand(-1, 1, 32, 32)) < 1e-6
     assert torch.equal(state, torch.get_rng_state())
-    early = RISE(score).attribute(x, target=1, n_masks=400, masks_per_eval=20, tolerance=10.0)
-    assert relative(early, RISE(score).attribute(x, target=1, n_masks=40)) < 1e-5
+    early = RISE(score).attribute(x, target=1, n_masks=400, tolerance=10.0)
+    assert relative(early, RISE(score).attribute(x, target=1, n_masks=200)) < 1e-5
     for options, message in (({"n_masks": 0}, "n_masks"), ({"probability": 0.0}, "probability"), ({"cells": 0}, "cells")):
         with pytest.raises(ValueError, match=message):
             RISE(score).attribute(x, target=1, **options)
     text = TextImageScore(double, x)
     with pytest.raises(ValueError, match="RISE is defined for images, not for texts"):
         RISE(text).attribute(captions(), target=0)
+
+
+def test_rise_stops_for_each_map_by_itself(double: nn.Module) -> None:
+    x = images((32, 32)).double()
+    score = ImageTextScore(double, captions())
+    options: dict[str, Any] = {"n_masks": 450, "cells": 4, "subtract_mean": True}
+    exact = {count: RISE(score).attribute_targets(x, **{**options, "n_masks": count}) for count in (200, 300, 400, 450)}
+    changes = [
+        (exact[300] - exact[200]).abs().amax(dim=(-2, -1)) / exact[300].abs().amax(dim=(-2, -1)),
+        (exact[400] - exact[300]).abs().amax(dim=(-2, -1)) / exact[400].abs().amax(dim=(-2, -1)),
+    ]
+    tolerance = float(changes[0].median())
+    got = RISE(score).attribute_targets(x, tolerance=tolerance, **options)
+    stops = set()
+    for item in range(len(x)):
+        alone = RISE(score).attribute_targets(x[item : item + 1], tolerance=tolerance, masks_per_eval=7, **options)
+        assert relative(got[item], alone[0]) < 1e-5
+        for target in range(got.shape[1]):
+            distance = {count: relative(got[item, target], maps[item, target]) for count, maps in exact.items()}
+            stop = min(distance, key=lambda count: distance[count])
+            assert distance[stop] < 1e-5
+            stops.add(stop)
+    assert len(stops) > 1, "all maps settled together"
 
 
 def test_rise_in_half_precision() -> None:
@@ -727,6 +750,13 @@ def test_m2ib_is_seeded_stops_early_and_refuses(double: nn.Module) -> None:
         assert (
             relative(method.attribute(x[item : item + 1], target=1, tolerance=0.3, steps=20), half[item : item + 1]) < 1e-5
         )
+    # on the CPU, two examples go through the model at once here, then the third; each keeps its own target
+    three = torch.cat([x, x[:1].flip(-1)])
+    few = method.attribute(three, target=[0, 2, 1], copies=8)
+    for item, target in enumerate((0, 2, 1)):
+        assert relative(method.attribute(three[item : item + 1], target=target, copies=8), few[item : item + 1]) < 1e-5
+    with pytest.raises(AssertionError, match="target: expected one for each of the 3 inputs"):
+        method.attribute(three, target=[0, 1])
     for options, message in (({"steps": 0}, "steps: expected at least 1"), ({"beta": 0.0}, "beta: expected a positive")):
         with pytest.raises(ValueError, match=message):
             method.attribute(x, target=1, **options)

@@ -318,16 +318,30 @@ def check_differentiable(output: Tensor) -> None:
         )
 
 
-def chunks(inputs: Tensor, additional_forward_args: Any, size: int) -> Iterator[tuple[Tensor, Any]]:
-    """Parts of the inputs with the parts of the additional arguments that belong to them."""
+def chunks(inputs: Tensor, target: Any, additional_forward_args: Any, size: int) -> Iterator[tuple[Tensor, Any, Any]]:
+    """Parts of the inputs with the targets and the parts of the additional arguments that belong to them.
+
+    Raises:
+        AssertionError: for targets that are more or fewer than the inputs.
+        ValueError: for such tensors among the arguments.
+    """
+    check_arguments(additional_forward_args, len(inputs))
+    each = isinstance(target, list) or (isinstance(target, Tensor) and target.numel() > 1)
+    if each and len(target) != len(inputs):
+        raise AssertionError(f"target: expected one for each of the {len(inputs)} inputs, got {target!r}")
+    arguments = additional_forward_args
     for start in range(0, len(inputs), size):
         part = slice(start, start + size)
 
         def cut(argument: Any) -> Any:
             return argument[part] if isinstance(argument, Tensor) and argument.dim() > 0 else argument  # noqa: B023
 
-        arguments = additional_forward_args
-        yield inputs[part], tuple(map(cut, arguments)) if isinstance(arguments, tuple) else cut(arguments)
+        some = tuple(map(cut, arguments)) if isinstance(arguments, tuple) else cut(arguments)
+        yield inputs[part], target[part] if each else target, some
+
+
+CPU_IMAGES = 16
+"""In one pass over many variants: a processor is no faster with more, and slower where their memory is fetched anew."""
 
 
 def check_kind(method: Any, inputs: Tensor) -> None:
@@ -460,6 +474,26 @@ def select_columns(output: Tensor, targets: Sequence[int] | Tensor | None, examp
             raise AssertionError(f"targets: expected indices below {count}, got {column!r}")
     with torch.inference_mode(False):  # what is made under it cannot take part in a backward pass
         return torch.eye(count, dtype=output.dtype, device=output.device)[columns]
+
+
+def over_targets(
+    output: Tensor,
+    targets: Sequence[int] | Tensor | None,
+    examples: int,
+    at_once: int,
+    explain: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """What a batched backward pass makes of several targets, ``(T, ...)``.
+
+    Args:
+        output: ``(N, T)``.
+        targets: columns of it; ``None`` for all.
+        examples: N.
+        at_once: how many may share a pass, since each has gradients of its own.
+        explain: seeds ``(some, N, T)`` of the gradient to ``(some, ...)``.
+    """
+    seeds = select_columns(output, targets, examples)[:, None].expand(-1, examples, -1)
+    return torch.cat([explain(some) for some in torch.split(seeds, at_once)])
 
 
 def readout_rows(gradient: Tensor, readout: Callable[[Tensor], Tensor | None] | None, inputs: Tensor) -> Tensor | None:

@@ -16,9 +16,9 @@ from .base import (
     check_inputs,
     check_self_attention,
     key_tokens,
+    over_targets,
     refuse_layer_input,
     select,
-    select_columns,
     take_rows,
 )
 
@@ -131,10 +131,13 @@ class GAME(TokenAttribution):
         inputs = check_inputs(inputs)
         output, records = self._run(inputs, additional_forward_args, kept_attention, short=False)
         rows = self._row(output, records, inputs)
-        seeds = select_columns(output, targets, len(inputs))[:, None].expand(-1, len(inputs), -1)
+
+        def explain(seeds: Tensor) -> Tensor:
+            return _map(records, output, seeds, rows, batched=True)
+
         # A gradient is as large as the attention itself, so only a few targets at once.
-        parts = [_map(records, output, some, rows, batched=True) for some in torch.split(seeds, 8)]
-        return self._fold(torch.cat(parts).transpose(0, 1), key_tokens(records), inputs)
+        maps = over_targets(output, targets, len(inputs), 8, explain)
+        return self._fold(maps.transpose(0, 1), key_tokens(records), inputs)
 
 
 def _map(records: list[Record], scores: Tensor, seeds: Tensor, rows: Tensor | None, batched: bool) -> Tensor:

@@ -239,7 +239,7 @@ class GradECLIP(TokenAttribution):
         if chunk_size is not None and chunk_size < 1:
             raise ValueError(f"chunk_size: expected at least one input for each forward pass, got {chunk_size}")
         parts = []
-        for some, arguments in chunks(inputs, additional_forward_args, chunk_size or len(inputs)):
+        for some, _, arguments in chunks(inputs, None, additional_forward_args, chunk_size or len(inputs)):
             output, records = self._run(some, arguments, options.rule)
             seeds = select_columns(output, targets, len(some))[:, None].expand(-1, len(some), -1)
             maps = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,9 +19,9 @@ from .base import (
     check_self_attention,
     key_tokens,
     last_block,
+    over_targets,
     refuse_layer_input,
     select,
-    select_columns,
 )
 
 
@@ -123,12 +124,11 @@ class LeGrad(TokenAttribution):
         """
         inputs = check_inputs(inputs)
         outputs, records = self._read_out(inputs, additional_forward_args)
-        seeds = select_columns(outputs[0], targets, len(inputs))[:, None].expand(-1, len(inputs), -1)
         total = torch.zeros((), device=outputs[0].device)
         for output, record in zip(outputs, records):
+            explain = partial(_sensitivity, output, record, batched=True)
             # A gradient is as large as the attention itself, so only a few targets at once.
-            parts = [_sensitivity(output, record, some, batched=True) for some in torch.split(seeds, 8)]
-            total = total + torch.cat(parts)
+            total = total + over_targets(output, targets, len(inputs), 8, explain)
         return self._fold(total.transpose(0, 1), key_tokens(records), inputs)
 
     def _read_out(self, inputs: Tensor, additional_forward_args: Any) -> tuple[tuple[Tensor, ...], list[Record]]:

@@ -15,11 +15,13 @@ from .. import adapters
 from ..attention import Interception, LayerOutput, Record, model_heads
 from ..scores import TextImageScore
 from .base import (
+    CPU_IMAGES,
     About,
     TokenAttribution,
     check_differentiable,
     check_inputs,
     check_self_attention,
+    chunks,
     is_image,
     refuse_layer_input,
     repeat_arguments,
@@ -202,7 +204,13 @@ class M2IB(TokenAttribution):
         layers = self._layers()
         if len(layers) != 1:
             raise ValueError(f"layer: M2IB has one bottleneck, got {len(layers)} layers")
-        tokens = self._minimise(layers[0], inputs, target, additional_forward_args, options, show_progress)
+        # Examples share nothing but the noise, so they need not share a pass.
+        size = len(inputs) if inputs.device.type != "cpu" else max(1, CPU_IMAGES // copies)
+        parts = [
+            self._minimise(layers[0], some, its_target, arguments, options, show_progress)
+            for some, its_target, arguments in chunks(inputs, target, additional_forward_args, size)
+        ]
+        tokens = torch.cat(parts)
         return self._fold(tokens, tokens.shape[1], inputs)
 
     def attribute_targets(

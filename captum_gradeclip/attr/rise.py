@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .base import (
+    CPU_IMAGES,
     About,
     check_arguments,
     check_inputs,
@@ -35,7 +36,7 @@ class _Options:
     n_masks: int
     cells: int
     probability: float
-    masks_per_eval: int
+    masks_per_eval: int | None
     seed: int
     subtract_mean: bool
     tolerance: float | None
@@ -43,8 +44,9 @@ class _Options:
 
     def __post_init__(self) -> None:
         for name in ("n_masks", "cells", "masks_per_eval"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
         if not 0 < self.probability <= 1:
             raise ValueError(f"probability: expected above 0 and at most 1, got {self.probability}")
 
@@ -122,7 +124,7 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
         n_masks: int = 2000,
         cells: int = 8,
         probability: float = 0.5,
-        masks_per_eval: int = 50,
+        masks_per_eval: int | None = None,
         seed: int = 0,
         subtract_mean: bool = False,
         tolerance: float | None = None,
@@ -138,10 +140,10 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
             cells: of the masks' grid, along each side.
             probability: of a cell to stay visible.
             masks_per_eval: masks for each forward pass; all examples are masked alike, so a pass has ``N`` times as many
-                images. The result does not depend on it.
+                images. The result does not depend on it; by default, 50, but on the CPU as many as make 16 images.
             seed: of the masks; the global generator is left alone.
             subtract_mean: weigh with the score above the mean score, since cosines vary little and masks a lot.
-            tolerance: stop when a pass changes no map by more than this share of its largest value.
+            tolerance: a map is done when a hundred masks more change it by less than this share of its largest value.
             show_progress: draws a bar.
 
         Returns:
@@ -170,7 +172,7 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
         n_masks: int = 2000,
         cells: int = 8,
         probability: float = 0.5,
-        masks_per_eval: int = 50,
+        masks_per_eval: int | None = None,
         seed: int = 0,
         subtract_mean: bool = False,
         tolerance: float | None = None,
@@ -204,26 +206,43 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
     ) -> Tensor:
         # The flips and places of all masks are small; the masks themselves are made for one pass only.
         generator = torch.Generator().manual_seed(options.seed)
-        draws = torch.rand(options.n_masks, options.cells**2 + 2, generator=generator)
+        draws = torch.rand(options.n_masks, options.cells**2 + 2, generator=generator).to(inputs.device)
         flips = (draws[:, 2:] < options.probability).float().unflatten(1, (options.cells, options.cells))
         shifts = draws[:, :2]
+        count = max(1, CPU_IMAGES // len(inputs)) if inputs.device.type == "cpu" else 50
         visible = weighted = total = torch.zeros((), device=inputs.device)
-        done = 0
-        starts = range(0, options.n_masks, options.masks_per_eval)
-        for start in track(starts, "RISE", transient=True, disable=not options.show_progress):
-            part = slice(start, start + options.masks_per_eval)
-            masks = smooth_masks(flips[part].to(inputs.device), shifts[part].to(inputs.device), inputs.shape[-2:])
+        maps: Tensor | None = None
+        running: Tensor | None = None
+        passes = _passes(options.n_masks, options.masks_per_eval or count)
+        for part in track(passes, "RISE", transient=True, disable=not options.show_progress):
+            masks = smooth_masks(flips[part], shifts[part], inputs.shape[-2:])
             many = (inputs[:, None] * masks[:, None].to(inputs.dtype)).flatten(0, 1)
             output = _run_forward(self.forward_func, many, None, repeat_arguments(additional_forward_args, len(masks)))
             scores = pick(output).float().unflatten(0, (len(inputs), len(masks)))  # (N, masks, T)
-            before, weighted = weighted, weighted + torch.einsum("nmt,mhw->nthw", scores, masks)
+            weighted = weighted + torch.einsum("nmt,mhw->nthw", scores, masks)
             visible, total = visible + masks.sum(dim=0), total + scores.sum(dim=1)
-            done += len(masks)
-            if options.tolerance is not None and start:
-                moved = (weighted / done - before / (done - len(masks))).abs().amax(dim=(-2, -1))
-                if bool((moved < options.tolerance * (weighted / done).abs().amax(dim=(-2, -1))).all()):
+            done = part.stop
+            if done < options.n_masks and (options.tolerance is None or done % _SETTLING):
+                continue
+            now = weighted - (total / done)[..., None, None] * visible if options.subtract_mean else weighted
+            now = now / (done * options.probability)
+            if maps is None or running is None:
+                maps, running = now, torch.ones(now.shape[:2], dtype=torch.bool, device=now.device)
+                continue
+            # Each map by itself, so that a batch gives what its items give.
+            before, maps = maps, torch.where(running[..., None, None], now, maps)
+            if options.tolerance is not None:
+                running &= (maps - before).abs().amax(dim=(-2, -1)) >= options.tolerance * maps.abs().amax(dim=(-2, -1))
+                if not running.any():
                     break
-        if options.subtract_mean:
-            weighted = weighted - (total / done)[..., None, None] * visible
-        maps: Tensor = weighted / (done * options.probability)
+        assert maps is not None
         return maps.contiguous()
+
+
+_SETTLING = 100  # masks between two looks at whether a map has settled
+
+
+def _passes(masks: int, size: int) -> list[slice]:
+    """The masks of each forward pass; one pass ends wherever it is asked whether the maps have settled."""
+    blocks = [range(start, min(start + _SETTLING, masks)) for start in range(0, masks, _SETTLING)]
+    return [slice(start, min(start + size, block.stop)) for block in blocks for start in block[::size]]

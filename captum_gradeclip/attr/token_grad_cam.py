@@ -17,9 +17,9 @@ from .base import (
     check_kind,
     content_slice,
     key_tokens,
+    over_targets,
     refuse_layer_input,
     select,
-    select_columns,
 )
 
 Average = Literal["tokens", "patches"]
@@ -131,12 +131,12 @@ class TokenGradCam(TokenAttribution):
             additional_forward_args: as in :meth:`attribute`, and so are the options.
         """
         inputs, output, feature, length = self._prepare(inputs, additional_forward_args, heads, average)
-        seeds = select_columns(output, targets, len(inputs))[:, None].expand(-1, len(inputs), -1)
-        parts = [
-            torch.autograd.grad(output, feature, some, is_grads_batched=True, retain_graph=True)[0]
-            for some in torch.split(seeds, 32)
-        ]
-        return self._finish(feature, torch.cat(parts), length, inputs, average, relu_attributions)
+
+        def explain(seeds: Tensor) -> Tensor:
+            return torch.autograd.grad(output, feature, seeds, is_grads_batched=True, retain_graph=True)[0]
+
+        gradient = over_targets(output, targets, len(inputs), 32, explain)
+        return self._finish(feature, gradient, length, inputs, average, relu_attributions)
 
     def _prepare(
         self, inputs: Any, additional_forward_args: Any, heads: str, average: str

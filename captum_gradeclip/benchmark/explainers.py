@@ -9,7 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attr import METHODS, RISE, CLIPSurgery, GradECLIP
+from ..attr import (
+    M2IB,
+    METHODS,
+    RISE,
+    AttentionRollout,
+    CLIPSurgery,
+    GradECLIP,
+    MaskCLIP,
+    RawAttention,
+    TokenGradCam,
+)
 from ..attr.comparison import CAPTUM, find_method
 
 NO_WEIGHT = "Grad-ECLIP w/o weight"
@@ -52,8 +62,25 @@ class Explainer:
     all_targets: Callable[[Question], Tensor] | None = None
 
 
+RELEASED: dict[type[Any], dict[str, Any]] = {
+    RawAttention: {"heads": "single"},
+    TokenGradCam: {"heads": "single"},
+    MaskCLIP: {"key_weight": True},
+    CLIPSurgery: {"normalisation": "tokens"},
+}
+"""How the code of Grad-ECLIP ran its rivals on images; beside this, Rollout has the last layer alone."""
+
+RELEASED_TEXT: dict[type[Any], dict[str, Any]] = {RawAttention: {"heads": "single"}, M2IB: {"wrapper_bug": True}}
+"""The same on texts."""
+
+
 def explainers(
-    names: str | Sequence[str] = "all", *, text: bool = False, masks: bool = False, rise_masks: int = 500
+    names: str | Sequence[str] = "all",
+    *,
+    text: bool = False,
+    masks: bool = False,
+    rise_masks: int = 500,
+    released: bool = False,
 ) -> list[Explainer]:
     """The methods of these names, in the order given.
 
@@ -62,6 +89,7 @@ def explainers(
         text: those that explain texts.
         masks: whether there is a truth for the oracle.
         rise_masks: of RISE.
+        released: run the rivals as the code of Grad-ECLIP does, where that departs from their papers.
 
     Raises:
         ValueError: for an unknown name.
@@ -73,7 +101,7 @@ def explainers(
     for kind in METHODS:
         if not (kind.about.text if text else kind.about.image):
             continue
-        known[kind.about.name] = _method(kind, rise_masks)
+        known[kind.about.name] = _method(kind, rise_masks, released)
         if kind is GradECLIP:
             known[NO_WEIGHT] = Explainer(NO_WEIGHT, _without_weight)
     known |= {} if text or names == "all" else {name: _of_captum(name) for name in CAPTUM}
@@ -111,14 +139,19 @@ def layers_of(count: int) -> Explainer:
     return Explainer(f"{count} layer{'s' if count > 1 else ''}", explain)
 
 
-def _method(kind: Any, rise_masks: int) -> Explainer:
+def _method(kind: Any, rise_masks: int, released: bool) -> Explainer:
     def prepared(question: Question) -> tuple[Any, dict[str, Any]]:
         score = question.score
         if kind is RISE:
             return kind(score), {"n_masks": rise_masks}
         # With a list of classes, CLIP Surgery takes off what all of them share; a caption has only the empty text.
         labels = kind is CLIPSurgery and getattr(score, "labels", False)
-        return kind(score, kind.default_layers(score)), {"redundancy": "labels"} if labels else {}
+        options = {"redundancy": "labels"} if labels else {}
+        layers = kind.default_layers(score)
+        if released:
+            options |= _released(kind, question)
+            layers = layers[-1:] if kind is AttentionRollout else layers
+        return kind(score, layers), options
 
     def explain(question: Question) -> Tensor:
         method, options = prepared(question)
@@ -131,6 +164,12 @@ def _method(kind: Any, rise_masks: int) -> Explainer:
         return maps
 
     return Explainer(kind.about.name, explain, kind.about.needs_text, all_targets)
+
+
+def _released(kind: Any, question: Question) -> dict[str, Any]:
+    if getattr(question.score, "pooled", False):
+        return {}  # that code has no ResNet
+    return (RELEASED if question.inputs.is_floating_point() else RELEASED_TEXT).get(kind, {})
 
 
 def _of_captum(name: str) -> Explainer:

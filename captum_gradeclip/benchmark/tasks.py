@@ -53,9 +53,9 @@ class Settings:
         methods: ``"all"``, or names.
         protocol: ``"fair"``, one input for all methods and for the model that judges them, all pixels taken away and given
             back on one canvas, so that a random map gains as much as it loses; ``"release"``, half of the pixels, given
-            back on black, and the inputs of the
-            code of Grad-ECLIP: some methods see the whole picture and others the centre, whose map is then stretched over
-            the whole; the model judges the centre of what was changed.
+            back on black, and the rivals and inputs of the code of Grad-ECLIP: some methods run as only that code has them,
+            see :data:`~captum_gradeclip.benchmark.explainers.RELEASED`, some see the whole picture and others the centre,
+            whose map is then stretched over the whole; the model judges the centre of what was changed.
         resize: of the fair input.
         canvas: of deletions; under the fair protocol, of insertions as well.
         batch_size: of the forward passes on changed inputs.
@@ -151,7 +151,11 @@ class Task:
 
     def _explainers(self) -> list[Explainer]:
         return explainers(
-            self.settings.methods, text=self.of_texts, masks=self.data.segmented, rise_masks=self.settings.rise_masks
+            self.settings.methods,
+            text=self.of_texts,
+            masks=self.data.segmented,
+            rise_masks=self.settings.rise_masks,
+            released=self.settings.protocol == "release",
         )
 
     def _applies(self, explainer: Explainer) -> bool:
