@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,8 @@ def _place() -> tuple[int, int]:
         return 0, 1
     from accelerate import PartialState
 
-    state = PartialState()
+    # One process may be done hours before the slowest; by default those that wait give up after minutes.
+    state = PartialState(timeout=timedelta(days=7))
     return state.process_index, state.num_processes
 
 
