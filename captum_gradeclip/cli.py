@@ -23,7 +23,7 @@ from rich.table import Table
 
 from . import adapters, images, scenes
 from .attr import METHODS
-from .attr.comparison import CAPTUM, find_method
+from .attr.comparison import CAPTUM, find_method, find_methods
 from .attr.grad_eclip import Heads, SpatialWeight
 from .check import TOLERANCE, Check, self_check
 from .loading import NAMES, LoadingError, first_line, load
@@ -116,9 +116,13 @@ def _compare(arguments: argparse.Namespace) -> None:
         loaded = load(options.model, options.pretrained, options.device)
         if _is_classifier(loaded.model):
             raise UsageError(f"text: {options.model} is a classifier; compare needs a model of images and texts")
-        methods = "all" if arguments.methods == "all" else [one.strip() for one in arguments.methods.split(",")]
-        names = {find_method("RISE"), *([] if methods == "all" else map(find_method, methods))}
-        chosen = {"RISE": {"n_masks": arguments.rise_masks}} if find_method("RISE") in names else {}
+        methods = [one.strip() for one in arguments.methods.split(",")]
+        chosen: dict[str, dict[str, Any]] = {}
+        if find_method("RISE") in find_methods(methods):
+            chosen["RISE"] = {"n_masks": arguments.rise_masks}
+        for given in arguments.option:
+            method, option, value = _method_option(given)
+            chosen.setdefault(method, {})[option] = value
         result = compare_methods(
             loaded,
             image,
@@ -137,6 +141,20 @@ def _compare(arguments: argparse.Namespace) -> None:
         table.add_row(entry["method"], seconds, words, escape(entry["refused"] or ""))
     Console().print(table)
     Console().print(f"the figure, maps and numbers are in {arguments.out}", soft_wrap=True, markup=False)
+
+
+def _method_option(given: str) -> tuple[str, str, Any]:
+    """``METHOD.name=value``, the value as in JSON or else a string."""
+    left, equals, value = given.partition("=")
+    method, dot, option = left.rpartition(".")
+    if not (equals and dot and option.isidentifier()):
+        raise UsageError(f"--option: expected METHOD.name=value, got {given!r}")
+    found = find_method(method)
+    name = found if isinstance(found, str) else found.about.name
+    try:
+        return name, option, json.loads(value)
+    except json.JSONDecodeError:
+        return name, option, value
 
 
 @contextmanager
@@ -386,7 +404,14 @@ def _parser() -> argparse.ArgumentParser:
         "--methods",
         default="all",
         metavar="all|NAME,...",
-        help=f"of {', '.join(kind.__name__ for kind in METHODS)}; Captum's {', '.join(CAPTUM)} [%(default)s]",
+        help=f"all: {', '.join(kind.__name__ for kind in METHODS)}; also Captum's {', '.join(CAPTUM)} [%(default)s]",
+    )
+    many.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="METHOD.name=value",
+        help="of a method's attribute_targets, RISE.subtract_mean=true, say; may be repeated",
     )
     many.add_argument("--same-scale", action="store_true", help="one colour scale per row instead of one per map")
     many.add_argument("--rise-masks", type=int, default=500, metavar="N", help="masks of RISE [%(default)s; the paper 2000]")

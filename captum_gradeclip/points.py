@@ -20,14 +20,14 @@ def point_prompts(attribution: Tensor, size: Sequence[int], threshold: float = 0
     Args:
         attribution: ``(h, w)``.
         size: height and width of the picture that is clicked on, in pixels.
-        threshold: between 0 and 1.
+        threshold: above 0, at most 1.
 
     Returns:
         Points ``(K, 2)`` as integer x, y, cell centres, the highest first and then the lowest; labels ``(K,)``, 1 for
-        positive points and 0 for negative ones.
+        positive points and 0 for negative ones. A map that is the same everywhere points nowhere: K is 0.
 
     Raises:
-        ValueError: for a map that is not ``(h, w)``, or no larger than one cell.
+        ValueError: for a map that is not ``(h, w)`` or no larger than one cell or not finite, or a threshold out of range.
 
     >>> points, labels = point_prompts(torch.tensor([[9.0, 9, 0, 0], [9, 9, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]]), (64, 64))
     >>> points.tolist(), labels.tolist()
@@ -35,6 +35,10 @@ def point_prompts(attribution: Tensor, size: Sequence[int], threshold: float = 0
     """
     if attribution.dim() != 2 or min(attribution.shape) < 2:
         raise ValueError(f"attribution: expected (h, w) with at least two rows and columns, got {tuple(attribution.shape)}")
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold: expected above 0 and at most 1, got {threshold}")
+    if not torch.isfinite(attribution).all():
+        raise ValueError("attribution: it holds NaN or infinite values")
     rows, columns = (side // 2 for side in attribution.shape)
     small = F.interpolate(attribution[None, None].float(), size=(rows, columns), mode="bilinear", align_corners=False)
     cells = normalise(small[0, 0]).flatten()

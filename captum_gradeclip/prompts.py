@@ -35,7 +35,9 @@ def surgery_templates() -> tuple[str, ...]:
     return (*imagenet_templates(), *SCENE_TEMPLATES)
 
 
-def prompt_ensemble(model: nn.Module, tokenizer: Tokenizer, names: Sequence[str], templates: Sequence[str]) -> Tensor:
+def prompt_ensemble(
+    model: nn.Module, tokenizer: Tokenizer, names: str | Sequence[str], templates: str | Sequence[str]
+) -> Tensor:
     r"""One feature vector per name: the mean direction of the sentences with it.
 
     .. math:: T = \frac{\sum_k t_k}{|\sum_k t_k|}, \quad t_k = \frac{g(s_k)}{|g(s_k)|}
@@ -43,8 +45,8 @@ def prompt_ensemble(model: nn.Module, tokenizer: Tokenizer, names: Sequence[str]
     Args:
         model: whose text encoder is used.
         tokenizer: of the model.
-        names: T names, which may be empty strings.
-        templates: sentences with ``{}`` in the place of the name.
+        names: T names, or one, which may be empty strings.
+        templates: sentences, or one, with ``{}`` in the place of the name.
 
     Returns:
         ``(T, D)``, unit vectors, to be given to :class:`~captum_gradeclip.ImageTextScore` as ``text``.
@@ -57,6 +59,8 @@ def prompt_ensemble(model: nn.Module, tokenizer: Tokenizer, names: Sequence[str]
     >>> prompt_ensemble(model, tokenizer, ["circle", "star"], ["a {}", "something with a {}"]).shape
     torch.Size([2, 128])
     """
+    names = [names] if isinstance(names, str) else names
+    templates = [templates] if isinstance(templates, str) else templates
     if not names or not templates:
         raise ValueError(f"names, templates: expected at least one of each, got {len(names)} and {len(templates)}")
     for template in templates:

@@ -22,7 +22,7 @@ from .attention import Interception, model_heads, single_head
 from .attr import GradECLIP, compare
 from .attr.grad_eclip import Heads, SpatialWeight
 from .loading import Loaded
-from .maps import merge_words, to_pixels
+from .maps import Frame, merge_words, to_pixels
 from .scores import ClassScore, ImageTextScore, TextImageScore, tokenize
 
 
@@ -161,47 +161,60 @@ def compare_methods(
     """
     picture, pixels = _prepare(loaded, image, options)
     tokens = tokenize(loaded.model, list(texts), loaded.tokenizer)
+    image_score = ImageTextScore(loaded.model, list(texts), loaded.tokenizer)
+    text_score = TextImageScore(loaded.model, pixels)
     given: dict[str, Any] = {"options": method_options, "show_progress": True}
-    of_image = compare(ImageTextScore(loaded.model, tokens), pixels, methods, **given)
-    of_text = {one.method: one for one in compare(TextImageScore(loaded.model, pixels), tokens, methods, **given)}
+    of_image = compare(image_score, pixels, methods, **given)
+    of_text = {one.method: one for one in compare(text_score, tokens, methods, **given)}
+    if all(one.maps is None and of_text[one.method].maps is None for one in of_image):
+        raise ValueError(f"methods: none of them is defined for this model; {of_image[0].refused}")
+    with torch.no_grad():
+        cosines = image_score(pixels)[0].tolist()
     small = _shrunk(picture.image, 320)
     rows: list[show.Row] = []
     entries: list[dict[str, Any]] = []
     arrays: dict[str, Any] = {"texts": np.array(texts)}
     for one in of_image:
         words = of_text[one.method]
-        captions = None
+        captions, fine = None, None
+        entry: dict[str, Any] = {"method": one.method, "seconds": one.seconds, "refused": one.refused}
+        entry |= {"options": one.options, "needs_text": one.needs_text}
         if words.maps is not None:
             arrays[f"{one.method}, words"] = words.maps[:, 0].cpu().numpy()
             captions = [_shares(caption) for caption in merge_words(words.maps[:, 0].cpu(), tokens.cpu(), loaded.tokenizer)]
-        entry = {"method": one.method, "seconds": one.seconds, "refused": one.refused}
-        if words.maps is not None and captions is not None:
             entry |= {"seconds_words": words.seconds, "words": [[list(pair) for pair in caption] for caption in captions]}
         entries.append(entry)
-        if one.maps is None:
-            continue
-        maps = one.maps[0].cpu()
-        arrays[one.method] = maps.numpy()
-        full = to_pixels(maps, picture.frame)
-        fine = torch.nn.functional.interpolate(full[None], size=(small.height, small.width), mode="bilinear")[0]
-        rows.append(show.Row(f"{one.method}\n{_duration(one.seconds)}", fine, captions))
+        if one.maps is not None:
+            maps = one.maps[0].cpu()
+            arrays[one.method] = maps.numpy()
+            full = _seen(to_pixels(maps, picture.frame), picture.frame)
+            fine = torch.nn.functional.interpolate(full[None], size=(small.height, small.width), mode="bilinear")[0]
+        heading = one.method if one.maps is None else f"{one.method}\n{_duration(one.seconds)}"
+        rows.append(show.Row(heading + ("" if one.needs_text else "\nfor any text"), fine, captions))
     result = {
         "image": name,
-        "texts": list(texts),
+        "texts": [{"text": text, "score": cosine} for text, cosine in zip(texts, cosines)],
         "methods": entries,
-        "options": asdict(options),
+        "options": {key: asdict(options)[key] for key in ("model", "pretrained", "resize", "scale", "max_tokens", "device")},
+        "same_scale": same_scale,
         "versions": versions(),
     }
+    titles = [f"{text} ({cosine:.3f})" for text, cosine in zip(texts, cosines)]
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as folder:
         part = Path(folder)
-        if rows:
-            show.save(show.matrix(small, rows, texts, same_scale=same_scale), part / "compare.png")
+        show.save(show.matrix(small, rows, titles, same_scale=same_scale), part / "compare.png")
         np.savez_compressed(part / "compare.npz", **arrays)
         (part / "compare.json").write_text(json.dumps(result, indent=2, ensure_ascii=False), encoding="utf-8")
         for file in part.iterdir():
             file.replace(out / file.name)
     return result
+
+
+def _seen(full: Tensor, frame: Frame) -> Tensor:
+    """Maps of the picture file with NaN where the model saw nothing of it."""
+    seen = to_pixels(torch.ones(1, 1, 1), frame)[0] > 0
+    return full.masked_fill(~seen, torch.nan)
 
 
 def _duration(seconds: float) -> str:
@@ -280,7 +293,7 @@ def _write(
         "options": asdict(options),
         "versions": versions(),
     }
-    full = to_pixels(maps, picture.frame)
+    full = _seen(to_pixels(maps, picture.frame), picture.frame)
     titles = [f"{entry['text']} ({entry['score']:.3f})" for entry in entries]
     small = _shrunk(picture.image, 640)
     fine = torch.nn.functional.interpolate(full[None], size=(small.height, small.width), mode="area")[0]

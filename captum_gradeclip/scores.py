@@ -84,6 +84,7 @@ class ImageTextScore(_ImageScore):
     """
 
     text_features: Tensor
+    _empty: Tensor | None
 
     def __init__(self, model: nn.Module, text: Tensor | str | Sequence[str], tokenizer: Tokenizer | None = None) -> None:
         super().__init__(model)
@@ -99,6 +100,21 @@ class ImageTextScore(_ImageScore):
         else:
             features = _encode_text(model, tokenize(model, text, tokenizer))
         self.register_buffer("text_features", _unit(features, "text"))
+        self.register_buffer("_empty", None, persistent=False)
+        self._tokenizer = tokenizer
+
+    @property
+    def empty_features(self) -> Tensor:
+        """Unit features ``(1, D)`` of a text without words, encoded once.
+
+        Raises:
+            ValueError: where the marks around a text are known to the model's tokenizer only, and none was given.
+        """
+        if self._empty is None:
+            known = self._tokenizer is not None
+            tokens = tokenize(self.model, "", self._tokenizer, allow_empty=True) if known else empty_text(self.model)
+            self._empty = encode_text(self.model, tokens)
+        return self._empty
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``(N, 3, H, W)`` of any size that is a multiple of the patch, to cosines ``(N, T)``."""
@@ -168,6 +184,7 @@ class TextImageScore(nn.Module):
             if images.shape[1] != tower.width:
                 raise ValueError(f"images: expected features (M, {tower.width}), got shape {tuple(images.shape)}")
         else:
+            check_mode(model)
             encoder = adapters.image_tower(model)
             with torch.inference_mode(False), torch.no_grad():
                 features = torch.cat([encoder.encode(part.to(encoder.dtype)) for part in images.split(_CHUNK)])
@@ -192,6 +209,26 @@ class TextImageScore(nn.Module):
         return _cosines(features, self.image_features)
 
 
+def check_mode(model: Any) -> None:
+    """Refuses a model in training mode where that changes the model, or mixes examples, or drops tokens.
+
+    Raises:
+        ValueError: naming the module.
+    """
+    if not isinstance(model, nn.Module):
+        return
+    for name, module in model.named_modules():
+        if not module.training:
+            continue
+        statistics = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+        if statistics or (type(module).__name__ == "PatchDropout" and getattr(module, "prob", 0) > 0):
+            raise ValueError(
+                f"model: {type(module).__name__} {name!r} is in training mode, which "
+                + ("would change its running statistics" if statistics else "drops patches at random")
+                + "; call model.eval() first"
+            )
+
+
 def empty_text(model: nn.Module) -> Tensor:
     """Token ids ``(1, L)`` of a text without words.
 
@@ -212,9 +249,9 @@ def empty_text(model: nn.Module) -> Tensor:
     return torch.tensor([[tower.start, tower.end] + [0] * (length - 2)], device=_device(model))
 
 
-def encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Unit features ``(T, D)`` of token ids ``(T, L)``, without a graph."""
-    return _unit(_encode_text(model, tokens), "text")
+def encode_text(model: nn.Module, tokens: Tensor, encode: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Unit features ``(T, D)`` of token ids ``(T, L)``, without a graph; by another encoder than the model's, if given."""
+    return _unit(_encode_text(model, tokens, encode), "text")
 
 
 def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer | None, allow_empty: bool = False) -> Tensor:
@@ -267,10 +304,10 @@ def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device if dispatched is None else torch.device(dispatched)
 
 
-def _encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
+def _encode_text(model: nn.Module, tokens: Tensor, encode: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     if tokens.dim() != 2 or tokens.dtype == torch.bool:
         raise ValueError(f"text: expected token ids (T, L), got {tokens.dtype} of shape {tuple(tokens.shape)}")
-    encode = adapters.text_tower(model).encode
+    encode = encode or adapters.text_tower(model).encode
     with torch.inference_mode(False), torch.no_grad():
         return torch.cat([encode(part.clone()) for part in tokens.split(_CHUNK)])
 

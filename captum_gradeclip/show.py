@@ -28,7 +28,8 @@ def overlay(
 
     Args:
         image: RGB.
-        attribution: ``(height, width)`` of the picture, see :func:`captum_gradeclip.maps.to_pixels`.
+        attribution: ``(height, width)`` of the picture, see :func:`captum_gradeclip.maps.to_pixels`; where it is NaN, the
+            model saw nothing and the picture stays as it is.
         alpha: weight of the colours against the picture.
         cmap: a matplotlib colour map.
         scale: the value that gets the last colour, to make several maps comparable; the map's own maximum if ``None``.
@@ -44,9 +45,12 @@ def overlay(
             f"attribution: expected the picture's height and width {image.height} x {image.width}, got"
             f" {tuple(attribution.shape)}; bring it there with maps.to_pixels"
         )
-    values = normalise(attribution) if scale is None else normalise_to(attribution, scale)
+    seen = ~torch.isnan(attribution)
+    values = torch.zeros_like(attribution, dtype=torch.float32)
+    values[seen] = normalise(attribution[seen], dims=1) if scale is None else normalise_to(attribution[seen], scale)
     colours = matplotlib.colormaps[cmap](values.cpu().numpy())[..., :3] * 255
-    blended = (1 - alpha) * np.asarray(image.convert("RGB"), dtype=np.float64) + alpha * colours
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
+    blended = np.where(seen.cpu().numpy()[..., None], (1 - alpha) * pixels + alpha * colours, pixels)
     return Image.fromarray(blended.clip(0, 255).astype(np.uint8))
 
 
@@ -97,10 +101,11 @@ def strip(
     figure = Figure(figsize=(width * panels, height + word_height + 0.4), layout="constrained")
     ratios = [height] if words is None else [height, word_height]
     axes = figure.subplots(rows, panels, squeeze=False, height_ratios=ratios)
-    scale = float(torch.nan_to_num(attributions).max()) if comparable else None
-    pictures = [image, *(overlay(image, one, scale=scale) for one in attributions)]
-    for axis, picture, title in zip(axes[0], pictures, ["image", *titles]):
-        axis.imshow(np.asarray(picture))
+    maps = _on_one_scale(attributions) if comparable else attributions
+    axes[0, 0].imshow(np.asarray(image))
+    for axis, one in zip(axes[0, 1:], maps):
+        _draw_map(axis, image, one, 1.0 if comparable else None)
+    for axis, title in zip(axes[0], ["image", *titles]):
         axis.set_title(_wrap(title, 26), fontsize=9)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -112,10 +117,13 @@ def strip(
 
 @dataclass(frozen=True)
 class Row:
-    """One row of :func:`matrix`: a heading, a map per column ``(T, height, width)`` of the picture, words below them."""
+    """One row of :func:`matrix`: a heading, a map per column ``(T, height, width)`` of the picture, words below them.
+
+    Without maps, the row says that there are none.
+    """
 
     heading: str
-    maps: Tensor
+    maps: Tensor | None
     words: Sequence[Words] | None = None
 
 
@@ -128,7 +136,7 @@ def matrix(
         image: RGB, shown first.
         rows: headings with their maps.
         titles: T headings of the columns.
-        same_scale: one colour scale per row, from zero to the row's highest value, instead of one per map.
+        same_scale: one colour scale per row, from its lowest to its highest value, instead of one per map.
         panel: width of one overlay in inches.
 
     Raises:
@@ -139,16 +147,20 @@ def matrix(
     ['image', 'a', 'b']
     """
     for row in rows:
-        if len(row.maps) != len(titles) or (row.words is not None and len(row.words) != len(titles)):
+        if (row.maps is not None and len(row.maps) != len(titles)) or (
+            row.words is not None and len(row.words) != len(titles)
+        ):
             raise ValueError(f"rows: expected one map and caption for each of the {len(titles)} titles in {row.heading!r}")
     blocks = 2 if len(rows) > 5 else 1
     deep = -(-len(rows) // blocks)
     letters = round(14 * panel)
+    # A panorama or a column would leave no room for its letters, or make a page as long as itself.
+    shape = min(max(image.height / image.width, 0.4), 1.6)
     heights: list[float] = []
     for line in range(deep):
         told = [row.words for row in rows[line::deep] if row.words is not None]
         most = max((len(_lines(words, letters)) for one in told for words in one), default=0)
-        heights += [panel * image.height / image.width, 0.17 * most + 0.02]
+        heights += [panel * shape, 0.17 * most + 0.02]
     columns = len(titles) + 1
     heading = max(0.95, 0.085 * max((len(part) for row in rows for part in row.heading.split()), default=1))
     widths = ([heading] + [panel] * len(titles)) * blocks
@@ -161,9 +173,14 @@ def matrix(
     for number, row in enumerate(rows):
         top, left = 2 * (number % deep), columns * (number // deep)
         axes[top, left].text(0, 0.5, _plain(row.heading), fontsize=8, va="center", wrap=True)
-        scale = float(torch.nan_to_num(row.maps).max()) if same_scale else None
-        for column, one in enumerate(row.maps, start=left + 1):
-            axes[top, column].imshow(np.asarray(overlay(image, one, scale=scale)))
+        maps: Sequence[Tensor | None] = [None] * len(titles)
+        if row.maps is not None:
+            maps = list(_on_one_scale(row.maps) if same_scale else row.maps)
+        for column, one in enumerate(maps, start=left + 1):
+            if one is None:
+                axes[top, column].text(0.5, 0.5, "not defined\nfor this model", fontsize=7, ha="center", va="center")
+            else:
+                _draw_map(axes[top, column], image, one, 1.0 if same_scale else None)
             if top == 0:
                 axes[top, column].set_title(_wrap(titles[column - left - 1], round(15 * panel)), fontsize=8)
             if row.words is not None:
@@ -174,7 +191,7 @@ def matrix(
     axes[0, 0].set_title("image", fontsize=8)
     colours = matplotlib.cm.ScalarMappable(cmap="jet")
     bar = figure.colorbar(colours, ax=list(axes.flat), location="bottom", shrink=0.4, aspect=40, ticks=[0, 1], pad=0.02)
-    bar.ax.set_xticklabels(["zero", "highest of the row"] if same_scale else ["lowest", "highest of the map"], fontsize=7)
+    bar.ax.set_xticklabels(["lowest", "highest of the row"] if same_scale else ["lowest", "highest of the map"], fontsize=7)
     return figure
 
 
@@ -246,6 +263,24 @@ def _lines(caption: Words, columns: int) -> list[list[int]]:
         lines[-1].append(number)
         used += len(word) + 1
     return lines
+
+
+def _on_one_scale(maps: Tensor) -> Tensor:
+    """Maps stretched together, the lowest of all values to 0 and the highest to 1; what was not seen stays NaN."""
+    values = torch.where(torch.isinf(maps), 0.0, maps.detach().float())
+    seen = values[~torch.isnan(values)]
+    if not len(seen) or seen.max() == seen.min():
+        return values * 0
+    return (values - seen.min()) / (seen.max() - seen.min())
+
+
+def _draw_map(axis: Any, image: Image.Image, attribution: Tensor, scale: float | None) -> None:
+    """An overlay; a map of zeros says so, since its colour would pass for a low value."""
+    if not torch.nan_to_num(attribution).any() and scale is None:
+        axis.imshow(np.asarray(image), alpha=0.4)
+        axis.text(0.5, 0.5, "nothing", fontsize=8, ha="center", va="center", transform=axis.transAxes)
+        return
+    axis.imshow(np.asarray(overlay(image, attribution, scale=scale)))
 
 
 def _draw_words(axis: Any, caption: Words, columns: int = 22, size: int = 9) -> None:

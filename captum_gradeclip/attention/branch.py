@@ -26,6 +26,7 @@ class Branches:
         layers: blocks ``x + attention(x) + ...``.
         rule: what their attention returns beside the model's own.
         batch: number of examples.
+        axis: of the examples in the blocks' input, where it is known from another pass; told by the shape if not given.
 
     Raises:
         LayerError: if a block does not add the outcome of its attention to its input.
@@ -39,8 +40,8 @@ class Branches:
     (torch.Size([1, 5, 8]), torch.Size([1, 5, 8]))
     """
 
-    def __init__(self, layers: Sequence[nn.Module], rule: Rule, batch: int) -> None:
-        self._layers, self._rule, self._batch = layers, rule, batch
+    def __init__(self, layers: Sequence[nn.Module], rule: Rule, batch: int, axis: int | None = None) -> None:
+        self._layers, self._rule, self._batch, self._axis = layers, rule, batch, axis
         self.inputs: list[Tensor] = []
         """Of each block, in the order in which they ran, ``(batch, tokens, width)``."""
         self.added: list[Tensor] = []
@@ -75,7 +76,7 @@ class Branches:
                 f"layer: {type(layer).__name__} does not add what its attention returns to its input; give whole blocks,"
                 " not their attention modules"
             )
-        axis = examples_axis(stream, self._batch)
+        axis = examples_axis(stream, self._batch) if self._axis is None else self._axis
         self.inputs.append(stream.transpose(0, axis))
         self.added.append(added.transpose(0, axis))
 

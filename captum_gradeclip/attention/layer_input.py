@@ -15,6 +15,8 @@ from .record import LayerError
 class LayerInput:
     """Context in which the first tensor that a layer is given starts the graph, to be asked for its gradient.
 
+    Where the same tensor is given several times, as query, key and value, it starts the graph in all these places.
+
     The forward pass is to run inside, under ``torch.no_grad()``. Only the thread that entered is seen.
 
     Args:
@@ -54,12 +56,14 @@ class LayerInput:
         if threading.get_ident() != self._thread or kwargs is None:
             return None
         torch.set_grad_enabled(True)
-        started = len(self._found)
+        given = (x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point())
+        first = next(given, None)
+        if first is None:
+            return None
+        entry = first.detach().requires_grad_()
+        self._found.append(entry)
 
         def start(x: Any) -> Any:
-            if len(self._found) > started or not isinstance(x, Tensor) or not x.is_floating_point():
-                return x
-            self._found.append(x.detach().requires_grad_())
-            return self._found[-1]
+            return entry if x is first else x
 
         return tuple(start(x) for x in args), {name: start(x) for name, x in kwargs.items()}

@@ -71,7 +71,8 @@ class Record:
         In single precision at least: the products of wide heads leave the range of half precision.
         """
         dtype = torch.promote_types(self.query.dtype, torch.float32)
-        logits = (self.query.to(dtype) * self.scale) @ self.key.to(dtype).mT
+        with torch.autocast(self.query.device.type, enabled=False):
+            logits = (self.query.to(dtype) * self.scale) @ self.key.to(dtype).mT
         return (logits if self.mask is None else logits + self.mask).softmax(dim=-1)
 
 

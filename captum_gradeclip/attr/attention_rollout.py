@@ -17,6 +17,7 @@ from .base import (
     check_self_attention,
     key_tokens,
     refuse_layer_input,
+    select,
     take_rows,
 )
 
@@ -91,7 +92,7 @@ class AttentionRollout(TokenAttribution):
 
         Args:
             inputs: images ``(N, 3, H, W)`` or token ids ``(N, L)``.
-            target: accepted and not used.
+            target: checked, and not used.
             additional_forward_args: passed to ``forward_func``.
             attribute_to_layer_input: refused.
 
@@ -99,14 +100,39 @@ class AttentionRollout(TokenAttribution):
             ``(N, 1, h, w)`` or ``(N, L)``, not negative, at most 1.
 
         Raises:
+            AssertionError: for a wrong target.
             ValueError: as :meth:`captum_gradeclip.GradECLIP.attribute`.
         """
         refuse_layer_input(attribute_to_layer_input)
-        check_self_attention(self, self._owner())
         inputs = check_inputs(inputs)
+        maps, output = self._explain(inputs, additional_forward_args)
+        if target is not None:
+            select(output, target, len(inputs))
+        return maps
+
+    def attribute_targets(
+        self,
+        inputs: Tensor | tuple[Tensor],
+        targets: Sequence[int] | Tensor | None = None,
+        additional_forward_args: Any = None,
+    ) -> Tensor:
+        """The same map for each of many targets, ``(N, T, h, w)`` or ``(N, T, L)``.
+
+        Args:
+            inputs: as in :meth:`attribute`.
+            targets: columns of the output ``(N, T)``; ``None`` for all of them.
+            additional_forward_args: as in :meth:`attribute`.
+        """
+        inputs = check_inputs(inputs)
+        maps, output = self._explain(inputs, additional_forward_args)
+        return self._same_for_all(maps, output, targets, inputs)
+
+    def _explain(self, inputs: Tensor, additional_forward_args: Any) -> tuple[Tensor, Tensor]:
+        """The maps, and the output of the pass that they were seen in."""
+        check_self_attention(self, self._owner())
         output, records = self._run(inputs, additional_forward_args, model_heads, short=False)
         rows = self._row(output, records, inputs)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(inputs.device.type, enabled=False):
             ordered = sorted(records, key=lambda record: record.order)
             result = rollout([record.probabilities().mean(dim=1) for record in ordered])
-        return self._fold(take_rows(result, rows).mean(dim=1), key_tokens(records), inputs)
+        return self._fold(take_rows(result, rows).mean(dim=1), key_tokens(records), inputs), output

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from captum._utils.common import _run_forward, _select_targets
@@ -14,8 +14,16 @@ from captum.attr import LayerAttribution
 from captum.attr._utils.attribution import GradientAttribution
 from torch import Tensor, nn
 
-from ..attention import Interception, LayerError, Record, Rule
+from ..attention import Interception, LayerError, LayerOutput, Record, Rule
 from ..maps import infer_grid
+from ..scores import check_mode
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class NotDefinedError(ValueError):
+    """A method is not defined for this kind of model or input; another method is."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class About:
         needs_text: whether its map depends on the target.
         stochastic: whether it draws random numbers.
         gradient: whether it differentiates the score.
-        layers: how many of the last layers of an image tower it is meant for; 0 for all.
+        layers: how many of the last layers of an image tower it is meant for; 0 for all, or for none to be looked at.
         text_layers: the same for a text tower.
         paper: where it comes from.
     """
@@ -84,6 +92,11 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
         count = cls.about.layers if hasattr(score, "grid") else cls.about.text_layers
         return layers[-count:] if count else layers
 
+    @classmethod
+    def of(cls, score: Any) -> Self:
+        """The method on the layers of a score module that it is meant for."""
+        return cls(score, cls.default_layers(score))
+
     def _layers(self) -> list[nn.Module]:
         layers = [self.layer] if isinstance(self.layer, nn.Module) else list(self.layer)
         if not layers:
@@ -93,41 +106,10 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
                 raise TypeError(f"layer: expected torch.nn.Module, got {type(layer).__name__}")
         return layers
 
-    def attribute_targets(
-        self,
-        inputs: Tensor | tuple[Tensor],
-        targets: Sequence[int] | Tensor | None = None,
-        additional_forward_args: Any = None,
-    ) -> Tensor:
-        """The maps of many targets, ``(N, T, h, w)`` or ``(N, T, L)``.
-
-        Args:
-            inputs: as in ``attribute``.
-            targets: columns of the output ``(N, T)``; ``None`` for all of them.
-            additional_forward_args: as in ``attribute``.
-        """
-        return self._one_by_one(inputs, targets, additional_forward_args)
-
-    def _one_by_one(
-        self,
-        inputs: Tensor | tuple[Tensor],
-        targets: Sequence[int] | Tensor | None,
-        additional_forward_args: Any,
-        **options: Any,
-    ) -> Tensor:
-        images = check_inputs(inputs)
-        if targets is None:
-            with torch.inference_mode(False), torch.no_grad():
-                output = _run_forward(self.forward_func, _ordinary(images), None, additional_forward_args)
-            targets = range(select_columns(output, None, len(images)).shape[0])
-        columns = targets.tolist() if isinstance(targets, Tensor) else list(targets)
-        if not columns:
-            raise AssertionError(f"targets: expected at least one column index, got {targets!r}")
-        # A method that does not look at the target has one map for all of them.
-        asked = columns if self.about.needs_text else columns[:1]
-        maps: list[Tensor] = [self.attribute(images, one, additional_forward_args, **options) for one in asked]
-        maps = maps * len(columns) if not self.about.needs_text else maps
-        return torch.cat(maps, dim=1) if is_image(images) else torch.stack(maps, dim=1)
+    def _same_for_all(self, maps: Tensor, output: Tensor, targets: Sequence[int] | Tensor | None, inputs: Tensor) -> Tensor:
+        """The map of a method that does not look at the target, for each of several."""
+        count = len(select_columns(output, targets, len(inputs)))
+        return (maps if is_image(inputs) else maps[:, None]).repeat_interleave(count, dim=1)
 
     def _run(
         self, inputs: Tensor, additional_forward_args: Any, rule: Rule, short: bool = True
@@ -143,6 +125,8 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
                 return self._pass(layers, inputs, additional_forward_args, rule, row=0)
             except LayerError:  # as many examples as tokens, say; the full pass tells what else may be wrong
                 pass
+            except torch.cuda.OutOfMemoryError:
+                raise  # all tokens would need more
             except (RuntimeError, IndexError) as error:
                 warnings.warn(
                     f"the read-out token alone was not enough to run {type(layers[0]).__name__} and what follows"
@@ -200,12 +184,7 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
             for context in contexts:
                 stack.enter_context(context)
             output = _run_forward(function or self.forward_func, _ordinary(inputs), None, additional_forward_args)
-        if not isinstance(output, Tensor):
-            raise TypeError(
-                f"forward_func: expected a tensor (N,) or (N, T), got {type(output).__name__}; wrap the model in a"
-                " function that returns its logits or similarities"
-            )
-        return output
+        return check_output(output)
 
     def _row(self, output: Tensor, records: list[Record], inputs: Tensor) -> Tensor | None:
         """Which row the score reads, ``(N,)``; ``None`` for several."""
@@ -227,18 +206,47 @@ class TokenAttribution(LayerAttribution, GradientAttribution):  # type: ignore[m
 
     def _dense_map(self, dense: Tensor, target: Any, inputs: Tensor) -> Tensor:
         """Scores of all tokens ``(N, L, T)`` to the maps of one target each."""
+        select(dense[:, 0], target, len(inputs))  # says what is wrong in terms of the inputs
         flat, tokens = dense.flatten(0, 1), dense.shape[1]
         scores = select(flat, repeat_target(target, tokens), len(flat)).view(dense.shape[:2])
         return self._fold(scores, tokens, inputs)
 
     def _dense_maps(self, dense: Tensor, targets: Sequence[int] | Tensor | None, inputs: Tensor) -> Tensor:
         """Scores of all tokens ``(N, L, T)`` to the maps of many targets."""
-        chosen = select_columns(dense[:, 0], targets, len(inputs)).argmax(dim=-1)
+        chosen = select_columns(dense[:, 0], targets, len(inputs))
         return self._fold(dense[..., chosen].transpose(1, 2), dense.shape[1], inputs)
+
+    def _block(self, layer: nn.Module) -> nn.Module:
+        """The block of the score that a layer is or lies in; behind a bare callable, the layer itself."""
+        blocks: list[nn.Module] = self._owner().layers if hasattr(self._owner(), "readout") else []
+        return next((block for block in blocks if any(part is layer for part in block.modules())), layer)
+
+    def _layout(self, layer: nn.Module, inputs: Tensor, additional_forward_args: Any) -> int | None:
+        """Which dimension of what a block hands on holds the examples, told by one of them alone.
+
+        ``None`` where the shape itself will tell, since there are not just as many examples as tokens.
+        """
+        grid = getattr(self._owner(), "grid", None)
+        if not is_image(inputs):
+            tokens = inputs.shape[1]
+        elif grid is None:
+            return None
+        else:
+            rows, columns = grid(inputs)
+            tokens = rows * columns
+        if not 0 <= len(inputs) - tokens <= _MOST_PREFIX:
+            return None
+        (one, _, arguments), *_ = chunks(inputs, None, additional_forward_args, 1)
+        probe = LayerOutput(layer, 1, lambda x: x)
+        self._forward(one, arguments, probe)
+        return probe.axis
 
     def _owner(self) -> Any:
         """The score module or model behind ``forward_func``, also when its bound ``forward`` was given."""
         return getattr(self.forward_func, "__self__", self.forward_func)
+
+
+_MOST_PREFIX = 16  # tokens beside the patches: class, distillation, registers
 
 
 def check_inputs(inputs: Any) -> Tensor:
@@ -269,26 +277,6 @@ def check_inputs(inputs: Any) -> Tensor:
     return inputs
 
 
-def check_mode(model: Any) -> None:
-    """Refuses a model in training mode where that changes the model, or mixes examples, or drops tokens.
-
-    Raises:
-        ValueError: naming the module.
-    """
-    if not isinstance(model, nn.Module):
-        return
-    for name, module in model.named_modules():
-        if not module.training:
-            continue
-        statistics = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
-        if statistics or (type(module).__name__ == "PatchDropout" and getattr(module, "prob", 0) > 0):
-            raise ValueError(
-                f"forward_func: {type(module).__name__} {name!r} is in training mode, which "
-                + ("would change its running statistics" if statistics else "drops patches at random")
-                + "; call model.eval() first"
-            )
-
-
 def check_arguments(additional_forward_args: Any, examples: int) -> None:
     """Refuses tensors among the additional arguments that are not aligned with the examples.
 
@@ -303,6 +291,20 @@ def check_arguments(additional_forward_args: Any, examples: int) -> None:
                 f" the {examples} inputs, and Captum would repeat it as if it had; bind it in the forward function, as"
                 " ImageTextScore binds its texts"
             )
+
+
+def check_output(output: Any) -> Tensor:
+    """The scores that a forward function returned.
+
+    Raises:
+        TypeError: for anything but a tensor.
+    """
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"forward_func: expected a tensor (N,) or (N, T), got {type(output).__name__}; wrap the model in a"
+            " function that returns its logits or similarities"
+        )
+    return output
 
 
 def check_differentiable(output: Tensor) -> None:
@@ -348,23 +350,23 @@ def check_kind(method: Any, inputs: Tensor) -> None:
     """Refuses images or texts that a method is not defined for.
 
     Raises:
-        ValueError: naming the method.
+        NotDefinedError: naming the method.
     """
     if not (method.about.image if is_image(inputs) else method.about.text):
         kind, other = ("images", "texts") if is_image(inputs) else ("texts", "images")
-        raise ValueError(f"inputs: {method.get_name()} is defined for {other}, not for {kind}; METHODS tells which are")
+        raise NotDefinedError(f"inputs: {method.get_name()} is defined for {other}, not for {kind}; METHODS tells which are")
 
 
 def check_self_attention(method: Any, owner: Any) -> None:
     """Refuses a score whose only attention is a pool over convolutions.
 
     Raises:
-        ValueError: naming the method, and what does apply.
+        NotDefinedError: naming the method, and what does apply.
     """
     if getattr(owner, "pooled", False):
-        raise ValueError(
+        raise NotDefinedError(
             f"layer: {method.get_name()} follows attention from token to token, and an attention pool over convolutions has"
-            " none; use RawAttention, TokenGradCam, MaskCLIP or GradECLIP"
+            " none; use RawAttention, TokenGradCam, MaskCLIP, CLIPSurgery, RISE or GradECLIP"
         )
 
 
@@ -372,13 +374,13 @@ def last_block(method: Any, owner: Any) -> nn.Module:
     """The last block of a score of images whose model reads its first token, and treats each on its own behind that block.
 
     Raises:
-        ValueError: naming the method, for any other score.
+        NotDefinedError: naming the method, for any other score.
     """
     if not getattr(owner, "reads_first_token", False):
-        raise ValueError(
+        raise NotDefinedError(
             f"layer: {method.get_name()} lets the model read one token after the other in place of its class token, so it"
-            " needs a score module of images whose tower reads that token; this one reads several tokens, or mixes them"
-            " afterwards"
+            " needs a score module of images (ImageTextScore or ClassScore around the model) whose tower reads that token;"
+            " this one is none, or reads several tokens, or mixes them afterwards"
         )
     block: nn.Module = owner.layers[-1]
     return block
@@ -457,8 +459,8 @@ def repeat_arguments(arguments: Any, times: int) -> Any:
     return tuple(map(repeat, arguments)) if isinstance(arguments, tuple) else repeat(arguments)
 
 
-def select_columns(output: Tensor, targets: Sequence[int] | Tensor | None, examples: int) -> Tensor:
-    """What picks the scores of several targets out of an output ``(N, T)``: one row of ``(targets, T)`` for each.
+def select_columns(output: Tensor, targets: Sequence[int] | Tensor | None, examples: int) -> list[int]:
+    """The columns of an output ``(N, T)`` that several targets mean, all of them for ``None``, counted from 0.
 
     Raises:
         AssertionError: for an output that is not ``(N, T)`` or an index outside it.
@@ -466,14 +468,18 @@ def select_columns(output: Tensor, targets: Sequence[int] | Tensor | None, examp
     if output.dim() != 2 or output.shape[0] != examples:
         raise AssertionError(f"targets: expected an output (N, T) with N = {examples}, got shape {tuple(output.shape)}")
     count = output.shape[1]
-    columns = list(range(count)) if targets is None else torch.as_tensor(targets).tolist()
+    if targets is None:
+        return list(range(count))
+    try:
+        columns = torch.as_tensor(targets).tolist()
+    except (TypeError, ValueError, RuntimeError):
+        columns = None
     if not isinstance(columns, list) or not columns:
         raise AssertionError(f"targets: expected a sequence of column indices, got {targets!r}")
     for column in columns:
         if not isinstance(column, int) or not -count <= column < count:
             raise AssertionError(f"targets: expected indices below {count}, got {column!r}")
-    with torch.inference_mode(False):  # what is made under it cannot take part in a backward pass
-        return torch.eye(count, dtype=output.dtype, device=output.device)[columns]
+    return [column % count for column in columns]
 
 
 def over_targets(
@@ -492,8 +498,13 @@ def over_targets(
         at_once: how many may share a pass, since each has gradients of its own.
         explain: seeds ``(some, N, T)`` of the gradient to ``(some, ...)``.
     """
-    seeds = select_columns(output, targets, examples)[:, None].expand(-1, examples, -1)
-    return torch.cat([explain(some) for some in torch.split(seeds, at_once)])
+    with torch.inference_mode(False):  # what is made under it cannot take part in a backward pass
+        columns = torch.tensor(select_columns(output, targets, examples), device=output.device)
+        parts = []
+        for some in columns.split(at_once):
+            seeds = torch.zeros(len(some), *output.shape, dtype=output.dtype, device=output.device)
+            parts.append(explain(seeds.scatter(2, some[:, None, None].expand(-1, examples, 1), 1)))
+        return torch.cat(parts)
 
 
 def readout_rows(gradient: Tensor, readout: Callable[[Tensor], Tensor | None] | None, inputs: Tensor) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
@@ -15,6 +16,7 @@ from ..attention import Branches, Interception, LayerOutput, Record, each_token,
 from ..scores import ImageTextScore, TextImageScore, empty_text, encode_text
 from .base import (
     About,
+    NotDefinedError,
     TokenAttribution,
     check_inputs,
     check_kind,
@@ -53,10 +55,35 @@ def feature_surgery(
     Returns:
         ``(..., L, T)``, signed.
 
+    Raises:
+        ValueError: for features that do not fit together or are not finite, fewer than two labels and no redundant
+            features, an unknown normalisation.
+
     >>> feature_surgery(torch.eye(2), torch.eye(2), torch.tensor([1.0, 0.0]))
     tensor([[ 0., -1.],
             [ 0.,  1.]])
     """
+    if normalisation not in get_args(Normalisation):
+        raise ValueError(f"normalisation: expected one of {get_args(Normalisation)}, got {normalisation!r}")
+    texts, width = text_features.shape
+    if image_features.shape[-1] != width or not torch.isfinite(text_features).all():
+        raise ValueError(
+            f"text_features: expected finite features (T, {image_features.shape[-1]}), got {tuple(text_features.shape)}"
+        )
+    if redundant_features is None:
+        if texts < 2 or not math.isfinite(temperature):
+            raise ValueError(
+                "text_features: what labels share takes at least two of them and a finite temperature, got"
+                f" {texts} and {temperature}; give redundant_features, of the empty text, say"
+            )
+    elif (
+        redundant_features.shape not in ((width,), (1, width), (texts, width))
+        or not torch.isfinite(redundant_features).all()
+    ):
+        raise ValueError(
+            f"redundancy, redundant_features: expected finite features ({width},), (1, {width}) or ({texts}, {width}), got"
+            f" {tuple(redundant_features.shape)}"
+        )
     image_features = F.normalize(image_features, dim=-1 if normalisation == "channels" else -2)
     text_features = F.normalize(text_features, dim=-1)
     similarity = image_features @ text_features.mT
@@ -132,7 +159,7 @@ class CLIPSurgery(TokenAttribution):
             redundancy: what all texts share and is taken off: the ``"empty"`` text (so that a map does not depend on the
                 other texts), the weighted mean over all ``"labels"`` of the score, which should then be many, ``"none"``,
                 or features ``(D,)``, ``(1, D)`` or ``(T, D)`` of your own, such as a prompt ensemble of the empty text.
-            temperature: of the weights of the labels.
+            temperature: of the weights of the labels, with ``redundancy="labels"`` only.
             normalisation: of the features over their ``"channels"``, or over the ``"tokens"`` as in the code that the
                 figures of arXiv 2502.18816 come from.
             pool_query: weights with which the class token of an attention pool asks, the model's, or those of its
@@ -196,13 +223,15 @@ class CLIPSurgery(TokenAttribution):
             return dense
         if pool_query != "query":
             raise ValueError("pool_query: this tower has no attention pool over convolutions; leave it out")
-        beside = Branches(layers, value_value, count)
+        axis = self._layout(last, inputs, None)
+        beside = Branches(layers, value_value, count, axis)
 
         def second_path(tokens: Tensor) -> Tensor:
             stream = beside.inputs[0] + sum(beside.added)
             return each_token(torch.cat([tokens[:, :1], stream[:, 1:]], dim=1))
 
-        features = self._forward(inputs, None, beside, LayerOutput(last, count, second_path), function=score.features)
+        handed_on = LayerOutput(last, count, second_path, axis)
+        features = self._forward(inputs, None, beside, handed_on, function=score.features)
         dense = features.unflatten(0, (count, -1))
         return dense
 
@@ -220,32 +249,29 @@ class CLIPSurgery(TokenAttribution):
             raise ValueError(
                 "additional_forward_args: CLIP Surgery looks at features and takes none; bind them in the score"
             )
-        if normalisation not in get_args(Normalisation):
-            raise ValueError(f"normalisation: expected one of {get_args(Normalisation)}, got {normalisation!r}")
         check_kind(self, inputs)
         score = self._score()
         texts = score.text_features
         features = self.dense_features(inputs, pool_query).to(texts.dtype)
         redundant: Tensor | None = None
         if isinstance(redundancy, Tensor):
-            if redundancy.shape not in ((texts.shape[1],), (1, texts.shape[1]), texts.shape):
-                raise ValueError(
-                    f"redundancy: expected features ({texts.shape[1]},) or of every text {tuple(texts.shape)}, got"
-                    f" {tuple(redundancy.shape)}"
-                )
             redundant = redundancy.to(texts)
         elif redundancy == "empty":
-            redundant = encode_text(score.model, empty_text(score.model))
+            try:
+                redundant = score.empty_features
+            except ValueError as error:
+                raise NotDefinedError(str(error)) from error
         elif redundancy not in get_args(Redundancy):
             raise ValueError(f"redundancy: expected features or one of {get_args(Redundancy)}, got {redundancy!r}")
         elif redundancy == "none":
             redundant = texts.new_zeros(1, texts.shape[1])  # stays zero as a unit vector
-        return feature_surgery(features, texts, redundant, temperature=temperature, normalisation=normalisation)
+        with torch.autocast(inputs.device.type, enabled=False):
+            return feature_surgery(features, texts, redundant, temperature=temperature, normalisation=normalisation)
 
     def _score(self) -> ImageTextScore:
         owner = self._owner()
         if not isinstance(owner, ImageTextScore):
-            raise ValueError(
+            raise NotDefinedError(
                 "forward_func: CLIP Surgery compares dense features with texts, so it needs an ImageTextScore, got"
                 f" {type(owner).__name__}"
             )
@@ -273,6 +299,10 @@ def word_relevance(score: TextImageScore, tokens: Tensor, redundancy: Tensor | N
     >>> word_relevance(TextImageScore(model, torch.rand(2, 3, 64, 64)), tokenizer(["a red circle"])).shape
     torch.Size([1, 2, 24])
     """
+    if not isinstance(score, TextImageScore):
+        raise TypeError(f"score: expected a TextImageScore, got {type(score).__name__}")
+    if not isinstance(tokens, Tensor):
+        raise TypeError(f"tokens: expected token ids (N, L), got {type(tokens).__name__}; use the model's tokenizer first")
     rows = score.readout(tokens)
     if rows is None:
         raise ValueError("score: its text tower averages its tokens, so none can be read in place of another")

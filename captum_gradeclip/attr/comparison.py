@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,8 +13,10 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from ..adapters import UnsupportedModelError
+from ..attention import LayerError
+from ..scores import check_mode
 from .attention_rollout import AttentionRollout
-from .base import check_inputs, is_image, select_columns
+from .base import NotDefinedError, check_inputs, is_image, select_columns
 from .clip_surgery import CLIPSurgery
 from .game import GAME
 from .grad_eclip import GradECLIP
@@ -49,18 +51,22 @@ class Compared:
         maps: ``(N, T, h, w)`` of images, on the patch grid or in pixels, or ``(N, T, L)`` of texts; ``None`` if it refused.
         seconds: from the inputs to all maps.
         refused: why it is not defined for this model or input.
+        options: that it was given.
+        needs_text: whether it looks at the target.
     """
 
     method: str
     maps: Tensor | None
     seconds: float
     refused: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    needs_text: bool = True
 
 
 def compare(
     score: Any,
     inputs: Tensor,
-    methods: str | Sequence[str | type[Any]] = "all",
+    methods: str | type[Any] | Sequence[str | type[Any]] = "all",
     targets: Sequence[int] | Tensor | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     show_progress: bool = False,
@@ -72,7 +78,8 @@ def compare(
             :class:`~captum_gradeclip.TextImageScore`.
         inputs: images ``(N, 3, H, W)`` or token ids ``(N, L)``.
         methods: ``"all"`` for :data:`METHODS`, or some of them, as classes or by name; for images also Captum's own
-            ``"IntegratedGradients"``, ``"LayerGradCam"`` (of the last convolution) and ``"Occlusion"``.
+            ``"IntegratedGradients"``, ``"LayerGradCam"`` (of the last convolution) and ``"Occlusion"``, also behind
+            ``"all"`` in a list.
         targets: columns of the score; ``None`` for all of them.
         options: of ``attribute_targets`` of a method, by its name: ``{"RISE": {"n_masks": 500}}``; of Captum's methods,
             those of their ``attribute``.
@@ -82,7 +89,7 @@ def compare(
         One entry per method, in the order given; one that is not defined for the model says why and has no maps.
 
     Raises:
-        ValueError: for an unknown method.
+        ValueError: for an unknown method, options that do not fit, or options of a method that is not compared.
 
     >>> from captum_gradeclip import ImageTextScore, scenes
     >>> model, preprocess, tokenizer = scenes.load()
@@ -93,24 +100,44 @@ def compare(
     GAME (1, 2, 8, 8)
     """
     inputs = check_inputs(inputs)
-    chosen = [
-        find_method(one) for one in (METHODS if methods == "all" else [methods] if isinstance(methods, str) else methods)
-    ]
+    check_mode(score)
+    chosen = find_methods(methods)
     named = {_name(find_method(name)): dict(some) for name, some in (options or {}).items()}
+    unused = named.keys() - {_name(method) for method in chosen}
+    if unused:
+        raise ValueError(f"options: there are some for {', '.join(sorted(unused))}, which is not among the methods")
     with torch.no_grad():
         output = score(inputs)  # what the first call of all prepares is nobody's time
-    columns: list[int] = select_columns(output, targets, len(inputs)).argmax(dim=-1).tolist()
+    columns = select_columns(output, targets, len(inputs))
     results = []
     for method in track(chosen, "methods", transient=True, disable=not show_progress):
-        name = _name(method)
+        name, looks = _name(method), isinstance(method, str) or method.about.needs_text
+        chosen_options = named.get(name, {})
         started = _now(inputs)
         try:
-            maps = _explain(method, score, inputs, columns, named.get(name, {}))
-        except (ValueError, UnsupportedModelError) as error:
-            results.append(Compared(name, None, 0.0, str(error)))
+            maps = _explain(method, score, inputs, columns, chosen_options)
+        except (NotDefinedError, LayerError, UnsupportedModelError) as error:
+            results.append(Compared(name, None, 0.0, str(error), chosen_options, looks))
             continue
-        results.append(Compared(name, maps.detach(), _now(inputs) - started))
+        results.append(Compared(name, maps.detach(), _now(inputs) - started, None, chosen_options, looks))
     return results
+
+
+def find_methods(methods: str | type[Any] | Sequence[str | type[Any]]) -> list[str | type[Any]]:
+    """The methods of some names or classes, each once; ``"all"`` stands for :data:`METHODS`.
+
+    Raises:
+        ValueError: listing what there is.
+
+    >>> [str(method) for method in find_methods(["all", "occlusion"])][-1], len(find_methods("all")) == len(METHODS)
+    ('Occlusion', True)
+    """
+    found: list[str | type[Any]] = []
+    for one in [methods] if isinstance(methods, (str, type)) else methods:
+        found += METHODS if one == "all" else [find_method(one)]
+    if not found:
+        raise ValueError("methods: expected at least one")
+    return list(dict.fromkeys(found))
 
 
 def find_method(method: str | type[Any]) -> str | type[Any]:
@@ -123,7 +150,9 @@ def find_method(method: str | type[Any]) -> str | type[Any]:
     ('GradECLIP', 'Occlusion')
     """
     if not isinstance(method, str):
-        return method
+        if hasattr(method, "about"):
+            return method
+        method = getattr(method, "__name__", str(method))
     wanted = _plain(method)
     for known in METHODS:
         if wanted in (_plain(known.__name__), _plain(_name(known))):
@@ -138,10 +167,11 @@ def find_method(method: str | type[Any]) -> str | type[Any]:
 def _explain(method: str | type[Any], score: Any, inputs: Tensor, columns: list[int], options: Mapping[str, Any]) -> Tensor:
     if isinstance(method, str):
         if not is_image(inputs):
-            raise ValueError(f"inputs: Captum's {method} needs floating point inputs, and token ids are integers")
-        return torch.cat([CAPTUM[method](score, inputs, column, options) for column in columns], dim=1)
-    explainer = method(score) if method is RISE else method(score, method.default_layers(score))
-    maps: Tensor = explainer.attribute_targets(inputs, columns, **options)
+            raise NotDefinedError(f"inputs: Captum's {method} needs floating point inputs, and token ids are integers")
+        with torch.inference_mode(False):  # under it, Captum could not differentiate
+            images = inputs.clone() if inputs.is_inference() else inputs
+            return torch.cat([CAPTUM[method](score, images, column, options) for column in columns], dim=1)
+    maps: Tensor = method.of(score).attribute_targets(inputs, columns, **options)
     return maps
 
 
@@ -155,7 +185,8 @@ def _occlusion(score: Any, images: Tensor, target: int | list[int], options: Map
     side = images.shape[-2] // score.grid(images)[0]
     window = {"sliding_window_shapes": (3, 2 * side, 2 * side), "strides": (3, side, side), "perturbations_per_eval": 16}
     pixels: Tensor = Occlusion(score).attribute(images, target=target, **{**window, **options})
-    return pixels.sum(dim=1, keepdim=True).float()
+    # A window covers all channels, so each of them carries the whole change of the score.
+    return pixels.mean(dim=1, keepdim=True).float()
 
 
 def _layer_grad_cam(score: Any, images: Tensor, target: int | list[int], options: Mapping[str, Any]) -> Tensor:
@@ -172,7 +203,7 @@ def _layer_grad_cam(score: Any, images: Tensor, target: int | list[int], options
         for handle in handles:
             handle.remove()
     if not seen:
-        raise ValueError("layer: Captum's LayerGradCam needs a convolution, and this model has none")
+        raise NotDefinedError("layer: Captum's LayerGradCam needs a convolution, and this model has none")
     maps: Tensor = LayerGradCam(score, seen[-1]).attribute(images, target=target, **options)
     return maps.float()
 
@@ -182,7 +213,7 @@ CAPTUM: dict[str, Callable[[Any, Tensor, int | list[int], Mapping[str, Any]], Te
     "LayerGradCam": _layer_grad_cam,
     "Occlusion": _occlusion,
 }
-"""Methods of Captum that explain images on the same scores; channels are added up."""
+"""Methods of Captum that explain images on the same scores, one value per pixel."""
 
 
 def _name(method: str | type[Any]) -> str:

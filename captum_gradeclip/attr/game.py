@@ -90,6 +90,8 @@ class GAME(TokenAttribution):
         target: Any = None,
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
+        *,
+        scale: float = 1.0,
     ) -> Tensor:
         """One map per example.
 
@@ -98,6 +100,9 @@ class GAME(TokenAttribution):
             target: which score to explain, any of Captum's kinds.
             additional_forward_args: passed to ``forward_func``.
             attribute_to_layer_input: refused.
+            scale: factor on the score, above 0. The released code explains CLIP's logits, about 100 times the cosine; with
+                several layers that gives more weight to what is passed on from one to the next, with one layer it only
+                scales the map.
 
         Returns:
             ``(N, 1, h, w)`` or ``(N, L)``, not negative.
@@ -108,42 +113,51 @@ class GAME(TokenAttribution):
         """
         refuse_layer_input(attribute_to_layer_input)
         check_self_attention(self, self._owner())
+        if not scale > 0:
+            raise ValueError(f"scale: expected a positive number, got {scale}")
         inputs = check_inputs(inputs)
         output, records = self._run(inputs, additional_forward_args, kept_attention, short=False)
         scores = select(output, target, len(inputs))
         rows = self._row(output, records, inputs)
-        return self._fold(_map(records, scores, torch.ones_like(scores), rows, batched=False), key_tokens(records), inputs)
+        return self._fold(
+            _map(records, scores, torch.ones_like(scores), rows, scale, batched=False), key_tokens(records), inputs
+        )
 
     def attribute_targets(
         self,
         inputs: Tensor | tuple[Tensor],
         targets: Sequence[int] | Tensor | None = None,
         additional_forward_args: Any = None,
+        *,
+        scale: float = 1.0,
     ) -> Tensor:
         """The maps of many targets from one forward pass, ``(N, T, h, w)`` or ``(N, T, L)``.
 
         Args:
             inputs: as in :meth:`attribute`.
             targets: columns of the output ``(N, T)``; ``None`` for all of them.
-            additional_forward_args: as in :meth:`attribute`.
+            additional_forward_args: as in :meth:`attribute`, and so is the option.
         """
         check_self_attention(self, self._owner())
+        if not scale > 0:
+            raise ValueError(f"scale: expected a positive number, got {scale}")
         inputs = check_inputs(inputs)
         output, records = self._run(inputs, additional_forward_args, kept_attention, short=False)
         rows = self._row(output, records, inputs)
 
         def explain(seeds: Tensor) -> Tensor:
-            return _map(records, output, seeds, rows, batched=True)
+            return _map(records, output, seeds, rows, scale, batched=True)
 
         # A gradient is as large as the attention itself, so only a few targets at once.
         maps = over_targets(output, targets, len(inputs), 8, explain)
         return self._fold(maps.transpose(0, 1), key_tokens(records), inputs)
 
 
-def _map(records: list[Record], scores: Tensor, seeds: Tensor, rows: Tensor | None, batched: bool) -> Tensor:
+def _map(records: list[Record], scores: Tensor, seeds: Tensor, rows: Tensor | None, scale: float, batched: bool) -> Tensor:
     """Relevance of all tokens for those that are read, ``([T,] N, L)``."""
     ordered = sorted(records, key=lambda record: record.order)
     attention = [record.attention for record in ordered if record.attention is not None]
     gradient = torch.autograd.grad(scores, attention, seeds, is_grads_batched=batched, retain_graph=True)
-    result = relevance([one.detach() for one in attention], gradient)
+    with torch.autocast(scores.device.type, enabled=False):
+        result = relevance([one.detach() for one in attention], [one * scale for one in gradient])
     return take_rows(result, rows).mean(dim=-2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -21,10 +22,10 @@ from .base import (
     content_slice,
     is_image,
     key_tokens,
+    over_targets,
     readout_rows,
     refuse_layer_input,
     select,
-    select_columns,
     take_rows,
 )
 
@@ -241,14 +242,24 @@ class GradECLIP(TokenAttribution):
         parts = []
         for some, _, arguments in chunks(inputs, None, additional_forward_args, chunk_size or len(inputs)):
             output, records = self._run(some, arguments, options.rule)
-            seeds = select_columns(output, targets, len(some))[:, None].expand(-1, len(some), -1)
-            maps = []
-            for group in torch.split(seeds, _targets_at_once(records, max_memory)):
-                gradients = self._gradients(output, records, group, {"retain_graph": True, **(grad_kwargs or {})})
-                maps.append(self._maps(gradients, records, some, options))
-            parts.append(torch.cat(maps, dim=1))
+            explain = partial(self._target_maps, output, records, some, options, grad_kwargs)
+            maps = over_targets(output, targets, len(some), _targets_at_once(records, max_memory), explain)
+            parts.append(maps.transpose(0, 1))
         result = torch.cat(parts)
         return result.squeeze(2) if heads != "each" and is_image(inputs) else result
+
+    def _target_maps(
+        self,
+        output: Tensor,
+        records: list[Record],
+        inputs: Tensor,
+        options: _Options,
+        grad_kwargs: dict[str, Any] | None,
+        seeds: Tensor,
+    ) -> Tensor:
+        """Maps ``(T, N, ...)`` of seeds ``(T, N, columns)``."""
+        gradients = self._gradients(output, records, seeds, {"retain_graph": True, **(grad_kwargs or {})})
+        return self._maps(gradients, records, inputs, options).transpose(0, 1)
 
     def _gradients(
         self, scores: Tensor, records: list[Record], seeds: Tensor | None, grad_kwargs: dict[str, Any] | None

@@ -150,7 +150,8 @@ class LeGrad(TokenAttribution):
             return change
 
         watched = [*layers, *([] if any(layer is last for layer in layers) else [last])]
-        outputs = [LayerOutput(layer, count, remember(layer)) for layer in watched]
+        axis = self._layout(last, inputs, additional_forward_args)
+        outputs = [LayerOutput(layer, count, remember(layer), axis) for layer in watched]
         output, records = self._pass(layers, inputs, additional_forward_args, kept_attention, *outputs)
         with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
             return output.split(count), records

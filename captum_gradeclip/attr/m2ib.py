@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from .. import adapters
 from ..attention import Interception, LayerOutput, Record, model_heads
-from ..scores import TextImageScore
+from ..scores import TextImageScore, encode_text
 from .base import (
     CPU_IMAGES,
     About,
@@ -22,11 +23,13 @@ from .base import (
     check_inputs,
     check_self_attention,
     chunks,
+    content_slice,
     is_image,
     refuse_layer_input,
     repeat_arguments,
     repeat_target,
     select,
+    select_columns,
 )
 
 
@@ -49,6 +52,9 @@ class _Options:
         for name in ("beta", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+
+
+_FIRST_LOOK = 10  # steps of about 1 that take a bottleneck from open, at 5, to wherever it belongs
 
 
 def information(feature: Tensor, passed: Tensor) -> Tensor:
@@ -82,7 +88,7 @@ def wrapper_features(model: nn.Module, tokens: Tensor) -> Tensor:
         tokens: ids ``(T, L)``.
 
     Returns:
-        ``(T, D)``, not normalised.
+        ``(T, D)``, unit vectors without a graph.
 
     Raises:
         ValueError: for any other text tower.
@@ -92,6 +98,11 @@ def wrapper_features(model: nn.Module, tokens: Tensor) -> Tensor:
     >>> wrapper_features(model, tokenizer(["a red circle", "two stars"])).shape
     torch.Size([2, 128])
     """
+    return encode_text(model, tokens, partial(_encode_wrapped, model))
+
+
+def _encode_wrapped(model: nn.Module, tokens: Tensor) -> Tensor:
+    """The features with their graph, not normalised."""
     tower = adapters.text_tower(model)
     if tower.project is None or tower.readout is None:
         raise ValueError(
@@ -184,7 +195,8 @@ class M2IB(TokenAttribution):
             learning_rate: of Adam.
             copies: of every example with noise of their own, in each step.
             seed: of the noise; the global generator is left alone.
-            tolerance: an example is done when a step changes its map by less than this share of the largest value.
+            tolerance: an example is done when a step, the tenth or a later one, changes its map by less than this share of
+                the map's range, from its lowest to its highest value. Before, little changes since hardly any noise passes.
             wrapper_bug: of texts, explain the score of the released code, to which the figures of arXiv 2502.18816 belong;
                 see :func:`wrapper_features`, which also tells how to map images under it.
             show_progress: draws a bar.
@@ -205,9 +217,10 @@ class M2IB(TokenAttribution):
         if len(layers) != 1:
             raise ValueError(f"layer: M2IB has one bottleneck, got {len(layers)} layers")
         # Examples share nothing but the noise, so they need not share a pass.
-        size = len(inputs) if inputs.device.type != "cpu" else max(1, CPU_IMAGES // copies)
+        size = max(1, (CPU_IMAGES if inputs.device.type == "cpu" else 16 * CPU_IMAGES) // copies)
+        block = self._block(layers[0])
         parts = [
-            self._minimise(layers[0], some, its_target, arguments, options, show_progress)
+            self._minimise(block, some, its_target, arguments, options, show_progress)
             for some, its_target, arguments in chunks(inputs, target, additional_forward_args, size)
         ]
         tokens = torch.cat(parts)
@@ -228,7 +241,10 @@ class M2IB(TokenAttribution):
             additional_forward_args: as in :meth:`attribute`.
             options: of :meth:`attribute`.
         """
-        return self._one_by_one(inputs, targets, additional_forward_args, **options)
+        inputs = check_inputs(inputs)
+        columns = select_columns(self._forward(inputs, additional_forward_args), targets, len(inputs))
+        maps: list[Tensor] = [self.attribute(inputs, one, additional_forward_args, **options) for one in columns]
+        return torch.cat(maps, dim=1) if is_image(inputs) else torch.stack(maps, dim=1)
 
     def _visible(self, inputs: Tensor, length: int) -> Tensor:
         """Which tokens count ``(N, L)``: of a text that is read at its end, none of the padding behind it."""
@@ -249,7 +265,7 @@ class M2IB(TokenAttribution):
             )
 
         def score(tokens: Tensor) -> Tensor:
-            return owner.compare(wrapper_features(owner.model, tokens))
+            return owner.compare(_encode_wrapped(owner.model, tokens))
 
         return score
 
@@ -270,7 +286,7 @@ class M2IB(TokenAttribution):
             return tokens
 
         function = self._wrapper() if options.wrapper_bug else None
-        first = LayerOutput(layer, len(inputs), keep)
+        first = LayerOutput(layer, len(inputs), keep, self._layout(layer, inputs, additional_forward_args))
         self._forward(inputs, additional_forward_args, first, function=function)
         feature = kept[0].to(torch.promote_types(kept[0].dtype, torch.float32))  # (N, L, C)
         copies, count = options.copies, len(inputs)
@@ -282,11 +298,14 @@ class M2IB(TokenAttribution):
         generator = torch.Generator().manual_seed(options.seed)
         with torch.inference_mode(False), torch.enable_grad():
             visible = self._visible(inputs, feature.shape[1]).to(feature)[..., None]  # (N, L, 1)
+            content, _ = content_slice(feature.shape[1], inputs, getattr(self._owner(), "grid", None))
+            counts = torch.zeros_like(visible[..., 0], dtype=torch.bool)
+            counts[:, content] = visible[:, content, 0] > 0
             alpha = torch.full_like(feature, 5.0).requires_grad_()
             optimiser = torch.optim.Adam([alpha], lr=options.learning_rate)
             result = torch.zeros(feature.shape[:2], device=feature.device)
             running = torch.ones(count, 1, dtype=torch.bool, device=feature.device)
-            for _ in track(range(options.steps), "M2IB", transient=True, disable=not show_progress):
+            for step in track(range(1, options.steps + 1), "M2IB", transient=True, disable=not show_progress):
                 # One minus a share that rounds to one has no logarithm.
                 passed = alpha.sigmoid().clamp(max=1 - 1e-6)
                 noise = torch.randn(copies, *feature.shape[1:], generator=generator).to(feature)
@@ -307,9 +326,11 @@ class M2IB(TokenAttribution):
                 optimiser.step()
                 before, now = result, (nats * visible).detach().sum(dim=-1).float()
                 result = torch.where(running, now, before)
-                if options.tolerance is not None:
-                    moved = (now - before).abs().amax(dim=1, keepdim=True)
-                    running &= moved > options.tolerance * now.amax(dim=1, keepdim=True)
+                if options.tolerance is not None and step >= _FIRST_LOOK:
+                    moved = ((now - before) * counts).abs().amax(dim=1, keepdim=True)
+                    high = now.masked_fill(~counts, -torch.inf).amax(dim=1, keepdim=True)
+                    low = now.masked_fill(~counts, torch.inf).amin(dim=1, keepdim=True)
+                    running &= moved > options.tolerance * (high - low)
                     if not running.any():
                         break
         if not torch.isfinite(result).all():

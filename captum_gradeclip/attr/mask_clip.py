@@ -116,17 +116,18 @@ class MaskCLIP(TokenAttribution):
                 raise ValueError(
                     "key_weight: an attention pool over convolutions has one query and no residual stream; leave it out"
                 )
-            last = owner.layers[-1]
+            last, axis = owner.layers[-1], None
             rule, others = _values, []
         else:
             last = last_block(self, owner)
-            rule, others = value_only, [LayerOutput(last, count, each_token)]
-        if len(layers) != 1 or not any(part is layers[0] for part in last.modules()):
+            axis = self._layout(last, inputs, additional_forward_args)
+            rule, others = value_only, [LayerOutput(last, count, each_token, axis)]
+        if len(layers) != 1 or self._block(layers[0]) is not last:
             raise ValueError(
                 "layer: MaskCLIP replaces the attention of the last layer, score.layers[-1], whose tokens the model reads"
                 " next; an earlier one would leave them to attend to each other"
             )
-        keys = Branches([last] if key_weight else [], _keys, count)
+        keys = Branches([last] if key_weight else [], _keys, count, axis)
         output, (record,) = self._pass([last], inputs, additional_forward_args, rule, *others, keys)
         dense: Tensor = output.detach().unflatten(0, (count, record.key.shape[-2]))
         if key_weight:

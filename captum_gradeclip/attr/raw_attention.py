@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from captum.log import log_usage
 from torch import Tensor
 
 from ..attention import model_heads, single_head
-from .base import About, TokenAttribution, check_inputs, key_tokens, refuse_layer_input, take_rows
+from .base import About, TokenAttribution, check_inputs, key_tokens, refuse_layer_input, select, take_rows
 
 AttentionHeads = Literal["model", "single"]
 
@@ -69,7 +70,7 @@ class RawAttention(TokenAttribution):
 
         Args:
             inputs: images ``(N, 3, H, W)`` or token ids ``(N, L)``.
-            target: accepted and not used.
+            target: checked, and not used.
             additional_forward_args: passed to ``forward_func``.
             attribute_to_layer_input: refused.
             heads: ``"model"``, the mean over the model's heads, or ``"single"``, the one head of the paper's pass, which
@@ -79,12 +80,39 @@ class RawAttention(TokenAttribution):
             ``(N, 1, h, w)`` or ``(N, L)``, not negative.
 
         Raises:
+            AssertionError: for a wrong target.
             ValueError: as :meth:`captum_gradeclip.GradECLIP.attribute`.
         """
         refuse_layer_input(attribute_to_layer_input)
+        inputs = check_inputs(inputs)
+        maps, output = self._explain(inputs, additional_forward_args, heads)
+        if target is not None:
+            select(output, target, len(inputs))
+        return maps
+
+    def attribute_targets(
+        self,
+        inputs: Tensor | tuple[Tensor],
+        targets: Sequence[int] | Tensor | None = None,
+        additional_forward_args: Any = None,
+        *,
+        heads: AttentionHeads = "model",
+    ) -> Tensor:
+        """The same map for each of many targets, ``(N, T, h, w)`` or ``(N, T, L)``.
+
+        Args:
+            inputs: as in :meth:`attribute`.
+            targets: columns of the output ``(N, T)``; ``None`` for all of them.
+            additional_forward_args: as in :meth:`attribute`, and so is the option.
+        """
+        inputs = check_inputs(inputs)
+        maps, output = self._explain(inputs, additional_forward_args, heads)
+        return self._same_for_all(maps, output, targets, inputs)
+
+    def _explain(self, inputs: Tensor, additional_forward_args: Any, heads: AttentionHeads) -> tuple[Tensor, Tensor]:
+        """The maps, and the output of the pass that they were seen in."""
         if heads not in get_args(AttentionHeads):
             raise ValueError(f"heads: expected one of {get_args(AttentionHeads)}, got {heads!r}")
-        inputs = check_inputs(inputs)
         output, records = self._run(inputs, additional_forward_args, model_heads if heads == "model" else single_head)
         rows = self._row(output, records, inputs)
         last = max(records, key=lambda record: record.order)
@@ -95,4 +123,4 @@ class RawAttention(TokenAttribution):
             one = mean_row(view.probabilities().detach(), rows if same else None)
             total = one if total is None else total + one
         assert total is not None
-        return self._fold(total, key_tokens(records), inputs)
+        return self._fold(total, key_tokens(records), inputs), output

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from captum._utils.common import _run_forward
@@ -15,18 +15,22 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..scores import check_mode
 from .base import (
     CPU_IMAGES,
     About,
     check_arguments,
     check_inputs,
     check_kind,
-    check_mode,
+    check_output,
     repeat_arguments,
     repeat_target,
     select,
     select_columns,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class _Options:
 def smooth_masks(flips: Tensor, shifts: Tensor, size: Sequence[int]) -> Tensor:
     """Small grids as smooth masks: each enlarged bilinearly to one cell more than the image, and cut at its own place.
 
+    Beyond its outer centres, a grid is continued by its mirror image.
+
     Args:
         flips: ``(count, cells, cells)``, 1 where a cell stays visible.
         shifts: ``(count, 2)`` from 0 to 1, the share of a cell that is cut off above and to the left.
@@ -65,14 +71,19 @@ def smooth_masks(flips: Tensor, shifts: Tensor, size: Sequence[int]) -> Tensor:
     >>> smooth_masks(torch.ones(1, 4, 4), torch.zeros(1, 2), (8, 12)).shape
     torch.Size([1, 8, 12])
     """
-    count, cells = flips.shape[:2]
-    cell = torch.tensor([math.ceil(side / cells) for side in size], device=flips.device)
-    large = F.interpolate(flips[:, None], size=((cells + 1) * cell).tolist(), mode="bilinear", align_corners=False)[:, 0]
-    # rand is below 1, but the product with a large cell may round up to it
-    start = (shifts * cell).long().minimum(cell - 1)
-    rows = start[:, :1] + torch.arange(size[0], device=flips.device)
-    columns = start[:, 1:] + torch.arange(size[1], device=flips.device)
-    return large[torch.arange(count, device=flips.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    cells = flips.shape[1]
+    places = []
+    for side, shift in zip(size, shifts.T):
+        cell = math.ceil(side / cells)
+        # rand is below 1, but the product with a large cell may round up to it
+        start = (shift * cell).long().clamp(max=cell - 1)
+        pixels = start[:, None] + torch.arange(side, device=flips.device)
+        centres = (pixels + 0.5) * cells / ((cells + 1) * cell) - 0.5  # in cells, from the centre of the first
+        places.append(2 * centres / max(cells - 1, 1) - 1)
+    rows, columns = places
+    shape = (-1, len(rows[0]), len(columns[0]))
+    grid = torch.stack([columns[:, None].expand(shape), rows[:, :, None].expand(shape)], dim=-1)
+    return F.grid_sample(flips[:, None], grid, padding_mode="reflection", align_corners=True)[:, 0]
 
 
 class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not typed
@@ -108,6 +119,11 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
         paper="Petsiuk et al., BMVC 2018",
     )
     forward_func: Callable[..., Any]
+
+    @classmethod
+    def of(cls, score: Any) -> Self:
+        """The method on a score module; it looks at no layers."""
+        return cls(score)
 
     def get_name(self) -> str:
         """The name of the method."""
@@ -156,9 +172,8 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
         options = _Options(n_masks, cells, probability, masks_per_eval, seed, subtract_mean, tolerance, show_progress)
         inputs = self._check(inputs, additional_forward_args)
 
-        def pick(output: Tensor) -> Tensor:
-            scores: Tensor = select(output, repeat_target(target, len(output) // len(inputs)), len(output))
-            return scores[:, None]
+        def pick(output: Tensor, count: int) -> Tensor:
+            return select(output, repeat_target(target, count // len(inputs)), count)[:, None]
 
         return self._sum(inputs, additional_forward_args, pick, options)
 
@@ -188,9 +203,8 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
         options = _Options(n_masks, cells, probability, masks_per_eval, seed, subtract_mean, tolerance, show_progress)
         inputs = self._check(inputs, additional_forward_args)
 
-        def pick(output: Tensor) -> Tensor:
-            picked: Tensor = output @ select_columns(output, targets, len(output)).T
-            return picked
+        def pick(output: Tensor, count: int) -> Tensor:
+            return output[:, select_columns(output, targets, count)]
 
         return self._sum(inputs, additional_forward_args, pick, options)
 
@@ -202,37 +216,41 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
         return images
 
     def _sum(
-        self, inputs: Tensor, additional_forward_args: Any, pick: Callable[[Tensor], Tensor], options: _Options
+        self, inputs: Tensor, additional_forward_args: Any, pick: Callable[[Tensor, int], Tensor], options: _Options
     ) -> Tensor:
         # The flips and places of all masks are small; the masks themselves are made for one pass only.
         generator = torch.Generator().manual_seed(options.seed)
         draws = torch.rand(options.n_masks, options.cells**2 + 2, generator=generator).to(inputs.device)
         flips = (draws[:, 2:] < options.probability).float().unflatten(1, (options.cells, options.cells))
         shifts = draws[:, :2]
-        count = max(1, CPU_IMAGES // len(inputs)) if inputs.device.type == "cpu" else 50
+        size = max(1, CPU_IMAGES // len(inputs)) if inputs.device.type == "cpu" else 50
+        # Whether a map has settled is asked where a pass ends.
+        looks = _SETTLING if options.tolerance is not None else options.n_masks
+        passes = _passes(options.n_masks, options.masks_per_eval or size, looks)
         visible = weighted = total = torch.zeros((), device=inputs.device)
         maps: Tensor | None = None
-        running: Tensor | None = None
-        passes = _passes(options.n_masks, options.masks_per_eval or count)
+        running = torch.ones((), dtype=torch.bool, device=inputs.device)
         for part in track(passes, "RISE", transient=True, disable=not options.show_progress):
             masks = smooth_masks(flips[part], shifts[part], inputs.shape[-2:])
             many = (inputs[:, None] * masks[:, None].to(inputs.dtype)).flatten(0, 1)
-            output = _run_forward(self.forward_func, many, None, repeat_arguments(additional_forward_args, len(masks)))
-            scores = pick(output).float().unflatten(0, (len(inputs), len(masks)))  # (N, masks, T)
-            weighted = weighted + torch.einsum("nmt,mhw->nthw", scores, masks)
+            arguments = repeat_arguments(additional_forward_args, len(masks))
+            output = check_output(_run_forward(self.forward_func, many, None, arguments))
+            scores = pick(output, len(many)).float().unflatten(0, (len(inputs), len(masks)))  # (N, masks, T)
+            with torch.autocast(inputs.device.type, enabled=False):
+                weighted = weighted + torch.einsum("nmt,mhw->nthw", scores, masks)
             visible, total = visible + masks.sum(dim=0), total + scores.sum(dim=1)
             done = part.stop
-            if done < options.n_masks and (options.tolerance is None or done % _SETTLING):
+            if done < options.n_masks and done % looks:
                 continue
             now = weighted - (total / done)[..., None, None] * visible if options.subtract_mean else weighted
             now = now / (done * options.probability)
-            if maps is None or running is None:
-                maps, running = now, torch.ones(now.shape[:2], dtype=torch.bool, device=now.device)
-                continue
-            # Each map by itself, so that a batch gives what its items give.
-            before, maps = maps, torch.where(running[..., None, None], now, maps)
-            if options.tolerance is not None:
-                running &= (maps - before).abs().amax(dim=(-2, -1)) >= options.tolerance * maps.abs().amax(dim=(-2, -1))
+            if maps is None:
+                maps = now
+            elif options.tolerance is not None:
+                # Each map by itself, so that a batch gives what its items give.
+                before, maps = maps, torch.where(running[..., None, None], now, maps)
+                moved = (maps - before).abs().amax(dim=(-2, -1))
+                running = running & (moved >= options.tolerance * maps.abs().amax(dim=(-2, -1)))
                 if not running.any():
                     break
         assert maps is not None
@@ -242,7 +260,7 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
 _SETTLING = 100  # masks between two looks at whether a map has settled
 
 
-def _passes(masks: int, size: int) -> list[slice]:
-    """The masks of each forward pass; one pass ends wherever it is asked whether the maps have settled."""
-    blocks = [range(start, min(start + _SETTLING, masks)) for start in range(0, masks, _SETTLING)]
+def _passes(masks: int, size: int, looks: int) -> list[slice]:
+    """The masks of each forward pass, one of which ends at every ``looks``."""
+    blocks = [range(start, min(start + looks, masks)) for start in range(0, masks, looks)]
     return [slice(start, min(start + size, block.stop)) for block in blocks for start in block[::size]]

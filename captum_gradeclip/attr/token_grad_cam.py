@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -51,8 +52,8 @@ class TokenGradCam(TokenAttribution):
 
     Args:
         forward_func: as for :class:`~captum_gradeclip.GradECLIP`.
-        layer: the block (or attention pool) whose input is looked at, the last one; not its attention module, whose input
-            carries the gradient of attention only.
+        layer: the block (or attention pool) whose input is looked at, the last one; of a score module, a part of a block
+            stands for the block.
         device_ids: accepted for Captum's sake.
 
     >>> from captum_gradeclip import ImageTextScore, scenes
@@ -108,10 +109,10 @@ class TokenGradCam(TokenAttribution):
             ValueError: for texts, several layers, and as :meth:`captum_gradeclip.GradECLIP.attribute`.
         """
         refuse_layer_input(attribute_to_layer_input)
-        inputs, output, feature, length = self._prepare(inputs, additional_forward_args, heads, average)
+        inputs, output, feature, as_tokens = self._prepare(inputs, additional_forward_args, heads, average)
         scores = select(output, target, len(inputs))
         (gradient,) = torch.autograd.grad(scores, feature, torch.ones_like(scores))
-        return self._finish(feature, gradient, length, inputs, average, relu_attributions)
+        return self._finish(as_tokens(feature), as_tokens(gradient), inputs, average, relu_attributions)
 
     def attribute_targets(
         self,
@@ -130,18 +131,18 @@ class TokenGradCam(TokenAttribution):
             targets: columns of the output ``(N, T)``; ``None`` for all of them.
             additional_forward_args: as in :meth:`attribute`, and so are the options.
         """
-        inputs, output, feature, length = self._prepare(inputs, additional_forward_args, heads, average)
+        inputs, output, feature, as_tokens = self._prepare(inputs, additional_forward_args, heads, average)
 
         def explain(seeds: Tensor) -> Tensor:
             return torch.autograd.grad(output, feature, seeds, is_grads_batched=True, retain_graph=True)[0]
 
         gradient = over_targets(output, targets, len(inputs), 32, explain)
-        return self._finish(feature, gradient, length, inputs, average, relu_attributions)
+        return self._finish(as_tokens(feature), as_tokens(gradient), inputs, average, relu_attributions)
 
     def _prepare(
         self, inputs: Any, additional_forward_args: Any, heads: str, average: str
-    ) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Inputs, output, the layer's input where the graph begins, and how many tokens its attention was given."""
+    ) -> tuple[Tensor, Tensor, Tensor, Callable[[Tensor], Tensor]]:
+        """Inputs, output, the layer's input where the graph begins, and what makes tokens of it."""
         for name, value, known in (("heads", heads, ("model", "single")), ("average", average, get_args(Average))):
             if value not in known:
                 raise ValueError(f"{name}: expected one of {known}, got {value!r}")
@@ -150,24 +151,25 @@ class TokenGradCam(TokenAttribution):
         layers = self._layers()
         if len(layers) != 1:
             raise ValueError(f"layer: Grad-CAM looks at one layer, got {len(layers)}")
-        entry = LayerInput(layers[0])
+        block = self._block(layers[0])
+        entry = LayerInput(block)
         rule = model_heads if heads == "model" else single_head
-        output, records = self._pass(layers, inputs, additional_forward_args, rule, entry)
-        return inputs, output, entry.tensor, key_tokens(records)
+        output, records = self._pass([block], inputs, additional_forward_args, rule, entry)
+        feature, length = entry.tensor, key_tokens(records)
+        axis = self._layout(block, inputs, additional_forward_args) if feature.dim() == 3 else None
+        return inputs, output, feature, partial(_as_tokens, length=length, batch=len(inputs), axis=axis)
 
-    def _finish(
-        self, feature: Tensor, gradient: Tensor, length: int, inputs: Tensor, average: Average, relu: bool
-    ) -> Tensor:
-        feature, gradient = (_as_tokens(x.detach(), length, len(inputs)) for x in (feature, gradient))
+    def _finish(self, feature: Tensor, gradient: Tensor, inputs: Tensor, average: Average, relu: bool) -> Tensor:
         content, _ = content_slice(feature.shape[-2], inputs, getattr(self._owner(), "grid", None))
         values = grad_cam(feature, gradient, content.start if average == "patches" else 0)
         values = values.relu() if relu else values
         return self._fold(values if values.dim() == 2 else values.transpose(0, 1), feature.shape[-2], inputs)
 
 
-def _as_tokens(x: Tensor, length: int, batch: int) -> Tensor:
+def _as_tokens(x: Tensor, length: int, batch: int, axis: int | None) -> Tensor:
     """A layer's input, or gradients at it, as ``([T,] N, L, C)``."""
+    x = x.detach()
     if x.dim() >= 4 and x.shape[-2] * x.shape[-1] == length - 1:
         return x.flatten(-2).mT  # the feature map before an attention pool, which adds its mean
-    axis = examples_axis(x if x.dim() == 3 else x[0], batch)
+    axis = examples_axis(x if x.dim() == 3 else x[0], batch) if axis is None else axis
     return x.transpose(-3, axis - 3)
