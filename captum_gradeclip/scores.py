@@ -54,6 +54,11 @@ class _ImageScore(nn.Module):
         """Whether the score reads the first token that the last block hands on, and treats each token on its own there."""
         return adapters.image_tower(self.model).readout is not None and not self.pooled
 
+    @property
+    def reads_pool(self) -> bool:
+        """Whether the score reads an attention pool behind the blocks, the last of the layers."""
+        return adapters.image_tower(self.model).pool
+
     def readout(self, images: Tensor) -> Tensor | None:
         """The token that the score reads in each image ``(N,)``, or ``None`` where it reads several."""
         rows = adapters.image_tower(self.model).readout

@@ -160,7 +160,8 @@ def matrix(
     for line in range(deep):
         told = [row.words for row in rows[line::deep] if row.words is not None]
         most = max((len(_lines(words, letters)) for one in told for words in one), default=0)
-        heights += [panel * shape, 0.17 * most + 0.02]
+        empty = all(row.maps is None for row in rows[line::deep])
+        heights += [0.4 if empty and line else panel * shape, 0.17 * most + 0.02]
     columns = len(titles) + 1
     heading = max(0.95, 0.085 * max((len(part) for row in rows for part in row.heading.split()), default=1))
     widths = ([heading] + [panel] * len(titles)) * blocks
@@ -172,7 +173,8 @@ def matrix(
         axis.set_axis_off()
     for number, row in enumerate(rows):
         top, left = 2 * (number % deep), columns * (number // deep)
-        axes[top, left].text(0, 0.5, _plain(row.heading), fontsize=8, va="center", wrap=True)
+        # At the right edge of its column, so that a heading of the second block does not touch the first.
+        axes[top, left].text(0.93, 0.5, _plain(row.heading), fontsize=8, ha="right", va="center")
         maps: Sequence[Tensor | None] = [None] * len(titles)
         if row.maps is not None:
             maps = list(_on_one_scale(row.maps) if same_scale else row.maps)
@@ -185,7 +187,7 @@ def matrix(
                 axes[top, column].set_title(_wrap(titles[column - left - 1], round(15 * panel)), fontsize=8)
             if row.words is not None:
                 _draw_words(axes[top + 1, column], row.words[column - left - 1], columns=letters, size=6)
-    inset = axes[0, 0].inset_axes((0.0, 0.62, 0.85, 0.38))
+    inset = axes[0, 0].inset_axes((0.08, 0.66, 0.85, 0.34))
     inset.imshow(np.asarray(image))
     inset.set_axis_off()
     axes[0, 0].set_title("image", fontsize=8)

@@ -106,9 +106,84 @@ def test_a_matrix_has_one_legend_and_refuses_missing_maps() -> None:
     figure = matrix(image, rows, ["a", "b $1", "c"], same_scale=True)
     figure.canvas.draw()
     legends = [axis for axis in figure.axes if axis.get_label() == "<colorbar>"]
-    assert len(legends) == 1 and next(one.get_text() for one in legends[0].get_xticklabels()) == "zero"
+    assert len(legends) == 1 and next(one.get_text() for one in legends[0].get_xticklabels()) == "lowest"
     with pytest.raises(ValueError, match="one map and caption for each of the 2 titles"):
         matrix(image, rows, ["a", "b"])
+
+
+def test_panels_that_are_no_ordinary_map() -> None:
+    image = Image.new("RGB", (30, 20), (10, 200, 30))
+    signed = torch.linspace(-3, -1, 600).view(20, 30)
+    cropped = signed.clone()
+    cropped[:, 20:] = torch.nan
+    rows = [
+        Row("signed", torch.stack([signed, signed + 0.5])),
+        Row("refused", None, [[("a", 1.0)], [("b", 1.0)]]),
+        Row("zero", torch.zeros(2, 20, 30)),
+        Row("cropped", torch.stack([cropped, cropped])),
+    ]
+    for same_scale in (False, True):
+        figure = matrix(image, rows, ["a", "b"], same_scale=same_scale)
+        panels = [axis for axis in figure.axes[:24] if axis.get_images()]
+        pictures = [np.asarray(axis.get_images()[0].get_array()) for axis in panels]
+        assert len(pictures) == 6, "a refused row has no picture"
+        first, second = (len(np.unique(one.reshape(-1, 3), axis=0)) for one in pictures[:2])
+        assert first > 100 and second > 100, "negative values have colours as well"
+        assert np.array_equal(pictures[0], pictures[1]) != same_scale
+        assert np.array_equal(pictures[4][:, 20:], np.asarray(image)[:, 20:]), "what the model did not see"
+        assert not np.array_equal(pictures[4][:, :20], np.asarray(image)[:, :20])
+        told = [text.get_text() for axis in figure.axes for text in axis.texts]
+        assert told.count("not defined\nfor this model") == 2 and told.count("nothing") == (0 if same_scale else 2)
+    tall, wide = (matrix(image.resize(size), rows[1:2], ["a", "b"]) for size in ((5, 500), (500, 5)))
+    assert tall.get_figheight() < 5 and wide.get_figheight() > 1
+
+
+def test_options_and_what_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenes.draw(scenes.sample_scene(0, 5, "evaluation", counts=(3,)), 96)[0].save(tmp_path / "scene.png")
+    out = tmp_path / "out"
+    command = ["compare", str(tmp_path / "scene.png"), "a red circle", "--out", str(out), "--methods"]
+    assert cli.main([*command, "RISE,RISE", "--option", "RISE.subtract_mean=true", "--option", "rise.n_masks=7"]) == 0
+    result = json.loads((out / "compare.json").read_text())
+    assert [one["options"] for one in result["methods"]] == [{"n_masks": 7, "subtract_mean": True}]
+    assert -1 <= result["texts"][0]["score"] <= 1 and "layers" not in result["options"]
+    before = sorted((file.name, file.stat().st_mtime_ns) for file in out.iterdir())
+    for arguments, message in (
+        (["RISE", "--rise-masks", "0"], "n_masks: expected at least 1, got 0"),
+        (["GAME", "--option", "RISE.n_masks=3"], "options: there are some for RISE"),
+        (["GAME", "--option", "GAME.nothing=3"], "unexpected keyword argument 'nothing'"),
+        (["GAME", "--option", "GAME=3"], "--option: expected METHOD.name=value"),
+        (["GAME", "--option", "nothing.a=3"], "there is no 'nothing'"),
+        (["LeGrad", "--model", "RN50"], "methods: none of them is defined for this model"),
+    ):
+        assert cli.main([*command, *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert before == sorted((file.name, file.stat().st_mtime_ns) for file in out.iterdir())
+
+
+def test_compare_takes_classes_and_all_with_more(vit: nn.Module) -> None:
+    from captum.attr import Occlusion
+
+    score, x = ImageTextScore(vit, captions()), images((32, 32))
+    names = [one.method for one in compare(score, x, ["all", "Occlusion", "GAME"], [0], {"RISE": {"n_masks": 2}})]
+    assert names == [*(kind.about.name for kind in METHODS), "Occlusion"]
+    assert [one.method for one in compare(score, x, Occlusion, [0])] == ["Occlusion"]
+    with torch.inference_mode():
+        for one in compare(score, x, list(CAPTUM), [0]):
+            assert one.maps is not None and one.maps.std() > 0
+    with pytest.raises(ValueError, match="there is no 'int'"):
+        compare(score, x, [int])
+    with pytest.raises(ValueError, match="n_masks: expected at least 1"):
+        compare(score, x, "RISE", [0], {"RISE": {"n_masks": 0}})
+
+
+def test_the_table_of_methods_is_what_they_say() -> None:
+    lines = (Path(__file__).parent.parent / "docs" / "methods.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.count("|") == 10][2:]
+    assert [row[1].strip("`") for row in rows] == [kind.__name__ for kind in METHODS]
+    for row, kind in zip(rows, METHODS):
+        about = kind.about
+        flags = (about.image, about.text, about.resnet, about.needs_text, about.stochastic, about.gradient)
+        assert row[0] == about.name and [cell == "yes" for cell in row[2:8]] == list(flags), about.name
 
 
 def test_prompt_ensemble_is_the_mean_direction() -> None:
@@ -120,6 +195,9 @@ def test_prompt_ensemble_is_the_mean_direction() -> None:
             units = [model.encode_text(tokenizer([one.replace("{}", name)]))[0] for one in templates]
             total = sum((one / one.norm() for one in units), torch.zeros(()))
             assert torch.allclose(row, total / total.norm(), atol=1e-6)
+    assert torch.equal(
+        prompt_ensemble(model, tokenizer, "star", "a {}"), prompt_ensemble(model, tokenizer, ["star"], ["a {}"])
+    )
     for names, some, message in (([], ["{}"], "at least one of each"), (["a"], ["b"], "in the place of the name")):
         with pytest.raises(ValueError, match=message):
             prompt_ensemble(model, tokenizer, names, some)

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_gradeclip import ImageTextScore, TextImageScore, adapters
+from captum_gradeclip import ClassScore, ImageTextScore, TextImageScore, adapters
 from captum_gradeclip.adapters import Family
 from captum_gradeclip.adapters.base import CONTEXT, END, START, VOCABULARY, resize_positions
-from captum_gradeclip.attention import Interception, Record, model_heads
+from captum_gradeclip.attention import Interception, Record, kept_attention, model_heads
 from captum_gradeclip.attr import (
     GAME,
     M2IB,
@@ -268,6 +268,8 @@ def refusal(kind: Any, score: Any, image: bool) -> str | None:
         return None
     if pool_only and not kind.about.resnet:
         return "follows attention from token to token"
+    if kind is LeGrad and score.reads_pool:
+        return None
     if kind in (MaskCLIP, CLIPSurgery, LeGrad) and not (score.reads_first_token or score.pooled):
         return "needs an ImageTextScore" if kind is CLIPSurgery and not hasattr(score, "text_features") else "reads several"
     if kind is CLIPSurgery:
@@ -703,6 +705,41 @@ def test_legrad(double: nn.Module, count: int) -> None:
             stream = after.detach()
         assert relative(got[item].flatten(), total[1:]) < 1e-5
         assert relative(many[item, 2 - target], got[item, 0]) < 1e-5
+    assert varies(got)
+
+
+@pytest.mark.parametrize("name", ["open_clip CoCa", "transformers SigLIP", "timm SigLIP"])
+def test_legrad_of_an_attention_pool(name: str) -> None:
+    """The tower is cut off behind each block, and its pool is given what came out; one image at a time."""
+    torch.manual_seed(0)
+    family = FAMILIES[name]
+    model: Any = stir(family.build()).double()
+    x = images(family.size).double()
+    score: Any = ClassScore(model) if name == "timm SigLIP" else ImageTextScore(model, captions())
+    method = LeGrad.of(score)
+    *blocks, pool = score.layers
+    assert list(method.layer) == blocks[-2:]
+    got = method.attribute(x, target=1)
+    for item in range(len(x)):
+        total = torch.zeros(got[item].numel(), dtype=torch.float64)
+        for number in (-2, -1):
+            later = blocks[len(blocks) + number + 1 :]
+            # what comes behind the block hands its input on
+            handles = [
+                block.register_forward_hook(
+                    lambda module, args, output: (args[0],) if isinstance(output, tuple) else args[0]
+                )
+                for block in later
+            ]
+            with Interception([pool], kept_attention) as seen, torch.no_grad():
+                said = score(x[item : item + 1])[0, 1]
+            for handle in handles:
+                handle.remove()
+            (record,) = seen.records()
+            (gradient,) = torch.autograd.grad(said, record.attention)
+            for head in gradient[0]:
+                total += head[0].relu()[-len(total) :] / gradient.shape[1]
+        assert relative(got[item].flatten(), total) < 1e-5
     assert varies(got)
 
 

@@ -35,6 +35,7 @@ class ImageTower:
         dtype: of the images that the tower takes.
         alone: whether all that follows the last block's attention runs on the read-out token alone, if that comes first
             (nothing there depends on the number of tokens, as rotary positions do).
+        pool: whether what is read comes from an attention pool behind the blocks, which then is the last of the layers.
         labels: gives the names of the classes of a classifier, or ``None`` if it does not carry them.
     """
 
@@ -48,6 +49,7 @@ class ImageTower:
     width: int
     dtype: torch.dtype
     alone: bool = False
+    pool: bool = False
     labels: Callable[[], tuple[str, ...] | None] = lambda: None
 
 

@@ -43,6 +43,7 @@ def image_tower(model: nn.Module) -> ImageTower:
         layers=[*trunk.blocks, *([] if pool is None else [pool])],
         readout=first_row if one_token else None,
         alone=one_token and getattr(trunk, "rope", None) is None and not _biased_by_pairs(trunk),
+        pool=pool is not None,
         patch=rows,
         size=tuple(trunk.patch_embed.img_size or settings["input_size"][1:]),
         mean=tuple(settings["mean"]),

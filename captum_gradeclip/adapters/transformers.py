@@ -64,6 +64,7 @@ def image_tower(model: nn.Module) -> ImageTower:
         layers=[*blocks(trunk), *([] if pool is None else [pool])],
         readout=first_row if pool is None and kind not in _CLASS_AND_MEAN else None,
         alone=pool is None and kind not in _CLASS_AND_MEAN,
+        pool=pool is not None,
         patch=patch,
         size=(side, side),
         mean=mean,

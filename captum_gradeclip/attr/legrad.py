@@ -10,14 +10,13 @@ import torch
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from ..attention import LayerOutput, Record, kept_attention
+from ..attention import Interception, LayerOutput, Record, kept_attention
 from .base import (
     About,
     TokenAttribution,
     check_inputs,
     check_kind,
     check_self_attention,
-    key_tokens,
     last_block,
     over_targets,
     refuse_layer_input,
@@ -47,11 +46,13 @@ class LeGrad(TokenAttribution):
 
     .. math:: H_i = \sum_l \operatorname*{mean}_{j, r} \mathrm{ReLU}\Big(\frac{\partial S_l}{\partial A^{l,j}_{ri}}\Big)
 
-    where :math:`S_l` is what the model would say if it read the mean of all tokens that block :math:`l` hands on.
+    where :math:`S_l` is what the model would say if it read the mean of all tokens that block :math:`l` hands on. Of a tower
+    with an attention pool behind its blocks, :math:`S_l` is what the model says if the pool is given these tokens, and
+    :math:`A^l` what the pool's first query then attends to.
 
     Args:
-        forward_func: a score module of images whose tower reads its class token.
-        layer: the last two blocks, ``score.layers[-2:]``; whole blocks.
+        forward_func: a score module of images whose tower reads its class token or an attention pool.
+        layer: the last two blocks; whole blocks.
         device_ids: accepted for Captum's sake.
 
     >>> from captum_gradeclip import ImageTextScore, scenes
@@ -61,7 +62,8 @@ class LeGrad(TokenAttribution):
     torch.Size([2, 1, 8, 8])
 
     Source: Bousselham, Boggust, Chaybouti, Strobelt, Kuehne: "LeGrad: An Explainability Method for Vision Transformers via
-    Feature Formation Sensitivity", arXiv 2404.03214.
+    Feature Formation Sensitivity", arXiv 2404.03214. Its code for SigLIP also sets to zero where the map of "a photo of a"
+    is above 0.8 of its range; that is not done here.
     """
 
     about = About(
@@ -76,6 +78,12 @@ class LeGrad(TokenAttribution):
         text_layers=2,
         paper="Bousselham et al., arXiv 2404.03214",
     )
+
+    @classmethod
+    def default_layers(cls, score: Any) -> list[nn.Module]:
+        """The last two blocks, in front of an attention pool."""
+        layers: list[nn.Module] = score.layers
+        return layers[-3:-1] if getattr(score, "reads_pool", False) else layers[-2:]
 
     @log_usage()  # type: ignore[untyped-decorator]  # outermost: Captum reaches through it by __wrapped__
     def attribute(
@@ -102,12 +110,11 @@ class LeGrad(TokenAttribution):
         """
         refuse_layer_input(attribute_to_layer_input)
         inputs = check_inputs(inputs)
-        outputs, records = self._read_out(inputs, additional_forward_args)
-        total = torch.zeros((), device=outputs[0].device)
-        for output, record in zip(outputs, records):
+        total = torch.zeros((), device=inputs.device)
+        for output, sensitivity in self._read_out(inputs, additional_forward_args):
             scores = select(output, target, len(inputs))
-            total = total + _sensitivity(scores, record, torch.ones_like(scores), batched=False)
-        return self._fold(total, key_tokens(records), inputs)
+            total = total + sensitivity(scores, torch.ones_like(scores), batched=False)
+        return self._fold(total, total.shape[-1], inputs)
 
     def attribute_targets(
         self,
@@ -123,41 +130,50 @@ class LeGrad(TokenAttribution):
             additional_forward_args: as in :meth:`attribute`.
         """
         inputs = check_inputs(inputs)
-        outputs, records = self._read_out(inputs, additional_forward_args)
-        total = torch.zeros((), device=outputs[0].device)
-        for output, record in zip(outputs, records):
-            explain = partial(_sensitivity, output, record, batched=True)
+        total = torch.zeros((), device=inputs.device)
+        for output, sensitivity in self._read_out(inputs, additional_forward_args):
+            explain = partial(sensitivity, output, batched=True)
             # A gradient is as large as the attention itself, so only a few targets at once.
             total = total + over_targets(output, targets, len(inputs), 8, explain)
-        return self._fold(total.transpose(0, 1), key_tokens(records), inputs)
+        return self._fold(total.transpose(0, 1), total.shape[-1], inputs)
 
-    def _read_out(self, inputs: Tensor, additional_forward_args: Any) -> tuple[tuple[Tensor, ...], list[Record]]:
-        """What the model says of the mean token of each chosen block, ``(N, T)`` each, and what these were given."""
+    def _read_out(self, inputs: Tensor, additional_forward_args: Any) -> list[tuple[Tensor, Callable[..., Tensor]]]:
+        """What the model says of the tokens of each chosen block ``(N, T)``, with what makes ``([T,] N, L)`` of it."""
         check_kind(self, inputs)
-        owner, layers, count = self._owner(), self._layers(), len(inputs)
+        owner, chosen, count = self._owner(), self._layers(), len(inputs)
         check_self_attention(self, owner)
-        last = last_block(self, owner)
-        if not all(any(layer is block for block in owner.layers) for layer in layers):
+        pool = getattr(owner, "reads_pool", False)
+        last = owner.layers[-2] if pool else last_block(self, owner)
+        blocks = owner.layers[:-1] if pool else owner.layers
+        if not all(any(layer is block for block in blocks) for layer in chosen):
             raise ValueError("layer: LeGrad reads what whole blocks hand on; choose among score.layers")
-        means: dict[nn.Module, Tensor] = {}
+        kept: dict[nn.Module, Tensor] = {}
 
         def remember(layer: nn.Module) -> Callable[[Tensor], Tensor]:
             def change(tokens: Tensor) -> Tensor:
-                means[layer] = tokens.mean(dim=1, keepdim=True)
-                # Behind the last block, the mean of each is read as if it were the class token.
-                return torch.cat([means[one] for one in layers]) if layer is last else tokens
+                kept[layer] = tokens if pool else tokens.mean(dim=1, keepdim=True)
+                # Behind the last block, the tokens of each go on, or their mean as if it were the class token.
+                return torch.cat([kept[one] for one in chosen]) if layer is last else tokens
 
             return change
 
-        watched = [*layers, *([] if any(layer is last for layer in layers) else [last])]
+        watched = [*chosen, *([] if any(layer is last for layer in chosen) else [last])]
         axis = self._layout(last, inputs, additional_forward_args)
+        seen = Interception(owner.layers[-1:] if pool else chosen, kept_attention)
         outputs = [LayerOutput(layer, count, remember(layer), axis) for layer in watched]
-        output, records = self._pass(layers, inputs, additional_forward_args, kept_attention, *outputs)
+        output = self._forward(inputs, additional_forward_args, *outputs, seen)
+        records = seen.records() * (len(chosen) if pool else 1)
         with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
-            return output.split(count), records
+            parts = output.split(count)
+        own = [slice(number * count, (number + 1) * count) if pool else slice(None) for number in range(len(chosen))]
+        queries = slice(1) if pool else slice(None)
+        return [
+            (part, partial(_sensitivity, record, examples, queries)) for part, record, examples in zip(parts, records, own)
+        ]
 
 
-def _sensitivity(scores: Tensor, record: Record, seeds: Tensor, batched: bool) -> Tensor:
+def _sensitivity(record: Record, examples: slice, queries: slice, scores: Tensor, seeds: Tensor, batched: bool) -> Tensor:
+    """Of these examples and queries of an attention, all of whose gradient is asked for."""
     assert record.attention is not None
     (gradient,) = torch.autograd.grad(scores, record.attention, seeds, is_grads_batched=batched, retain_graph=True)
-    return attention_sensitivity(gradient)
+    return attention_sensitivity(gradient[..., examples, :, queries, :])
