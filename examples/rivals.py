@@ -1,4 +1,4 @@
-"""Grad-ECLIP beside its rivals with the package's functions: labels and prompts, options, clicks, and how far to trust a map.
+"""Grad-ECLIP beside its rivals: labels and prompts, options, clicks, and how far to trust a map.
 
 Run it anywhere; it writes ``rivals.png`` into the current folder. With a model of your own, replace the line that loads it.
 """

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from captum_gradeclip import ClassScore, ImageTextScore, TextImageScore, cli, scenes
 from captum_gradeclip.adapters import Family
 from captum_gradeclip.attention import Branches, LayerError, LayerOutput, each_token, model_heads
-from captum_gradeclip.attr import METHODS, compare
+from captum_gradeclip.attr import GAME, METHODS, compare
 from captum_gradeclip.attr.comparison import CAPTUM, find_method
 from captum_gradeclip.points import point_prompts
 from captum_gradeclip.prompts import imagenet_templates, prompt_ensemble, surgery_templates
@@ -170,6 +170,12 @@ def test_compare_takes_classes_and_all_with_more(vit: nn.Module) -> None:
     with torch.inference_mode():
         for one in compare(score, x, list(CAPTUM), [0]):
             assert one.maps is not None and one.maps.std() > 0
+    several = compare(score, x, [GAME, GAME(score, score.layers)], [0])
+    assert [one.method for one in several] == ["GAME", "GAME"]
+    assert torch.equal(several[1].maps, GAME(score, score.layers).attribute(x, target=0))  # type: ignore[arg-type]
+    assert not torch.equal(several[0].maps, several[1].maps)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="score: expected a score module, got CLIP"):
+        compare(vit, x, "GAME")
     with pytest.raises(ValueError, match="there is no 'int'"):
         compare(score, x, [int])
     with pytest.raises(ValueError, match="n_masks: expected at least 1"):

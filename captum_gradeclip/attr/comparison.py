@@ -66,7 +66,7 @@ class Compared:
 def compare(
     score: Any,
     inputs: Tensor,
-    methods: str | type[Any] | Sequence[str | type[Any]] = "all",
+    methods: Any = "all",
     targets: Sequence[int] | Tensor | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     show_progress: bool = False,
@@ -77,7 +77,8 @@ def compare(
         score: an :class:`~captum_gradeclip.ImageTextScore`, :class:`~captum_gradeclip.ClassScore` or
             :class:`~captum_gradeclip.TextImageScore`.
         inputs: images ``(N, 3, H, W)`` or token ids ``(N, L)``.
-        methods: ``"all"`` for :data:`METHODS`, or some of them, as classes or by name; for images also Captum's own
+        methods: ``"all"`` for :data:`METHODS`, or some of them, by name, as classes, or made already with layers of your
+            choice, ``GAME(score, score.layers)``; for images also Captum's own
             ``"IntegratedGradients"``, ``"LayerGradCam"`` (of the last convolution) and ``"Occlusion"``, also behind
             ``"all"`` in a list.
         targets: columns of the score; ``None`` for all of them.
@@ -89,6 +90,7 @@ def compare(
         One entry per method, in the order given; one that is not defined for the model says why and has no maps.
 
     Raises:
+        TypeError: for anything but a score module, or options that a method does not have.
         ValueError: for an unknown method, options that do not fit, or options of a method that is not compared.
 
     >>> from captum_gradeclip import ImageTextScore, scenes
@@ -100,6 +102,11 @@ def compare(
     GAME (1, 2, 8, 8)
     """
     inputs = check_inputs(inputs)
+    if not hasattr(score, "readout"):
+        raise TypeError(
+            f"score: expected a score module, got {type(score).__name__}; wrap the model in ImageTextScore, ClassScore or"
+            " TextImageScore"
+        )
     check_mode(score)
     chosen = find_methods(methods)
     named = {_name(find_method(name)): dict(some) for name, some in (options or {}).items()}
@@ -123,8 +130,8 @@ def compare(
     return results
 
 
-def find_methods(methods: str | type[Any] | Sequence[str | type[Any]]) -> list[str | type[Any]]:
-    """The methods of some names or classes, each once; ``"all"`` stands for :data:`METHODS`.
+def find_methods(methods: Any) -> list[Any]:
+    """The methods of some names, classes or objects, each once; ``"all"`` stands for :data:`METHODS`.
 
     Raises:
         ValueError: listing what there is.
@@ -132,8 +139,8 @@ def find_methods(methods: str | type[Any] | Sequence[str | type[Any]]) -> list[s
     >>> [str(method) for method in find_methods(["all", "occlusion"])][-1], len(find_methods("all")) == len(METHODS)
     ('Occlusion', True)
     """
-    found: list[str | type[Any]] = []
-    for one in [methods] if isinstance(methods, (str, type)) else methods:
+    found: list[Any] = []
+    for one in methods if isinstance(methods, (list, tuple)) else [methods]:
         found += METHODS if one == "all" else [find_method(one)]
     if not found:
         raise ValueError("methods: expected at least one")
@@ -171,7 +178,8 @@ def _explain(method: str | type[Any], score: Any, inputs: Tensor, columns: list[
         with torch.inference_mode(False):  # under it, Captum could not differentiate
             images = inputs.clone() if inputs.is_inference() else inputs
             return torch.cat([CAPTUM[method](score, images, column, options) for column in columns], dim=1)
-    maps: Tensor = method.of(score).attribute_targets(inputs, columns, **options)
+    explainer = method.of(score) if isinstance(method, type) else method
+    maps: Tensor = explainer.attribute_targets(inputs, columns, **options)
     return maps
 
 
