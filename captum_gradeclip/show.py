@@ -47,7 +47,8 @@ def overlay(
         )
     seen = ~torch.isnan(attribution)
     values = torch.zeros_like(attribution, dtype=torch.float32)
-    values[seen] = normalise(attribution[seen], dims=1) if scale is None else normalise_to(attribution[seen], scale)
+    if seen.any():
+        values[seen] = normalise(attribution[seen], dims=1) if scale is None else normalise_to(attribution[seen], scale)
     colours = matplotlib.colormaps[cmap](values.cpu().numpy())[..., :3] * 255
     pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
     blended = np.where(seen.cpu().numpy()[..., None], (1 - alpha) * pixels + alpha * colours, pixels)
