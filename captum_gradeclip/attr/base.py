@@ -342,8 +342,16 @@ def chunks(inputs: Tensor, target: Any, additional_forward_args: Any, size: int)
         yield inputs[part], target[part] if each else target, some
 
 
-CPU_IMAGES = 16
-"""In one pass over many variants: a processor is no faster with more, and slower where their memory is fetched anew."""
+def variants_at_once(inputs: Tensor, on_accelerator: int) -> int:
+    """How many variants of such inputs one forward pass should hold.
+
+    A processor is no faster with more than fill its cores, here sixteen images of 224 x 224 or texts of as many tokens, and
+    slower where the memory of larger ones is fetched anew in every block.
+    """
+    if inputs.device.type != "cpu":
+        return on_accelerator
+    size = inputs[0, 0].numel() / 16**2 if is_image(inputs) else inputs.shape[1]  # in tokens, of usual patches
+    return max(1, int(16 * 14**2 / size))
 
 
 def check_kind(method: Any, inputs: Tensor) -> None:

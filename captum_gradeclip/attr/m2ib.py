@@ -16,7 +16,6 @@ from .. import adapters
 from ..attention import Interception, LayerOutput, Record, model_heads
 from ..scores import TextImageScore, encode_text
 from .base import (
-    CPU_IMAGES,
     About,
     TokenAttribution,
     check_differentiable,
@@ -30,6 +29,7 @@ from .base import (
     repeat_target,
     select,
     select_columns,
+    variants_at_once,
 )
 
 
@@ -217,7 +217,7 @@ class M2IB(TokenAttribution):
         if len(layers) != 1:
             raise ValueError(f"layer: M2IB has one bottleneck, got {len(layers)} layers")
         # Examples share nothing but the noise, so they need not share a pass.
-        size = max(1, (CPU_IMAGES if inputs.device.type == "cpu" else 16 * CPU_IMAGES) // copies)
+        size = max(1, variants_at_once(inputs, 256) // copies)
         block = self._block(layers[0])
         parts = [
             self._minimise(block, some, its_target, arguments, options, show_progress)

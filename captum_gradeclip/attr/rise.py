@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from ..scores import check_mode
 from .base import (
-    CPU_IMAGES,
     About,
     check_arguments,
     check_inputs,
@@ -27,6 +26,7 @@ from .base import (
     repeat_target,
     select,
     select_columns,
+    variants_at_once,
 )
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
             cells: of the masks' grid, along each side.
             probability: of a cell to stay visible.
             masks_per_eval: masks for each forward pass; all examples are masked alike, so a pass has ``N`` times as many
-                images. The result does not depend on it; by default, 50, but on the CPU as many as make 16 images.
+                images. The result does not depend on it; by default, 50, but on a CPU as many as make sixteen images of
+                224 x 224.
             seed: of the masks; the global generator is left alone.
             subtract_mean: weigh with the score above the mean score, since cosines vary little and masks a lot.
             tolerance: a map is done when a hundred masks more change it by less than this share of its largest value.
@@ -223,7 +224,7 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
         draws = torch.rand(options.n_masks, options.cells**2 + 2, generator=generator).to(inputs.device)
         flips = (draws[:, 2:] < options.probability).float().unflatten(1, (options.cells, options.cells))
         shifts = draws[:, :2]
-        size = max(1, CPU_IMAGES // len(inputs)) if inputs.device.type == "cpu" else 50
+        size = max(1, variants_at_once(inputs, 50 * len(inputs)) // len(inputs))
         # Whether a map has settled is asked where a pass ends.
         looks = _SETTLING if options.tolerance is not None else options.n_masks
         passes = _passes(options.n_masks, options.masks_per_eval or size, looks)
