@@ -93,6 +93,16 @@ class Frame:
         left, top = (size[0] - width) / 2, (size[1] - height) / 2
         return cls(size, (left, top, left + width, top + height))
 
+    def resized(self, size: tuple[int, int]) -> Frame:
+        """The same place in the picture at another size.
+
+        >>> Frame.crop((640, 480)).resized((320, 240)).box
+        (40.0, 0.0, 280.0, 240.0)
+        """
+        x, y = size[0] / self.size[0], size[1] / self.size[1]
+        left, top, right, bottom = self.box
+        return Frame(size, (left * x, top * y, right * x, bottom * y))
+
 
 def to_pixels(attributions: Tensor, frame: Frame) -> Tensor:
     """Maps of the model's input as maps of the picture file, bilinear, zero where the model saw nothing.

@@ -171,6 +171,7 @@ def compare_methods(
     with torch.no_grad():
         cosines = image_score(pixels)[0].tolist()
     small = _shrunk(picture.image, 320)
+    frame = picture.frame.resized(small.size)
     rows: list[show.Row] = []
     entries: list[dict[str, Any]] = []
     arrays: dict[str, Any] = {"texts": np.array(texts)}
@@ -187,8 +188,7 @@ def compare_methods(
         if one.maps is not None:
             maps = one.maps[0].cpu()
             arrays[one.method] = maps.numpy()
-            full = _seen(to_pixels(maps, picture.frame), picture.frame)
-            fine = torch.nn.functional.interpolate(full[None], size=(small.height, small.width), mode="bilinear")[0]
+            fine = _seen(to_pixels(maps, frame), frame)
         heading = one.method if one.maps is None else f"{one.method}\n{_duration(one.seconds)}"
         rows.append(show.Row(heading + ("" if one.needs_text else "\nfor any text"), fine, captions))
     result = {

@@ -1,7 +1,7 @@
 """The number to the tokens: one file per method, all of one shape."""
 
 from .attention_rollout import AttentionRollout
-from .base import About
+from .base import About, NotDefinedError
 from .clip_surgery import CLIPSurgery, feature_surgery, word_relevance
 from .comparison import METHODS, Compared, compare
 from .game import GAME
@@ -27,6 +27,7 @@ __all__ = [
     "InputSpaceAttribution",
     "LeGrad",
     "MaskCLIP",
+    "NotDefinedError",
     "RawAttention",
     "TokenGradCam",
     "compare",
