@@ -159,7 +159,14 @@ class LeGrad(TokenAttribution):
 
         watched = [*chosen, *([] if any(layer is last for layer in chosen) else [last])]
         axis = self._layout(last, inputs, additional_forward_args)
-        seen = Interception(owner.layers[-1:] if pool else chosen, kept_attention)
+
+        def keep(record: Record) -> Tensor:
+            mask = record.mask
+            if mask is not None and mask.dim() == 4 and len(record.query) > len(mask) == count > 1:
+                record.mask = mask.repeat(len(chosen), 1, 1, 1)  # of the images, for the tokens of each block
+            return kept_attention(record)
+
+        seen = Interception(owner.layers[-1:] if pool else chosen, keep)
         outputs = [LayerOutput(layer, count, remember(layer), axis) for layer in watched]
         output = self._forward(inputs, additional_forward_args, *outputs, seen)
         records = seen.records() * (len(chosen) if pool else 1)
