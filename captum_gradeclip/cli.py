@@ -23,7 +23,7 @@ from rich.table import Table
 
 from . import adapters, images, scenes
 from .attr import METHODS
-from .attr.comparison import CAPTUM, find_method, find_methods
+from .attr.comparison import CAPTUM, find_method, find_methods, name_of
 from .attr.grad_eclip import Heads, SpatialWeight
 from .check import TOLERANCE, Check, self_check
 from .loading import NAMES, LoadingError, first_line, load
@@ -149,8 +149,7 @@ def _method_option(given: str) -> tuple[str, str, Any]:
     method, dot, option = left.rpartition(".")
     if not (equals and dot and option.isidentifier()):
         raise UsageError(f"--option: expected METHOD.name=value, got {given!r}")
-    found = find_method(method)
-    name = found if isinstance(found, str) else found.about.name
+    name = name_of(find_method(method))
     try:
         return name, option, json.loads(value)
     except json.JSONDecodeError:

@@ -161,7 +161,7 @@ def compare_methods(
     """
     picture, pixels = _prepare(loaded, image, options)
     tokens = tokenize(loaded.model, list(texts), loaded.tokenizer)
-    image_score = ImageTextScore(loaded.model, list(texts), loaded.tokenizer)
+    image_score = ImageTextScore(loaded.model, tokens, loaded.tokenizer)
     text_score = TextImageScore(loaded.model, pixels)
     given: dict[str, Any] = {"options": method_options, "show_progress": True}
     of_image = compare(image_score, pixels, methods, **given)

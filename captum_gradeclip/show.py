@@ -270,11 +270,10 @@ def _lines(caption: Words, columns: int) -> list[list[int]]:
 
 def _on_one_scale(maps: Tensor) -> Tensor:
     """Maps stretched together, the lowest of all values to 0 and the highest to 1; what was not seen stays NaN."""
-    values = torch.where(torch.isinf(maps), 0.0, maps.detach().float())
-    seen = values[~torch.isnan(values)]
-    if not len(seen) or seen.max() == seen.min():
-        return values * 0
-    return (values - seen.min()) / (seen.max() - seen.min())
+    values, seen = maps.detach().float().clone(), ~torch.isnan(maps)
+    if seen.any():
+        values[seen] = normalise(values[seen], dims=1)
+    return values
 
 
 def _draw_map(axis: Any, image: Image.Image, attribution: Tensor, scale: float | None) -> None:

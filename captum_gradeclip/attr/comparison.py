@@ -109,8 +109,8 @@ def compare(
         )
     check_mode(score)
     chosen = find_methods(methods)
-    named = {_name(find_method(name)): dict(some) for name, some in (options or {}).items()}
-    unused = named.keys() - {_name(method) for method in chosen}
+    named = {name_of(find_method(name)): dict(some) for name, some in (options or {}).items()}
+    unused = named.keys() - {name_of(method) for method in chosen}
     if unused:
         raise ValueError(f"options: there are some for {', '.join(sorted(unused))}, which is not among the methods")
     with torch.no_grad():
@@ -118,15 +118,16 @@ def compare(
     columns = select_columns(output, targets, len(inputs))
     results = []
     for method in track(chosen, "methods", transient=True, disable=not show_progress):
-        name, looks = _name(method), isinstance(method, str) or method.about.needs_text
-        chosen_options = named.get(name, {})
+        name, maps, refused = name_of(method), None, None
+        given = named.get(name, {})
         started = _now(inputs)
         try:
-            maps = _explain(method, score, inputs, columns, chosen_options)
+            maps = _explain(method, score, inputs, columns, given).detach()
         except (NotDefinedError, LayerError, UnsupportedModelError) as error:
-            results.append(Compared(name, None, 0.0, str(error), chosen_options, looks))
-            continue
-        results.append(Compared(name, maps.detach(), _now(inputs) - started, None, chosen_options, looks))
+            refused = str(error)
+        seconds = 0.0 if maps is None else _now(inputs) - started
+        looks = isinstance(method, str) or method.about.needs_text
+        results.append(Compared(name, maps, seconds, refused, given, looks))
     return results
 
 
@@ -162,12 +163,12 @@ def find_method(method: str | type[Any]) -> str | type[Any]:
         method = getattr(method, "__name__", str(method))
     wanted = _plain(method)
     for known in METHODS:
-        if wanted in (_plain(known.__name__), _plain(_name(known))):
+        if wanted in (_plain(known.__name__), _plain(name_of(known))):
             return known
     for name in CAPTUM:
         if wanted == _plain(name):
             return name
-    names = ", ".join([*(_name(known) for known in METHODS), *CAPTUM])
+    names = ", ".join([*(name_of(known) for known in METHODS), *CAPTUM])
     raise ValueError(f"methods: there is no {method!r}; known are {names}")
 
 
@@ -224,7 +225,8 @@ CAPTUM: dict[str, Callable[[Any, Tensor, int | list[int], Mapping[str, Any]], Te
 """Methods of Captum that explain images on the same scores, one value per pixel."""
 
 
-def _name(method: str | type[Any]) -> str:
+def name_of(method: str | type[Any]) -> str:
+    """The name of what :func:`find_method` found, as tables print it."""
     return method if isinstance(method, str) else method.about.name
 
 

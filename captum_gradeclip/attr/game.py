@@ -112,13 +112,8 @@ class GAME(TokenAttribution):
             ValueError: as :meth:`captum_gradeclip.GradECLIP.attribute`.
         """
         refuse_layer_input(attribute_to_layer_input)
-        check_self_attention(self, self._owner())
-        if not scale > 0:
-            raise ValueError(f"scale: expected a positive number, got {scale}")
-        inputs = check_inputs(inputs)
-        output, records = self._run(inputs, additional_forward_args, kept_attention, short=False)
+        inputs, output, records, rows = self._prepare(inputs, additional_forward_args, scale)
         scores = select(output, target, len(inputs))
-        rows = self._row(output, records, inputs)
         return self._fold(
             _map(records, scores, torch.ones_like(scores), rows, scale, batched=False), key_tokens(records), inputs
         )
@@ -138,12 +133,7 @@ class GAME(TokenAttribution):
             targets: columns of the output ``(N, T)``; ``None`` for all of them.
             additional_forward_args: as in :meth:`attribute`, and so is the option.
         """
-        check_self_attention(self, self._owner())
-        if not scale > 0:
-            raise ValueError(f"scale: expected a positive number, got {scale}")
-        inputs = check_inputs(inputs)
-        output, records = self._run(inputs, additional_forward_args, kept_attention, short=False)
-        rows = self._row(output, records, inputs)
+        inputs, output, records, rows = self._prepare(inputs, additional_forward_args, scale)
 
         def explain(seeds: Tensor) -> Tensor:
             return _map(records, output, seeds, rows, scale, batched=True)
@@ -151,6 +141,17 @@ class GAME(TokenAttribution):
         # A gradient is as large as the attention itself, so only a few targets at once.
         maps = over_targets(output, targets, len(inputs), 8, explain)
         return self._fold(maps.transpose(0, 1), key_tokens(records), inputs)
+
+    def _prepare(
+        self, inputs: Any, additional_forward_args: Any, scale: float
+    ) -> tuple[Tensor, Tensor, list[Record], Tensor | None]:
+        """Inputs, output, what the layers were given, and which row is read."""
+        check_self_attention(self, self._owner())
+        if not scale > 0:
+            raise ValueError(f"scale: expected a positive number, got {scale}")
+        inputs = check_inputs(inputs)
+        output, records = self._run(inputs, additional_forward_args, kept_attention, short=False)
+        return inputs, output, records, self._row(output, records, inputs)
 
 
 def _map(records: list[Record], scores: Tensor, seeds: Tensor, rows: Tensor | None, scale: float, batched: bool) -> Tensor:
