@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 from torch import Tensor
 
-from .maps import normalise
+from .maps import normalize
 
 Words = Sequence[tuple[str, float]]
 
@@ -48,7 +48,7 @@ def overlay(
     seen = ~torch.isnan(attribution)
     values = torch.zeros_like(attribution, dtype=torch.float32)
     if seen.any():
-        values[seen] = normalise(attribution[seen], dims=1) if scale is None else normalise_to(attribution[seen], scale)
+        values[seen] = normalize(attribution[seen], dims=1) if scale is None else normalise_to(attribution[seen], scale)
     colours = matplotlib.colormaps[cmap](values.cpu().numpy())[..., :3] * 255
     pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
     blended = np.where(seen.cpu().numpy()[..., None], (1 - alpha) * pixels + alpha * colours, pixels)
@@ -272,7 +272,7 @@ def _on_one_scale(maps: Tensor) -> Tensor:
     """Maps stretched together, the lowest of all values to 0 and the highest to 1; what was not seen stays NaN."""
     values, seen = maps.detach().float().clone(), ~torch.isnan(maps)
     if seen.any():
-        values[seen] = normalise(values[seen], dims=1)
+        values[seen] = normalize(values[seen], dims=1)
     return values
 
 

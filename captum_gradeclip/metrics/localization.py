@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_average_precision
 
-from ..maps import normalise
+from ..maps import normalize
 
 Threshold = float | Literal["mean", "otsu"]
 Accuracy = Literal["all", "foreground"]
@@ -361,7 +361,7 @@ def _aligned(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 def _stretched(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     maps, masks = _aligned(maps, masks)
-    return normalise(maps), masks
+    return normalize(maps), masks
 
 
 def _otsu(heat: Tensor) -> Tensor:
