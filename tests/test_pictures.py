@@ -88,7 +88,7 @@ def test_crop_agrees_with_open_clips_own_transform() -> None:
 
 
 def test_sizes_that_do_not_fit_are_named() -> None:
-    with pytest.raises(ValueError, match="NaN or infinite pixels"):
+    with pytest.raises(ValueError, match="expected finite pixels"):
         images.to_rgb(Image.fromarray(np.full((9, 9), np.nan, dtype=np.float32)))
     for image, options, message in (
         (gradient(7, 30), {}, "smaller than a patch of 8"),

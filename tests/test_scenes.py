@@ -179,13 +179,13 @@ def test_the_embedded_models_words() -> None:
         assert outweigh.cases == 64 and outweigh.value > 0.85 and silent.value < 0.1
 
 
-def test_a_centred_image_tower_has_no_common_feature() -> None:
+def test_a_centered_image_tower_has_no_common_feature() -> None:
     visual = build(layers=1, width=32, heads=2).visual.eval()
     pixels = torch.randint(0, 256, (40, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    x = train.normalise(pixels)
+    x = train.normalize(pixels)
     with torch.no_grad():
         before = visual(x)
-        train.centre(visual, pixels)
+        train.center(visual, pixels)
         after = visual(x)
     assert before.mean(dim=0).norm() > 1e-2 and after.mean(dim=0).norm() < 1e-4
     assert torch.allclose(after, before - before.mean(dim=0), atol=1e-4)
