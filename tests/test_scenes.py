@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,12 @@ def test_every_word_of_the_grammar_is_one_token() -> None:
 def test_the_merge_table_is_what_the_script_writes(tmp_path: Path) -> None:
     write_merges(tmp_path / "merges.txt.gz")
     assert (tmp_path / "merges.txt.gz").read_bytes() == MERGES.read_bytes()
+
+
+def test_open_clip_is_imported_only_where_it_is_used() -> None:
+    code = "import sys; from captum_gradeclip import scenes; scenes.draw(scenes.sample_scene(0, 0)); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "captum_gradeclip.scenes.model" in loaded and not {"open_clip", "timm", "transformers"} & set(loaded)
 
 
 def test_the_embedded_model() -> None:

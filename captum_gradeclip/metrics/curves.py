@@ -101,7 +101,7 @@ def curves(
     *,
     mode: Mode = "deletion",
     background: Tensor,
-    schedule: Schedule = Schedule(),  # frozen
+    schedule: Schedule = Schedule(),  # frozen, so that all calls may share it
     batch_size: int = 64,
 ) -> dict[str, Tensor]:
     """Scores a model on images of which more and more pixels are hidden, or shown.
@@ -187,7 +187,7 @@ class _Curve(Metric):
         baseline: Baseline | None = None,
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
-        schedule: Schedule = Schedule(),  # frozen
+        schedule: Schedule = Schedule(),  # frozen, so that all calls may share it
         auc: Auc = "mean",
         batch_size: int = 64,
         canvas: Baseline | None = None,  # deprecated name of baseline, kept for one version
@@ -343,7 +343,7 @@ class InsertionMinusDeletion(Metric):
         insertion_baseline: Baseline | None = None,
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
-        schedule: Schedule = Schedule(),  # frozen
+        schedule: Schedule = Schedule(),  # frozen, so that all calls may share it
         auc: Auc = "mean",
         batch_size: int = 64,
         deletion_canvas: Baseline | None = None,  # deprecated names of the baselines, kept for one version

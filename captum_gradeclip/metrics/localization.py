@@ -114,7 +114,7 @@ def pixel_counts(maps: Tensor, masks: Tensor, threshold: Threshold = "mean") -> 
     Args:
         maps: attributions ``(N, h, w)`` or ``(N, 1, h, w)``, finite. They are stretched to [0, 1] first.
         masks: ``(N, H, W)``: 1 on the object, 0 elsewhere, -1 where nothing counts.
-        threshold: see :func:`binarize` (default ``"mean"``).
+        threshold: a number, ``"mean"`` or ``"otsu"``, see :func:`binarize` (default ``"mean"``).
 
     Returns:
         By the names ``true_foreground``, ``false_foreground``, ``true_background`` and ``false_background``, the numbers of
@@ -143,7 +143,7 @@ def pixel_accuracy(maps: Tensor, masks: Tensor, threshold: Threshold = "mean", a
     Args:
         maps: attributions ``(N, h, w)`` or ``(N, 1, h, w)``, finite. They are stretched to [0, 1] first.
         masks: ``(N, H, W)``: 1 on the object, 0 elsewhere, -1 where nothing counts.
-        threshold: see :func:`binarize` (default ``"mean"``).
+        threshold: a number, ``"mean"`` or ``"otsu"``, see :func:`binarize` (default ``"mean"``).
         accuracy: ``"all"`` (the default) for the share of all pixels; ``"foreground"`` for the share of those on the object,
             which is the recall of the foreground.
 
@@ -167,7 +167,7 @@ def mask_iou(maps: Tensor, masks: Tensor, threshold: Threshold = 0.5, overlap: O
     Args:
         maps: attributions ``(N, h, w)`` or ``(N, 1, h, w)``, finite. They are stretched to [0, 1] first.
         masks: ``(N, H, W)``: 1 on the object, 0 elsewhere, -1 where nothing counts.
-        threshold: see :func:`binarize` (default 0.5).
+        threshold: a number, ``"mean"`` or ``"otsu"``, see :func:`binarize` (default 0.5).
         overlap: ``"foreground"`` (the default) for the overlap of the foreground; ``"mean"`` for the mean of that and the
             overlap of the background.
 
@@ -356,7 +356,8 @@ class PixelAccuracy(_Pooled):
     Higher is better: 1 if every pixel is right, 0 if none is.
 
     Args:
-        threshold: the value above which a pixel is foreground, see :func:`binarize` (default ``"mean"``).
+        threshold: the value above which a pixel is foreground: a number, ``"mean"`` or ``"otsu"``, see :func:`binarize`
+            (default ``"mean"``).
         accuracy: ``"all"`` (the default) for the share of all pixels, as in the reference protocol; ``"foreground"`` for the
             share of those on the object, the only reading under which the numbers of table IV of arXiv 2502.18816 are
             possible. The two figures cannot be compared with each other.
@@ -389,7 +390,8 @@ class MaskIoU(_Pooled):
     Higher is better: 1 if every map covers exactly its object, 0 if none touches it.
 
     Args:
-        threshold: the value above which a pixel is foreground, see :func:`binarize` (default 0.5).
+        threshold: the value above which a pixel is foreground: a number, ``"mean"`` or ``"otsu"``, see :func:`binarize`
+            (default 0.5).
         overlap: ``"foreground"`` (the default) for the overlap of the foreground, the only reading under which the numbers
             of table IV of arXiv 2502.18816 are possible; ``"mean"`` for the mean of foreground and background, as in the
             reference protocol. The two figures cannot be compared with each other.

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from open_clip import CLIP, SimpleTokenizer, image_transform
-from open_clip.model import set_model_preprocess_cfg
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .vocabulary import CONTEXT_LENGTH, tokenizer
+
+if TYPE_CHECKING:  # open_clip takes seconds to import, so that happens where it is used
+    from open_clip import CLIP, SimpleTokenizer
 
 WEIGHTS = Path(__file__).with_name("scenes_clip.safetensors")
 IMAGE_SIZE = 64
@@ -45,6 +47,9 @@ def build(
     Returns:
         The model, in training mode.
     """
+    from open_clip import CLIP
+    from open_clip.model import set_model_preprocess_cfg
+
     model = CLIP(
         embed_dim=128,
         vision_cfg={
@@ -71,6 +76,8 @@ def build(
 
 def preprocess() -> Callable[[Image.Image], Tensor]:
     """The model's transform of pictures: short side to 64 pixels, center crop, values in [-1, 1]."""
+    from open_clip import image_transform
+
     transform: Callable[[Image.Image], Tensor] = image_transform(IMAGE_SIZE, is_train=False, mean=MEAN, std=STD)
     return transform
 

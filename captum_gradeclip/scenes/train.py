@@ -272,7 +272,7 @@ class Trainer:
     """A training run in a folder, which goes on from its last checkpoint.
 
     Args:
-        recipe: what decides the result.
+        recipe: all that decides the result.
         out: folder for weights, checkpoint, history and recipe; made if there is none.
         device: where the model trains, ``"cpu"`` or ``"cuda"``.
         workers: number of processes that render scenes; 0 renders in this one.

@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-
-from open_clip import SimpleTokenizer
+from typing import TYPE_CHECKING
 
 from .captions import NUMBERS
 from .world import COLOURS, MATERIALS, SHAPES, SIZES
+
+if TYPE_CHECKING:  # open_clip takes seconds to import, so that happens where it is used
+    from open_clip import SimpleTokenizer
 
 CONTEXT_LENGTH = 24
 MERGES = Path(__file__).with_name("merges.txt.gz")
@@ -29,6 +31,8 @@ def tokenizer() -> SimpleTokenizer:
     >>> [tokenizer().decoder[i] for i in tokenizer().encode("red rectangle")][:2]
     ['red</w>', 're']
     """
+    from open_clip import SimpleTokenizer
+
     return SimpleTokenizer(bpe_path=str(MERGES), context_length=CONTEXT_LENGTH)
 
 

@@ -38,7 +38,7 @@ def strip(
     Args:
         image: the picture, of any mode.
         attributions: ``(T, height, width)`` of the picture.
-        titles: T headings.
+        titles: T strings, the headings of the overlays.
         words: for each text ``[(word, weight), ...]``, drawn under its overlay, or ``None`` (the default) for none.
         width: width of one panel in inches (default 2.3).
 
@@ -102,7 +102,7 @@ def matrix(
     Args:
         image: the picture, of any mode; it is also shown by itself, first of all.
         rows: the maps of each method with their heading.
-        titles: T headings of the columns.
+        titles: T strings, the headings of the columns.
         same_scale: whether the maps of a row share one color scale, from the row's lowest to its highest value, instead of
             having one each (default ``False``).
         panel: width of one overlay in inches (default 1.55).
@@ -121,7 +121,10 @@ def matrix(
         if (row.maps is not None and len(row.maps) != len(titles)) or (
             row.words is not None and len(row.words) != len(titles)
         ):
-            raise ValueError(f"rows: expected one map and caption for each of the {len(titles)} titles in {row.heading!r}")
+            raise ValueError(
+                f"rows: expected one map and caption for each of the {len(titles)} titles, got another number of them in the"
+                f" row {row.heading!r}"
+            )
     figure, axes, deep = _panels(image, rows, titles, panel)
     columns, letters = len(titles) + 1, round(14 * panel)
     for number, row in enumerate(rows):

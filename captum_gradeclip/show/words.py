@@ -92,7 +92,14 @@ def draw_words(axis: Axes, caption: Words, columns: int = 22, size: int = 9) -> 
 
 
 def break_lines(caption: Words, columns: int) -> list[list[int]]:
-    """Breaks a text into lines of at most ``columns`` letters, and gives the indices of the words on each line.
+    """Breaks a text into lines.
+
+    Args:
+        caption: ``[(word, weight), ...]``.
+        columns: letters per line, at least 1; a word that is longer has a line of its own.
+
+    Returns:
+        For each line, the indices of its words. There is at least one line.
 
     >>> break_lines([("a", 0.0), ("red", 0.0), ("octagon", 0.0)], 6)
     [[0, 1], [2]]
@@ -109,7 +116,12 @@ def break_lines(caption: Words, columns: int) -> list[list[int]]:
 
 
 def wrap(text: str, columns: int) -> str:
-    """Breaks a heading into lines of at most ``columns`` letters, as matplotlib is to draw it."""
+    """Breaks a heading into lines and escapes it for matplotlib.
+
+    Args:
+        text: the heading.
+        columns: letters per line, at least 1.
+    """
     words = text.split()
     lines = break_lines([(word, 0.0) for word in words], columns)
     return no_math("\n".join(" ".join(words[number] for number in line) for line in lines))
