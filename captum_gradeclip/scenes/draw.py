@@ -56,14 +56,14 @@ def _background(rng: np.random.Generator, size: int) -> npt.NDArray[np.float32]:
 
 def _paint(thing: Thing, rng: np.random.Generator, size: int) -> npt.NDArray[np.float32]:
     """The thing's color in every pixel of the picture, with its stripes, if it has any."""
-    colour = np.asarray(COLOURS[thing.colour]) * rng.uniform(0.88, 1.06) + rng.uniform(-10, 10, 3)
+    color = np.asarray(COLOURS[thing.colour]) * rng.uniform(0.88, 1.06) + rng.uniform(-10, 10, 3)
     if thing.material == "plain":
-        return np.broadcast_to(colour, (size, size, 3)).astype(np.float32)
+        return np.broadcast_to(color, (size, size, 3)).astype(np.float32)
     y, x = np.mgrid[:size, :size] / size
     angle = math.pi / 4 + thing.angle
     wave = np.sin((x * math.cos(angle) + y * math.sin(angle)) * 2 * math.pi / 0.085)
     dark = np.clip(0.5 + 1.5 * wave, 0, 1)[..., None]
-    striped: npt.NDArray[np.float32] = ((1 - 0.6 * dark) * colour).astype(np.float32)
+    striped: npt.NDArray[np.float32] = ((1 - 0.6 * dark) * color).astype(np.float32)
     return striped
 
 
@@ -91,7 +91,7 @@ def _cover(thing: Thing, size: int) -> npt.NDArray[np.float32]:
 
 
 def _corners(count: int, radii: tuple[float, ...]) -> list[tuple[float, float]]:
-    """``count`` points around the centre, clockwise from the top, whose distances go through ``radii`` in turn."""
+    """``count`` points around the center, clockwise from the top, whose distances go through ``radii`` in turn."""
     angles = [2 * math.pi * corner / count for corner in range(count)]
     return [(radii[n % len(radii)] * math.sin(a), -radii[n % len(radii)] * math.cos(a)) for n, a in enumerate(angles)]
 
