@@ -17,10 +17,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from . import adapters
-from ._interim import Method, NotDefinedError, Outcome, Words, find_method
+from ._interim import Method, NotDefinedError, Outcome, find_method
 from .adapters.loading import find_device
 from .images import Picture, Resize, prepare, read, to_rgb
-from .maps import Frame, merge_words, to_pixels
+from .maps import Frame, Words, merge_words, to_pixels
 from .scores import ClassScore, ImageTextScore, TextImageScore, Tokenizer, tokenize
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Explanation:
     """
 
     maps: Tensor | list[Tensor]
-    words: list[list[Words]] | None
+    words: Sequence[Sequence[Words]] | None
     scores: Tensor | None
     explained_scores: Tensor | None
     explained_word_scores: Tensor | None
@@ -403,9 +403,7 @@ def _explain_texts(job: _Job, texts: list[str], tokenizer: Tokenizer | None, wor
     )
 
 
-def _explain_classes(
-    job: _Job, targets: int | str | Sequence[int | str] | None, scores: bool, width: int
-) -> Explanation:
+def _explain_classes(job: _Job, targets: int | str | Sequence[int | str] | None, scores: bool, width: int) -> Explanation:
     score = ClassScore(job.model)
     labels, logits = score.labels, None
     if targets is None or scores:

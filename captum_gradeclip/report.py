@@ -21,9 +21,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from . import show
-from ._interim import Outcome, Words, shares
+from ._interim import Outcome
 from .explain import Explanation, on_picture
 from .images import Picture
+from .maps import Words, shares
 
 _DPI = 130  # pixels per inch of figures that are drawn into another one
 

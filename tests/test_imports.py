@@ -15,7 +15,10 @@ MODELS = ("open_clip", "timm", "transformers", "torchvision", "safetensors")
 def loaded_by(code: str) -> set[str]:
     """The modules that a fresh interpreter has loaded after some code."""
     told = subprocess.run(
-        [sys.executable, "-c", f"{code}\nimport sys; print('LOADED', *sys.modules)"], check=True, capture_output=True, text=True
+        [sys.executable, "-c", f"{code}\nimport sys; print('LOADED', *sys.modules)"],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return set(told.stdout.split("LOADED ")[1].split())
 

@@ -93,9 +93,9 @@ def find_device(device: str | torch.device) -> torch.device:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; where there are more, the second one and an ellipsis follow it.
+    r"""The first line of an error's message; where there are more, the second one and an ellipsis follow it.
 
-    >>> first_line(ValueError("Error(s) in loading:\\n  size mismatch\\n  and a hundred lines"))
+    >>> first_line(ValueError("Error(s) in loading:\n  size mismatch\n  and a hundred lines"))
     'Error(s) in loading: size mismatch ...'
     """
     lines = str(error).strip().splitlines() or [type(error).__name__]

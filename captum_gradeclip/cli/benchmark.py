@@ -42,7 +42,9 @@ def add_scenes(tasks: Subparsers) -> None:
     from ..scenes.world import Split
 
     parser = add_command(tasks, "scenes", run_scenes, "what the embedded model sees, and whether its maps point at it")
-    parser.add_argument("--scenes", type=int, default=500, dest="count", metavar="N", help="scenes for each figure [%(default)s]")
+    parser.add_argument(
+        "--scenes", type=int, default=500, dest="count", metavar="N", help="scenes for each figure [%(default)s]"
+    )
     parser.add_argument("--split", choices=get_args(Split), default="evaluation", help="part of the scenes [%(default)s]")
     parser.add_argument("--seed", type=int, default=0, help="seed of the scenes [%(default)s]")
     parser.add_argument("--pretrained", metavar="FILE", help="other weights of the scenes model [its own]")
@@ -83,7 +85,11 @@ def add_task(tasks: Subparsers, name: str, summary: str) -> None:
         help="what stands in the place of pixels that are taken away [%(default)s]",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=default.batch_size, metavar="N", help="changed inputs in a forward pass [%(default)s]"
+        "--batch-size",
+        type=int,
+        default=default.batch_size,
+        metavar="N",
+        help="changed inputs in a forward pass [%(default)s]",
     )
     parser.add_argument("--skip-broken", action="store_true", help="leave out samples that cannot be used, and count them")
 
@@ -93,7 +99,9 @@ def add_time(tasks: Subparsers) -> None:
     parser = add_command(tasks, "time", run_time, "seconds per image of every method (table V)")
     add_model(parser)
     add_methods(parser)
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], metavar="N", help="images at once, a table each [1 8]")
+    parser.add_argument(
+        "--batch", type=int, nargs="+", default=[1, 8], metavar="N", help="images at once, a table each [1 8]"
+    )
     parser.add_argument("--rounds", type=int, default=15, metavar="N", help="how often each method is timed [%(default)s]")
     parser.add_argument(
         "--labels", type=int, default=60, metavar="N", help="labels that CLIP Surgery compares [%(default)s; of scenes all]"

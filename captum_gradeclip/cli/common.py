@@ -29,7 +29,9 @@ class UsageError(Exception):
     """Something that the user can put right; it is shown without a traceback."""
 
 
-def add_command(subparsers: Subparsers, name: str, run: Run, text: str, aliases: Sequence[str] = ()) -> argparse.ArgumentParser:
+def add_command(
+    subparsers: Subparsers, name: str, run: Run, text: str, aliases: Sequence[str] = ()
+) -> argparse.ArgumentParser:
     """Adds the parser of a command that writes into a folder, ``--out``.
 
     Args:
@@ -40,10 +42,15 @@ def add_command(subparsers: Subparsers, name: str, run: Run, text: str, aliases:
         aliases: other names (default none).
     """
     from .. import _interim  # noqa
+
     parser = subparsers.add_parser(name, aliases=aliases, help=text, description=text)
     parser.set_defaults(run=run, parser=parser)
     parser.add_argument(
-        "--out", type=Path, default=Path("gradeclip-out"), metavar="FOLDER", help="where the results are written [%(default)s]"
+        "--out",
+        type=Path,
+        default=Path("gradeclip-out"),
+        metavar="FOLDER",
+        help="where the results are written [%(default)s]",
     )
     return parser
 
@@ -58,12 +65,16 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_pretrained(parser: argparse.ArgumentParser) -> None:
+    """``--pretrained``, the weights of a model."""
     parser.add_argument(
-        "--pretrained", metavar="TAG|FILE", help="weights, a tag of open_clip or timm or a file [random weights; scenes: its own]"
+        "--pretrained",
+        metavar="TAG|FILE",
+        help="weights, a tag of open_clip or timm or a file [random weights; scenes: its own]",
     )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
+    """``--device``, where the model runs."""
     parser.add_argument("--device", default="cpu", help="a device of torch, cuda:0 for instance [%(default)s]")
 
 
@@ -80,7 +91,9 @@ def add_picture(parser: argparse.ArgumentParser) -> None:
         help="keep size and aspect, squash to the model's size, or crop the center"
         " [keep; squash for scenes, whose model knows one size]",
     )
-    parser.add_argument("--scale", type=float, default=1.0, help="a factor on the size of the picture before keep [%(default)s]")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="a factor on the size of the picture before keep [%(default)s]"
+    )
     parser.add_argument(
         "--max-tokens", type=int, default=8192, metavar="N", help="the most patches that keep may give [%(default)s]"
     )

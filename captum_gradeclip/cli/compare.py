@@ -53,7 +53,9 @@ def add(subparsers: Subparsers) -> None:
         metavar="METHOD.name=value",
         help="an option of a method, RISE.subtract_mean=true for instance; may be repeated",
     )
-    parser.add_argument("--same-scale", action="store_true", help="one color scale for the maps of a row instead of one for each")
+    parser.add_argument(
+        "--same-scale", action="store_true", help="one color scale per row instead of one per map"
+    )
     add_rise_masks(parser)
 
 

@@ -101,7 +101,7 @@ def explain_picture(
 
 def print_scores(explanations: Sequence[Explanation], out: Path) -> None:
     """Prints a table with a row for each picture and text (or class), and where the files are."""
-    from .._interim import shares
+    from ..maps import shares
 
     of_texts = explanations[0].targets is None
     headings = ("text", "score", "explained", "words") if of_texts else ("class", "logit", "explained", "probability")
