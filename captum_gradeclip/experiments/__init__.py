@@ -1,70 +1,79 @@
-"""Runs over data sets that fill the papers' tables: what is measured, kept on disk, and printed."""
+"""Runs over data sets that fill the papers' tables.
+
+:data:`DATASETS` and :data:`TASKS` list what there is; a data set or a task is a file and a name in its registry. A run
+(:func:`run`) measures one task on one data set under a setup (:data:`SETUPS`) and keeps its records on disk, of which
+:func:`tabulate` makes a table.
+
+>>> import tempfile
+>>> from pathlib import Path
+>>> from captum_gradeclip import loading
+>>> data = make_dataset("scenes", DataArguments(samples=2))
+>>> settings = Settings(methods=["GradECLIP", "random"], protocol="fair")
+>>> (task,) = TASKS["localization"]
+>>> with tempfile.TemporaryDirectory() as out:
+...     records = run(task, loading.load(), data, settings, Path(out))
+...     table = tabulate(task, records, data, settings, Path(out))
+localization ...
+>>> list(table.rows)
+['GradECLIP', 'RandomMap']
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-
-from .. import show
-from .data import ClassFolders, CocoCaptions, Data, DataError, First, ImageNetS, IndexMasks, Sample, Scenes
-from .explainers import explainers
-from .published import BY_DATA
+from .data import (
+    DATASETS,
+    ClassFolders,
+    CocoCaptions,
+    DataArguments,
+    DataError,
+    Dataset,
+    ImageNetS,
+    IndexMasks,
+    Sample,
+    Scenes,
+    Subset,
+    make_dataset,
+)
+from .explainers import MethodError, explainers
+from .prompt_score import PromptScore
 from .records import RecordError, Records
 from .runner import run
 from .scenes_model import evaluate_scenes
-from .tables import Table, curve_table, draw_curves, open_vocabulary_table, value_table
+from .setups import FAIR, RELEASED, SETUPS, Setup, wrapper_features
+from .tables import Table, tabulate
 from .tasks import TASKS, Record, Settings, Task
 from .timing import time_table
 
 __all__ = [
+    "DATASETS",
+    "FAIR",
+    "RELEASED",
+    "SETUPS",
     "TASKS",
     "ClassFolders",
     "CocoCaptions",
-    "Data",
+    "DataArguments",
     "DataError",
-    "First",
+    "Dataset",
     "ImageNetS",
     "IndexMasks",
+    "MethodError",
+    "PromptScore",
+    "Record",
     "RecordError",
     "Records",
     "Sample",
     "Scenes",
     "Settings",
+    "Setup",
+    "Subset",
     "Table",
+    "Task",
     "evaluate_scenes",
     "explainers",
+    "make_dataset",
     "run",
     "tabulate",
     "time_table",
+    "wrapper_features",
 ]
-
-
-def tabulate(kind: type[Task], records: Sequence[Record], data: Data, settings: Settings, out: Path) -> Table:
-    """The table of a task's records, written as CSV, Markdown and LaTeX, and its curves as PNG.
-
-    Args:
-        kind: the task.
-        records: of all samples.
-        data: they are of.
-        settings: they were measured with.
-        out: folder.
-    """
-    title = f"{kind.name}, {data.name}, {settings.protocol} protocol"
-    if any("open" in record for record in records):
-        table = open_vocabulary_table(records, title)
-    elif any("values" in record for record in records):
-        table = value_table(records, title)
-    else:
-        table = curve_table(records, title, first=int(kind.of_texts and settings.protocol == "release"))
-    broken = sum("broken" in record for record in records)
-    note = f"{table.note} {broken} broken samples were left out.".strip() if broken else table.note
-    # Only what was measured as the papers measured it stands beside their figures.
-    theirs = settings.protocol == "release" and (data.name != "folders" or len(data.classes) == 1000)
-    table = replace(table, published=BY_DATA.get((kind.name, data.name)) if theirs else None, note=note)
-    name = kind.name.replace(" ", "-")
-    table.write(out, name)
-    if any("curves" in record for record in records):
-        schedule = None if kind.of_texts else settings.schedule
-        show.save(draw_curves(records, schedule), out / f"{name}-curves.png")
-    return table

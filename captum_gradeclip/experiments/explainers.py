@@ -1,44 +1,40 @@
-"""What is compared: every method on a score, and the maps that every method should be measured against."""
+"""Methods as a run uses them: under a setup, with the options of the run, and with what only a data set knows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..attr import (
-    M2IB,
-    METHODS,
-    RISE,
-    AttentionRollout,
-    CLIPSurgery,
-    GradECLIP,
-    MaskCLIP,
-    RawAttention,
-    TokenGradCam,
-)
-from ..attr.comparison import CAPTUM, find_method
+from ..attr import RISE, GradECLIP
+from ._before import BASELINES, METHODS, Method, NotDefinedError, find_method
+from .setups import FAIR, Setup
 
-NO_WEIGHT = "Grad-ECLIP w/o weight"
-RANDOM, CENTRE, ORACLE = "random map", "centre prior", "oracle (mask)"
+logger = logging.getLogger(__name__)
+_SHORT = {"w/o weight": "GradECLIPWithoutWeight", "random": "RandomMap", "centre": "CenterPrior", "center": "CenterPrior"}
+
+
+class MethodError(RuntimeError):
+    """A method failed; the message names it, and the error itself is kept as the cause."""
 
 
 @dataclass(frozen=True)
-class Question:
+class Request:
     """A batch to be explained.
 
     Attributes:
         score: a score module.
         inputs: images ``(N, 3, H, W)`` or token ids ``(N, L)``.
-        targets: the column that is asked for, for each.
-        seeds: of each input's random numbers.
-        masks: the truth ``(N, H, W)``, if there is one.
+        targets: columns of the score to be explained, one for each input.
+        seeds: one seed for each input, for maps that are drawn at random.
+        masks: the truth ``(N, H, W)``, 1 on what is asked for, for maps that are made of it; ``None`` (default) for no
+            truth.
     """
 
-    score: Any
+    score: nn.Module
     inputs: Tensor
     targets: Sequence[int]
     seeds: Sequence[int]
@@ -47,35 +43,84 @@ class Question:
 
 @dataclass(frozen=True)
 class Explainer:
-    """A method by its name.
+    """A method as a run uses it.
 
     Attributes:
-        name: as tables print it.
-        explain: maps ``(N, 1, h, w)`` or ``(N, L)`` of a question.
-        needs_text: whether it looks at the target.
-        all_targets: maps ``(N, T, h, w)`` of a question whose targets are asked for every input, if it can do that at once.
+        kind: class of the method.
+        setup: decides on layers and options.
+        options: further options of the method.
+        layers: how many of the last layers are explained, at least 1; ``None`` (default) for those that the setup chooses.
     """
 
-    name: str
-    explain: Callable[[Question], Tensor]
-    needs_text: bool = True
-    all_targets: Callable[[Question], Tensor] | None = None
+    kind: type[Method]
+    setup: Setup = FAIR
+    options: Mapping[str, object] = field(default_factory=dict)
+    layers: int | None = None
 
+    @property
+    def id(self) -> str:
+        """Its name in records: the class name of the method, or the number of layers where that was chosen."""
+        return self.kind.__name__ if self.layers is None else f"{self.layers} layer{'s' if self.layers > 1 else ''}"
 
-RELEASED: dict[type[Any], dict[str, Any]] = {
-    RawAttention: {"heads": "single"},
-    TokenGradCam: {"heads": "single"},
-    MaskCLIP: {"key_weight": True},
-    CLIPSurgery: {"normalisation": "tokens"},
-}
-"""How the code of Grad-ECLIP ran its rivals on images; beside this, Rollout has the last layer alone.
+    @property
+    def class_discriminative(self) -> bool:
+        """Whether its maps depend on the target."""
+        return self.kind.info.class_discriminative
 
-Not followed: M2IB's images met texts of its wrapper, GAME, Rollout and M2IB bare names of the classes, CLIP Surgery the
-class among 59 other nouns. Here all meet the features that are bound in the score.
-"""
+    @property
+    def needs_masks(self) -> bool:
+        """Whether its maps are made of the truth."""
+        return "masks" in self.kind.info.needs
 
-RELEASED_TEXT: dict[type[Any], dict[str, Any]] = {RawAttention: {"heads": "single"}, M2IB: {"wrapper_bug": True}}
-"""The same on texts."""
+    def explain(self, request: Request) -> Tensor:
+        """One map for each input, ``(N, 1, h, w)`` or ``(N, L)``.
+
+        Raises:
+            MethodError: if the method fails for any reason.
+        """
+        with self._named():
+            return self._method(request).attribute(request.inputs, target=list(request.targets), **self._options(request))
+
+    def explain_all(self, request: Request) -> Tensor:
+        """The maps of all targets for every input, ``(N, T, h, w)`` or ``(N, T, L)``.
+
+        Raises:
+            MethodError: if the method fails for any reason.
+        """
+        with self._named():
+            return self._method(request).attribute_targets(request.inputs, list(request.targets), **self._options(request))
+
+    def is_defined(self, request: Request) -> bool:
+        """Whether the method is defined for a model and its inputs; the reason is logged if it is not.
+
+        Raises:
+            MethodError: if the method fails for any other reason.
+        """
+        try:
+            self.explain(request)
+        except MethodError as error:
+            if not isinstance(error.__cause__, NotDefinedError):
+                raise
+            logger.warning("%s is left out, since it is not defined here: %s", self.kind.__name__, error.__cause__)
+            return False
+        return True
+
+    def _method(self, request: Request) -> Method:
+        if self.layers is not None:
+            return self.kind(request.score, request.score.layers[-self.layers :])
+        return self.setup.method(self.kind, request.score)
+
+    def _options(self, request: Request) -> dict[str, object]:
+        given = {"seeds": request.seeds, "masks": request.masks}
+        needed = {name: given[name] for name in self.kind.info.needs}
+        return {**self.options, **needed, **self.setup.options(self.kind, request.score, request.inputs)}
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            raise MethodError(f"{self.kind.__name__} failed with {type(error).__name__}: {error}") from error
 
 
 def explainers(
@@ -84,135 +129,38 @@ def explainers(
     text: bool = False,
     masks: bool = False,
     rise_masks: int = 500,
-    released: bool = False,
+    setup: Setup = FAIR,
 ) -> list[Explainer]:
-    """The methods of these names, in the order given.
+    """The methods of these names that explain such inputs, each once, in the order given.
 
     Args:
-        names: ``"all"``, or names of methods, or of ``"w/o weight"``, ``"random"``, ``"centre"``, ``"oracle"``.
-        text: those that explain texts.
-        masks: whether there is a truth for the oracle.
-        rise_masks: of RISE.
-        released: run the rivals as the code of Grad-ECLIP does, where that departs from their papers.
+        names: a name or several; ``"all"`` (default) for the methods of this package and the baselines. Names are those of
+            :func:`captum_gradeclip.attr.find_method`, and ``"w/o weight"``, ``"random"``, ``"center"`` and ``"oracle"``.
+        text: whether texts are explained (default: images).
+        masks: whether the data set has masks, which the oracle needs (default: it has none).
+        rise_masks: number of RISE's masks, at least 1 (default 500).
+        setup: decides on layers and options of the methods.
 
     Raises:
-        ValueError: for an unknown name.
+        ValueError: for an unknown name, or if none of the methods explains such inputs.
 
-    >>> [one.name for one in explainers("all", text=True)]
-    ['Grad-ECLIP', 'Grad-ECLIP w/o weight', 'raw attention', 'Attention Rollout', 'GAME', 'M2IB', 'random map']
+    >>> [one.id for one in explainers(["GAME", "oracle", "random"], text=True)]
+    ['GAME', 'RandomMap']
     """
-    known: dict[str, Explainer] = {}
-    for kind in METHODS:
-        if not (kind.about.text if text else kind.about.image):
-            continue
-        known[kind.about.name] = _method(kind, rise_masks, released)
-        if kind is GradECLIP:
-            known[NO_WEIGHT] = Explainer(NO_WEIGHT, _without_weight)
-    known |= {} if text or names == "all" else {name: _of_captum(name) for name in CAPTUM}
-    known[RANDOM] = Explainer(RANDOM, _random, needs_text=False)
-    if not text:
-        known[CENTRE] = Explainer(CENTRE, _centre, needs_text=False)
-    if masks and not text:
-        known[ORACLE] = Explainer(ORACLE, _oracle)
-    if names == "all":
-        return list(known.values())
-    short = {"w/o weight": NO_WEIGHT, "random": RANDOM, "centre": CENTRE, "oracle": ORACLE}
-    chosen = []
+    kinds: list[type[Method]] = []
     for name in [names] if isinstance(names, str) else names:
-        full = short.get(name, name)
-        if full in (NO_WEIGHT, RANDOM, CENTRE, ORACLE) and full not in known:
-            continue  # no truth here, or no place
-        if full not in known:
-            found = find_method(full)
-            full = found if isinstance(found, str) else found.about.name
-        if full in known:
-            chosen.append(known[full])
-    if not chosen:
+        kinds += _all() if name == "all" else [find_method(_SHORT.get(name, name))]
+    fit = [
+        kind
+        for kind in dict.fromkeys(kinds)
+        if (kind.info.text if text else kind.info.image) and (masks or "masks" not in kind.info.needs)
+    ]
+    if not fit:
         raise ValueError(f"methods: none of {names} explains {'texts' if text else 'images'}")
-    return chosen
+    return [Explainer(kind, setup, {"n_masks": rise_masks} if kind is RISE else {}) for kind in fit]
 
 
-def layers_of(count: int) -> Explainer:
-    """Grad-ECLIP summed over the last ``count`` layers."""
-
-    def explain(question: Question) -> Tensor:
-        method = GradECLIP(question.score, question.score.layers[-count:])
-        maps: Tensor = method.attribute(question.inputs, target=list(question.targets))
-        return maps
-
-    return Explainer(f"{count} layer{'s' if count > 1 else ''}", explain)
-
-
-def _method(kind: Any, rise_masks: int, released: bool) -> Explainer:
-    def prepared(question: Question) -> tuple[Any, dict[str, Any]]:
-        score = question.score
-        options: dict[str, Any] = {}
-        if kind is RISE:
-            options["n_masks"] = rise_masks
-        # With a list of classes, CLIP Surgery takes off what all of them share; a caption has only the empty text.
-        if kind is CLIPSurgery and getattr(score, "labels", False):
-            options["redundancy"] = "labels"
-        if not released:
-            return kind.of(score), options
-        method = kind(score, score.layers[-1]) if kind is AttentionRollout else kind.of(score)
-        return method, options | _released(kind, question)
-
-    def explain(question: Question) -> Tensor:
-        method, options = prepared(question)
-        maps: Tensor = method.attribute(question.inputs, target=list(question.targets), **options)
-        return maps
-
-    def all_targets(question: Question) -> Tensor:
-        method, options = prepared(question)
-        maps: Tensor = method.attribute_targets(question.inputs, list(question.targets), **options)
-        return maps
-
-    return Explainer(kind.about.name, explain, kind.about.needs_text, all_targets)
-
-
-def _released(kind: Any, question: Question) -> dict[str, Any]:
-    if getattr(question.score, "pooled", False):
-        return {}  # that code has no ResNet
-    return (RELEASED if question.inputs.is_floating_point() else RELEASED_TEXT).get(kind, {})
-
-
-def _of_captum(name: str) -> Explainer:
-    def explain(question: Question) -> Tensor:
-        return CAPTUM[name](question.score, question.inputs, list(question.targets), {})
-
-    return Explainer(name, explain)
-
-
-def _without_weight(question: Question) -> Tensor:
-    method = GradECLIP(question.score, GradECLIP.default_layers(question.score))
-    maps: Tensor = method.attribute(question.inputs, target=list(question.targets), spatial_weight="none")
-    return maps
-
-
-def _shape(question: Question) -> tuple[int, ...]:
-    inputs = question.inputs
-    return (1, *question.score.grid(inputs)) if inputs.is_floating_point() else tuple(inputs.shape[1:])
-
-
-def _random(question: Question) -> Tensor:
-    maps = [torch.rand(_shape(question), generator=torch.Generator().manual_seed(seed)) for seed in question.seeds]
-    return torch.stack(maps).to(question.inputs.device)
-
-
-def _centre(question: Question) -> Tensor:
-    _, rows, columns = _shape(question)
-    y, x = (torch.linspace(-1, 1, side) if side > 1 else torch.zeros(1) for side in (rows, columns))
-    prior = torch.exp(-2 * (y[:, None] ** 2 + x[None] ** 2))
-    return prior.expand(len(question.inputs), 1, -1, -1).to(question.inputs.device)
-
-
-def _oracle(question: Question) -> Tensor:
-    """The mask; beside it, the nearer the sooner, but by so little that no sum shows it."""
-    from scipy.ndimage import distance_transform_edt
-
-    assert question.masks is not None
-    maps = []
-    for mask in question.masks == 1:
-        away = torch.from_numpy(distance_transform_edt(~mask.numpy())).float()
-        maps.append(torch.where(mask, 1.0, 1e-6 * (1 - away / away.max().clamp(min=1))))
-    return torch.stack(maps)[:, None].to(question.inputs.device)
+def _all() -> list[type[Method]]:
+    """All methods and baselines; a variant of a method stands behind it."""
+    variants = [kind for kind in BASELINES if issubclass(kind, GradECLIP)]
+    return [*METHODS[:1], *variants, *METHODS[1:], *(kind for kind in BASELINES if kind not in variants)]

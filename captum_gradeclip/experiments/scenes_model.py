@@ -1,4 +1,4 @@
-"""Runs over many scenes that fill the tables: does the embedded model see, and do its maps point at what was asked?"""
+"""What the embedded model sees, and whether its maps point at what was asked for, on many scenes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from open_clip import CLIP
 from rich.progress import track
 from torch import Tensor
-from torch.nn import functional as F
 
 from .. import scenes
 from ..attr import GradECLIP, RawAttention
 from ..maps import merge_words
+from ..metrics import Schedule, curves, pointing_game, target_score
 from ..scenes import Caption, Phrase, SceneDataset, SceneItem
 from ..scenes.world import Split
 from ..scores import ImageTextScore, TextImageScore
@@ -26,22 +26,28 @@ CONTENT_WORDS = frozenset({*scenes.COLOURS, *scenes.SHAPES})
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the table: a figure with the number of cases that it is the mean of."""
+class Finding:
+    """One line of the table.
+
+    Attributes:
+        what: what was measured.
+        value: mean over all cases.
+        cases: number of cases.
+    """
 
     what: str
     value: float
     cases: int
 
 
-def evaluate_scenes(model: CLIP, count: int = 500, split: Split = "evaluation", seed: int = 0) -> list[Row]:
-    """Everything that is claimed of the embedded model, on scenes that it has not seen.
+def evaluate_scenes(model: CLIP, count: int = 500, split: Split = "evaluation", seed: int = 0) -> list[Finding]:
+    """Measures everything that is claimed about the embedded model, on scenes that it has not been trained on.
 
     Args:
         model: the embedded model, or another one trained on scenes.
-        count: number of scenes for each figure.
-        split: ``"validation"`` to choose a recipe, ``"evaluation"`` to report.
-        seed: of the scenes.
+        count: number of scenes for each figure, at least 1 (default 500).
+        split: ``"evaluation"`` (default) to report figures, ``"validation"`` to choose a recipe by them.
+        seed: seed of the scenes (default 0).
 
     Returns:
         Zero-shot accuracy, recall, pointing game and deletion of several maps with their chance level, word importance.
@@ -50,7 +56,7 @@ def evaluate_scenes(model: CLIP, count: int = 500, split: Split = "evaluation", 
     crowded = SceneDataset(count, split, seed, counts=(2, 3, 4))
     return [
         *zero_shot(model, single),
-        *recall(model, crowded),
+        *retrieval(model, crowded),
         *pointing(model, crowded),
         *words(model, single, "scenes of one thing"),
         *words(model, crowded, "scenes of 2 to 4 things"),
@@ -58,8 +64,8 @@ def evaluate_scenes(model: CLIP, count: int = 500, split: Split = "evaluation", 
 
 
 @torch.no_grad()
-def zero_shot(model: CLIP, data: SceneDataset) -> Iterator[Row]:
-    """Colour and shape of the only thing, among all pairs."""
+def zero_shot(model: CLIP, data: SceneDataset) -> Iterator[Finding]:
+    """How often the color and shape of the only thing are found, among all pairs of them."""
     pairs = list(itertools.product(scenes.COLOURS, scenes.SHAPES))
     score = ImageTextScore(model, [Phrase(*pair).words() for pair in pairs], scenes.tokenizer())
     hits = [
@@ -67,12 +73,12 @@ def zero_shot(model: CLIP, data: SceneDataset) -> Iterator[Row]:
         for items in _batches(data, "zero-shot")
         for item, best in zip(items, score(_pixels(items)).argmax(dim=1))
     ]
-    yield Row(f"zero-shot accuracy, {len(pairs)} colour and shape pairs", float(np.mean(hits)), len(hits))
+    yield Finding(f"zero-shot accuracy, {len(pairs)} colour and shape pairs", float(np.mean(hits)), len(hits))
 
 
 @torch.no_grad()
-def recall(model: CLIP, data: SceneDataset, among: int = 64) -> Iterator[Row]:
-    """Whether the best of 64 scenes for a caption that names all its things is one of which the caption is true."""
+def retrieval(model: CLIP, data: SceneDataset, among: int = 64) -> Iterator[Finding]:
+    """How often a caption that names all things of a scene is true of the scene that it fits best, among 64 of them."""
     hits: list[bool] = []
     for items in _batches(data, "recall", among):
         captions = [_full_caption(item.scene) for item in items]
@@ -83,58 +89,63 @@ def recall(model: CLIP, data: SceneDataset, among: int = 64) -> Iterator[Row]:
         best = score(_pixels(items)).argmax(dim=0).tolist()
         hits += [bool(true[picture, number]) for number, picture in enumerate(best)]
     if hits:
-        yield Row(f"text-to-image recall@1 among {among} scenes (a scene it is true of)", float(np.mean(hits)), len(hits))
+        what = f"text-to-image recall@1 among {among} scenes (a scene it is true of)"
+        yield Finding(what, float(np.mean(hits)), len(hits))
 
 
-def pointing(model: CLIP, data: SceneDataset) -> Iterator[Row]:
-    """Pointing game: is the map's highest pixel on a thing that the "colour shape" prompt names?
+def pointing(model: CLIP, data: SceneDataset) -> Iterator[Finding]:
+    """The pointing game for prompts such as "red circle", and how far the cosine falls when pixels are deleted.
 
-    Beside it deletion: how much of the cosine is left after the highest tenth of the pixels is painted grey.
+    For each of several maps: the share of prompts whose things hold the map's highest pixel, and the mean change of the
+    cosine after the highest tenth of the pixels is painted in the mean color.
     """
     pairs = list(itertools.product(scenes.COLOURS, scenes.SHAPES))
     score = ImageTextScore(model, [Phrase(*pair).words() for pair in pairs], scenes.tokenizer())
     method = GradECLIP(score, score.layers[-1:])
-
     generator = torch.Generator().manual_seed(0)
-
-    def random(images: Tensor, target: list[int]) -> Tensor:
-        return torch.rand(len(images), 1, 8, 8, generator=generator)
-
     methods: dict[str, Callable[[Tensor, list[int]], Tensor]] = {
         "Grad-ECLIP": lambda x, t: method.attribute(x, target=t),
         "Grad-ECLIP, model's heads": lambda x, t: method.attribute(x, target=t, heads="model"),
         "Grad-ECLIP without spatial weight": lambda x, t: method.attribute(x, target=t, spatial_weight="none"),
         "raw attention": lambda x, t: RawAttention(score, score.layers[-1]).attribute(x),
-        "random map": random,
+        "random map": lambda x, t: torch.rand(len(x), 1, *score.grid(x), generator=generator),
     }
     hits: dict[str, list[bool]] = {name: [] for name in methods}
-    kept: dict[str, list[float]] = {name: [] for name in methods}
+    changes: dict[str, list[float]] = {name: [] for name in methods}
     areas: list[float] = []
     for items in _batches(data, "pointing game"):
-        images, targets, masks = _questions(items, pairs)
+        images, targets, masks = _prompted(items, pairs)
         areas += masks.float().mean(dim=(1, 2)).tolist()
-        with torch.no_grad():
-            before = score(images).gather(1, torch.tensor(targets)[:, None])[:, 0]
+        pixels = masks[0].numel()
         for name, explain in methods.items():
-            maps = F.interpolate(explain(images, targets), size=images.shape[-2:], mode="bilinear", align_corners=False)
-            flat = maps.flatten(1)
-            hits[name] += masks.flatten(1).gather(1, flat.argmax(dim=1, keepdim=True))[:, 0].tolist()
-            order = flat.argsort(dim=1, descending=True)[:, : flat.shape[1] // 10]
-            erased = images.flatten(2).scatter(2, order[:, None].expand(-1, 3, -1), 0.0).view_as(images)
-            with torch.no_grad():
-                after = score(erased).gather(1, torch.tensor(targets)[:, None])[:, 0]
-            kept[name] += (after - before).tolist()
+            maps = explain(images, targets)
+            hits[name] += pointing_game(maps, masks).tolist()
+            cosines = curves(
+                score,
+                images,
+                maps,
+                {"cosine": target_score(torch.tensor(targets))},
+                background=torch.zeros_like(images),
+                schedule=Schedule(points=1, share=pixels // 10 / pixels),
+            )["cosine"]
+            changes[name] += (cosines[:, 1] - cosines[:, 0]).tolist()
     for name in methods:
-        yield Row(f"pointing game: {name}", float(np.mean(hits[name])), len(areas))
-    yield Row("pointing game: chance (mean area of the masks)", float(np.mean(areas)), len(areas))
+        yield Finding(f"pointing game: {name}", float(np.mean(hits[name])), len(areas))
+    yield Finding("pointing game: chance (mean area of the masks)", float(np.mean(areas)), len(areas))
     for name in methods:
-        yield Row(f"change of the cosine, top 10 % deleted: {name}", float(np.mean(kept[name])), len(areas))
+        yield Finding(f"change of the cosine, top 10 % deleted: {name}", float(np.mean(changes[name])), len(areas))
 
 
-def words(model: CLIP, data: SceneDataset, what: str, layers: int = 8) -> Iterator[Row]:
-    """Share of captions whose colour and shape words outweigh "a", "an", "the" and "of" (mean against mean).
+def words(model: CLIP, data: SceneDataset, what: str, layers: int = 8) -> Iterator[Finding]:
+    """How often the color and shape words of a caption outweigh "a", "an", "the" and "of", on average.
 
-    A caption none of whose words has positive evidence outweighs nothing; the share of these is told beside it.
+    In a caption without any positive word, they do not; the second figure is the share of such captions.
+
+    Args:
+        model: the embedded model.
+        data: the scenes.
+        what: what kind of scenes they are, for the table.
+        layers: how many of the last layers of the text tower are explained, at least 1 (default 8).
     """
     rng = np.random.default_rng(0)
     tokenizer = scenes.tokenizer()
@@ -151,12 +162,12 @@ def words(model: CLIP, data: SceneDataset, what: str, layers: int = 8) -> Iterat
             function = [weight for word, weight in caption if word in FUNCTION_WORDS]
             outweigh.append(float(np.mean(content)) > float(np.mean(function)))
             silent.append(not any(weight for _, weight in caption))
-    yield Row(f'colour and shape words outweigh "a", "an", "the", "of": {what}', float(np.mean(outweigh)), len(outweigh))
-    yield Row(f"captions without any positive word: {what}", float(np.mean(silent)), len(silent))
+    yield Finding(f'colour and shape words outweigh "a", "an", "the", "of": {what}', float(np.mean(outweigh)), len(outweigh))
+    yield Finding(f"captions without any positive word: {what}", float(np.mean(silent)), len(silent))
 
 
-def _questions(items: Sequence[SceneItem], pairs: Sequence[tuple[str, str]]) -> tuple[Tensor, list[int], Tensor]:
-    """One question per thing: its picture, the index of its prompt, and the mask of all things that fit the prompt."""
+def _prompted(items: Sequence[SceneItem], pairs: Sequence[tuple[str, str]]) -> tuple[Tensor, list[int], Tensor]:
+    """For each thing its picture, the index of its prompt, and the mask of all things that the prompt fits."""
     pixels = _pixels(items)
     images, targets, masks = [], [], []
     for number, item in enumerate(items):
