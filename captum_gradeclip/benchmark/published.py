@@ -1,0 +1,3 @@
+"""The old place of :mod:`captum_gradeclip.experiments.published`, kept for one version."""
+
+from ..experiments.published import *  # noqa: F403

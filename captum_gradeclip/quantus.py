@@ -1,0 +1,5 @@
+"""The old place of :mod:`captum_gradeclip.experiments.quantus`, kept for one version."""
+
+from .experiments.quantus import explain_func
+
+__all__ = ["explain_func"]
