@@ -101,7 +101,7 @@ class Explainer:
         except MethodError as error:
             if not isinstance(error.__cause__, NotDefinedError):
                 raise
-            logger.warning("%s is left out, since it is not defined here: %s", self.kind.__name__, error.__cause__)
+            logger.warning("%s is left out, since it is not defined here: %s", self.id, error.__cause__)
             return False
         return True
 
@@ -120,7 +120,8 @@ class Explainer:
         try:
             yield
         except Exception as error:
-            raise MethodError(f"{self.kind.__name__} failed with {type(error).__name__}: {error}") from error
+            failed = f"{self.kind.__name__} failed with {type(error).__name__}: {error}"
+            raise MethodError(f"methods: {failed}; name other methods to run without it") from error
 
 
 def explainers(

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from PIL import Image
 from torch import Tensor, nn
@@ -80,96 +80,64 @@ class InputSpec:
 View = Callable[[Image.Image, InputSpec, images.Resize], images.Picture]
 
 
-class Setup(Protocol):
-    """Everything in which one way of measuring differs from another one.
+class Setup:
+    """Everything in which one way of measuring differs from another one; as it stands here, the fair one.
 
-    Attributes:
-        id: key in :data:`SETUPS`; titles of tables carry it.
-        schedule: after how many changed pixels the model is asked.
-        first_word_point: index of the first point of a word curve that counts for its area.
-        published: whether figures are measured as in the papers, so that theirs may stand beside them.
+    One input is shown to all methods and to the model that judges them, and everything is taken away and given back.
     """
 
-    id: ClassVar[str]
-    schedule: ClassVar[Schedule]
-    first_word_point: ClassVar[int]
-    published: ClassVar[bool]
-
-    def view(self, image: Image.Image, spec: InputSpec, resize: images.Resize) -> images.Picture:
-        """The input that is explained and changed; ``resize`` is the user's choice, where there is one."""
-        ...
-
-    def gallery_view(self, image: Image.Image, spec: InputSpec, resize: images.Resize) -> images.Picture:
-        """The input of the unchanged pictures of a gallery, among which a caption looks for its own."""
-        ...
-
-    def seen(self, kind: type[Method], pixels: Tensor, spec: InputSpec) -> Tensor:
-        """What a method sees of an input ``(N, 3, H, W)``."""
-        ...
-
-    def judge(self, pixels: Tensor, spec: InputSpec) -> Tensor:
-        """What the model sees of a changed input ``(N, 3, H, W)``."""
-        ...
-
-    def baseline(self, mode: Mode, chosen: Canvas) -> Canvas:
-        """What stands in the place of hidden pixels; ``chosen`` is the user's choice, where there is one."""
-        ...
-
-    def captions(self, caption: str, words: Sequence[tuple[str, float]], mode: Mode) -> list[str]:
-        """The six texts of a word curve, from a caption and its words with their weights, in the order of the sentence."""
-        ...
-
-    def method(self, kind: type[Method], score: nn.Module) -> Method:
-        """The method on the layers that it explains."""
-        ...
-
-    def options(self, kind: type[Method], score: nn.Module, inputs: Tensor) -> Mapping[str, object]:
-        """Options of the method, where they differ from its defaults."""
-        ...
-
-
-class Fair:
-    """One input for all methods and for the model that judges them; everything is taken away and given back."""
-
     id: ClassVar[str] = "fair"
+    """Key in :data:`SETUPS`; titles of tables carry it."""
     schedule: ClassVar[Schedule] = Schedule(share=1.0)
+    """After how many changed pixels the model is asked."""
     first_word_point: ClassVar[int] = 0
+    """Index of the first point of a word curve that counts for its area."""
     published: ClassVar[bool] = False
+    """Whether figures are measured as in the papers, so that theirs may stand beside them."""
 
     def view(self, image: Image.Image, spec: InputSpec, resize: images.Resize) -> images.Picture:
-        """The picture, resized as the user chooses."""
+        """The input that is explained and changed; ``resize`` is the user's choice."""
         return spec.prepare(image, resize)
 
     def gallery_view(self, image: Image.Image, spec: InputSpec, resize: images.Resize) -> images.Picture:
-        """As :meth:`view`."""
+        """The input of the unchanged pictures of a gallery, which captions are searched in."""
         return self.view(image, spec, resize)
 
     def seen(self, kind: type[Method], pixels: Tensor, spec: InputSpec) -> Tensor:
-        """All of it."""
+        """What a method sees of an input ``(N, 3, H, W)``."""
         return pixels
 
     def judge(self, pixels: Tensor, spec: InputSpec) -> Tensor:
-        """All of it."""
+        """What the model sees of a changed input ``(N, 3, H, W)``."""
         return pixels
 
     def baseline(self, mode: Mode, chosen: Canvas) -> Canvas:
-        """The user's choice, of deletions and insertions."""
+        """What stands in the place of hidden pixels; ``chosen`` is the user's choice."""
         return chosen
 
     def captions(self, caption: str, words: Sequence[tuple[str, float]], mode: Mode) -> list[str]:
-        """The texts after none, one fifth, ... and all of the words."""
+        """The six texts of a word curve: those after none, one fifth, ... and all of the words.
+
+        Args:
+            caption: the caption.
+            words: its words with their weights, in the order of the sentence.
+            mode: ``"deletion"`` or ``"insertion"``.
+        """
         return _changed(words, mode, [round(len(words) * step / 5) for step in range(6)])
 
     def method(self, kind: type[Method], score: nn.Module) -> Method:
-        """On the layers that its paper chooses."""
+        """A method on the layers that it explains: those that its paper chooses."""
         return kind.for_score(score)
 
-    def options(self, kind: type[Method], score: nn.Module, inputs: Tensor) -> Mapping[str, object]:
-        """The method's defaults; CLIP Surgery makes use of the labels where there are some."""
-        return _labels(kind, score)
+    def options(self, kind: type[Method], score: nn.Module, inputs: Tensor) -> dict[str, object]:
+        """Options of a method where they differ from its defaults.
+
+        With a set of labels, CLIP Surgery subtracts what all of them share; otherwise it only has the empty text.
+        """
+        return {"redundancy": "labels"} if kind is CLIPSurgery and isinstance(score, PromptScore) else {}
 
 
-class Released:
+class Released(Setup):
     """The inputs, steps and rivals of the published code of Grad-ECLIP.
 
     Three of its habits are not followed, since all methods meet the same text features here: M2IB's images met texts of its
@@ -210,17 +178,17 @@ class Released:
 
     def method(self, kind: type[Method], score: nn.Module) -> Method:
         """On the layers that its paper chooses; Rollout on the last one alone."""
-        return kind(score, score.layers[-1]) if kind is AttentionRollout else kind.for_score(score)
+        return kind(score, score.layers[-1]) if kind is AttentionRollout else super().method(kind, score)
 
-    def options(self, kind: type[Method], score: nn.Module, inputs: Tensor) -> Mapping[str, object]:
+    def options(self, kind: type[Method], score: nn.Module, inputs: Tensor) -> dict[str, object]:
         """The options by which raw attention, Grad-CAM, MaskCLIP, CLIP Surgery and M2IB become those of the code."""
-        if is_pool(score):
-            return _labels(kind, score)  # the published code has no ResNet
-        known = _IMAGE_OPTIONS if inputs.is_floating_point() else _TEXT_OPTIONS
-        return {**_labels(kind, score), **known.get(kind, {})}
+        options = super().options(kind, score, inputs)
+        if not is_pool(score):  # the published code has no ResNet
+            options |= (_IMAGE_OPTIONS if inputs.is_floating_point() else _TEXT_OPTIONS).get(kind, {})
+        return options
 
 
-FAIR, RELEASED = Fair(), Released()
+FAIR, RELEASED = Setup(), Released()
 SETUPS: dict[str, Setup] = {setup.id: setup for setup in (FAIR, RELEASED)}
 """The setups by id."""
 
@@ -263,8 +231,3 @@ def wrapper_features(model: nn.Module, tokens: Tensor) -> Tensor:
 
 def _changed(words: Sequence[tuple[str, float]], mode: Mode, counts: Sequence[int]) -> list[str]:
     return list(word_steps([word for word, _ in words], [weight for _, weight in words], mode, counts))
-
-
-def _labels(kind: type[Method], score: nn.Module) -> dict[str, object]:
-    """With a set of labels, CLIP Surgery subtracts what all of them share; otherwise it only has the empty text."""
-    return {"redundancy": "labels"} if kind is CLIPSurgery and isinstance(score, PromptScore) else {}

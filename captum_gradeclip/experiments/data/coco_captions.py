@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, TypedDict, cast
 
 from .base import DataArguments, DataError, Sample
 from .readers import fingerprint, folder, needed, read_json, read_picture
+
+
+class _Sentence(TypedDict):
+    raw: str
+
+
+class _Image(TypedDict, total=False):
+    filepath: str
+    filename: str
+    split: str
+    sentences: list[_Sentence]
+
+
+class _Karpathy(TypedDict):
+    images: list[_Image]
 
 
 class CocoCaptions:
@@ -32,14 +47,14 @@ class CocoCaptions:
 
     def __init__(self, root: Path, annotations: Path, split: str = "val", captions: int = 5) -> None:
         self.root, self.captions = folder(root), captions
-        content: Any = read_json(annotations)  # of whatever shape; what does not fit is refused below
+        content = cast(_Karpathy, read_json(annotations))  # what has another format is refused below
         try:
+            chosen = [one for one in content["images"] if one["split"] == split]
             entries = [
-                (f"{one.get('filepath', '')}/{one['filename']}".lstrip("/"), tuple(s["raw"] for s in one["sentences"]))
-                for one in content["images"]
-                if one["split"] == split
+                (f"{one.get('filepath', '')}/{one['filename']}".lstrip("/"), tuple(said["raw"] for said in one["sentences"]))
+                for one in chosen
             ]
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError) as error:
             raise DataError(
                 f"{annotations}: expected Karpathy's format, images with filename, split and sentences; {error!r} is missing"
             ) from None

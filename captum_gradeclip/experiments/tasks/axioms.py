@@ -11,8 +11,6 @@ from torch.nn import functional as F
 
 from ..explainers import Explainer
 from ..records import Record
-from ..setups import Setup
-from ..tables import Table, value_table
 from .base import Group, Prepared, Task, true_class
 
 _SQUARES, _REPEATS, _RADIUS = 40, 4, 0.05  # erased squares; changed inputs, and by how much their pixels differ at most
@@ -25,11 +23,6 @@ class Axioms(Task):
     summary = "Captum's infidelity and sensitivity"
     needs = ("label",)
     lower = frozenset({"infidelity x 1e4", "sensitivity"})
-
-    @classmethod
-    def table(cls, records: Sequence[Record], title: str, setup: Setup) -> Table:
-        """Means of both."""
-        return value_table(records, title, cls.lower)
 
     def measure(self, samples: Sequence[Prepared]) -> list[Record]:
         """Both figures; the random numbers of each sample are seeded by its number."""

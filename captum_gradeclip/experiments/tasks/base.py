@@ -23,7 +23,7 @@ from ..explainers import Explainer, Request, explainers
 from ..prompt_score import PromptScore
 from ..records import MODES, Record
 from ..setups import SETUPS, InputSpec, Setup, View
-from ..tables import Table
+from ..tables import Table, value_table
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Task:
     things: ClassVar[tuple[int, ...]] = (2, 3, 4)
     """The numbers of things in a scene, if scenes are the data set."""
     lower: ClassVar[frozenset[str]] = frozenset()
-    """Columns of :func:`~captum_gradeclip.experiments.tables.value_table` whose lowest value is the best."""
+    """Names of the columns of values whose lowest value is the best; in all others the highest is."""
 
     score: ImageTextScore | TextImageScore
     explainers: list[Explainer]
@@ -146,14 +146,14 @@ class Task:
 
     @classmethod
     def table(cls, records: Sequence[Record], title: str, setup: Setup) -> Table:
-        """The table of the records of all samples.
+        """The table of the records of all samples, by default the mean of every value.
 
         Args:
             records: the records.
             title: title of the table, without the number of samples.
             setup: the setup that they were measured under.
         """
-        raise NotImplementedError
+        return value_table(records, title, cls.lower)
 
     def begin(self) -> None:
         """Encodes everything that all samples share, and leaves out the methods that are not defined for the model.

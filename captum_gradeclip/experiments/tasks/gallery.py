@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,9 @@ from torch.nn import functional as F
 
 from ...scores import encode_text
 from ..data import DataError, Sample
+from ..records import Record
+from ..setups import Setup
+from ..tables import Table, curve_table
 from .base import Prepared, Task
 
 
@@ -50,6 +54,11 @@ class GalleryTask(Task):
 
     needs = ("captions",)
     gallery: Gallery
+
+    @classmethod
+    def table(cls, records: Sequence[Record], title: str, setup: Setup) -> Table:
+        """Areas under the curves; those of words begin at the first point that counts under the setup."""
+        return curve_table(records, title, setup.first_word_point if cls.of_texts else 0)
 
     def begin(self) -> None:
         """Encodes the gallery first, of which the score is made."""

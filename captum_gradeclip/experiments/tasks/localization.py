@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from ...maps import to_pixels
 from ...metrics import energy_pointing_game, heatmap_average_precision, mask_iou, pixel_accuracy, pointing_game
 from ..records import Record
-from ..setups import Setup
-from ..tables import Table, value_table
 from .base import Prepared, Task, true_class
 
 
@@ -18,11 +16,6 @@ class Localization(Task):
     name = "localization"
     summary = "maps against masks (table IV)"
     needs = ("label", "segments")
-
-    @classmethod
-    def table(cls, records: Sequence[Record], title: str, setup: Setup) -> Table:
-        """Means of all figures."""
-        return value_table(records, title, cls.lower)
 
     def measure(self, samples: Sequence[Prepared]) -> list[Record]:
         """Pointing games, average precision, and both readings of pixel accuracy and overlap."""

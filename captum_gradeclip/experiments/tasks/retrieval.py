@@ -12,8 +12,6 @@ from ...metrics.faithfulness import Performance
 from ...scores import ImageTextScore, TextImageScore
 from ..data import Sample
 from ..records import Record
-from ..setups import Setup
-from ..tables import Table, curve_table
 from .base import Prepared
 from .gallery import GalleryTask
 
@@ -27,11 +25,6 @@ class Retrieval(GalleryTask):
 
     name = "retrieval"
     summary = "deletion and insertion of pixels, recall of retrieval (table II)"
-
-    @classmethod
-    def table(cls, records: Sequence[Record], title: str, setup: Setup) -> Table:
-        """Areas under the curves."""
-        return curve_table(records, title)
 
     def make_score(self) -> ImageTextScore | TextImageScore:
         """Cosines with all captions."""

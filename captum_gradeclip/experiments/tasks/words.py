@@ -11,8 +11,6 @@ from ...maps import merge_words
 from ...scores import ImageTextScore, TextImageScore
 from ..explainers import Request
 from ..records import MODES, Record
-from ..setups import Setup
-from ..tables import Table, curve_table
 from .base import Prepared
 from .gallery import GalleryTask
 
@@ -27,11 +25,6 @@ class Words(GalleryTask):
     name = "words"
     summary = "deletion and insertion of words, recall of retrieval (table III)"
     of_texts = True
-
-    @classmethod
-    def table(cls, records: Sequence[Record], title: str, setup: Setup) -> Table:
-        """Areas under the curves, from the first point that counts under the setup."""
-        return curve_table(records, title, setup.first_word_point)
 
     def make_score(self) -> ImageTextScore | TextImageScore:
         """Cosines with all pictures."""
