@@ -65,7 +65,8 @@ from .prompts import imagenet_templates
 _scores.imagenet_templates = imagenet_templates
 _options = types.ModuleType("captum_gradeclip.attr.options")
 from typing import get_args as _ga
-_options.literals = _ga
+from typing import get_origin as _go, Literal
+_options.literals = lambda k: _ga(k) if _go(k) is Literal else ()
 sys.modules[_options.__name__] = _options
 _reg = types.ModuleType("captum_gradeclip.attr.registry")
 _reg.METHODS = OLD

@@ -68,7 +68,10 @@ def add_task(tasks: Subparsers, name: str, summary: str) -> None:
         if kind or choices:  # the others are no words of a command: each task and data set has its own
             shown = one.metadata["help"] + ("" if one.default is None else " [%(default)s]")
             flag = f"--{one.name.replace('_', '-')}"
-            parser.add_argument(flag, type=kind or str, choices=choices or None, default=one.default, help=shown)
+            name = "PATH" if kind is Path else "N" if kind is int else None
+            parser.add_argument(
+                flag, type=kind or str, choices=choices or None, metavar=name, default=one.default, help=shown
+            )
     default = Settings()
     parser.add_argument(
         "--protocol", choices=tuple(SETUPS), default=default.protocol, help="how inputs are shown and changed [%(default)s]"
