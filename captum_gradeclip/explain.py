@@ -17,11 +17,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from . import adapters
-from ._interim import Method, NotDefinedError, Outcome, find_method
+from .adapters.base import Foreign, execution_device
 from .adapters.loading import find_device
+from .attr import NotDefinedError, Outcome, TokenAttribution, find_method
+from .attr.registry import AnyMethod, Kind
 from .images import Picture, Resize, prepare, read, to_rgb
 from .maps import Frame, Words, merge_words, to_pixels
-from .scores import ClassScore, ImageTextScore, TextImageScore, Tokenizer, tokenize
+from .scores import ClassScore, ImageTextScore, ModelScore, TextImageScore, Tokenizer, tokenize
 
 if TYPE_CHECKING:
     import pandas
@@ -53,8 +55,8 @@ class Explanation:
         explained_word_scores: the same of the text pass; ``None`` without words.
         texts: the T texts, or names of classes.
         method: the id of the method, its class name.
-        options: the options of the method by name, and the number of last ``layers`` and ``text_layers`` that were
-            explained.
+        options: the options that the method was given, by name, and how many of the last ``layers`` and ``text_layers``
+            were explained.
         warnings: what the package warned of during the computation.
         pictures: the N images as they were given, and the inputs that the model saw of them.
         names: the N names of the images: that of the file, or ``"image 0"`` and so on.
@@ -173,7 +175,7 @@ def explain(
     tokenizer: Tokenizer | None = None,
     *,
     preprocess: Preprocess = None,
-    method: str | type[Method] = "GradECLIP",
+    method: str | Kind = "GradECLIP",
     targets: int | str | Sequence[int | str] | None = None,
     device: str | torch.device | None = None,
     words: bool = True,
@@ -318,12 +320,12 @@ class _Job:
     """What is to be explained, and how."""
 
     model: nn.Module
-    kind: type[Method]
+    kind: Kind
     names: list[str]
     pictures: list[Picture]
     layers: int | None
     text_layers: int | None
-    options: Mapping[str, object]
+    options: Mapping[str, Foreign]
 
     @property
     def model_name(self) -> str:
@@ -331,17 +333,19 @@ class _Job:
 
     def each_size(self, function: Callable[[Tensor], T]) -> list[tuple[list[int], T]]:
         """What a function returns for the inputs ``(n, 3, H, W)`` of each size, beside the numbers of their images."""
-        device = next(self.model.parameters()).device
+        device = execution_device(self.model)
         groups: dict[tuple[int, ...], list[int]] = {}
         for number, picture in enumerate(self.pictures):
             groups.setdefault(tuple(picture.pixels.shape), []).append(number)
         stacked = ((some, torch.cat([self.pictures[n].pixels for n in some])) for some in groups.values())
         return [(some, function(pixels.to(device))) for some, pixels in stacked]
 
-    def explainer(self, score: ModelScore, name: str, count: int | None) -> Method:
+    def explainer(self, score: ModelScore, name: str, count: int | None) -> AnyMethod:
         """The method on the last layers of a score, as many as were asked for by an argument of this name."""
         if count is None:
             return self.kind.for_score(score)
+        if not issubclass(self.kind, TokenAttribution):
+            raise ValueError(f"{name}: {self.kind.info.name} looks at no layers; leave this argument out")
         if not 1 <= count <= len(score.layers):
             raise ValueError(
                 f"{name}: expected 1 to {len(score.layers)}, the number of attention layers of this tower, got {count}"
@@ -525,7 +529,10 @@ def _maps(outcome: Outcome, dimensions: int) -> Tensor:
     return outcome.maps.detach().float().cpu()
 
 
-def _count(explainer: Method) -> int:
+def _count(explainer: AnyMethod) -> int:
+    """How many layers a method explains; 0 for a method that looks at none."""
+    if not isinstance(explainer, TokenAttribution):
+        return 0
     return 1 if isinstance(explainer.layer, nn.Module) else len(explainer.layer)
 
 

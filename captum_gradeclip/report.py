@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from . import show
-from ._interim import Outcome
+from .attr import Outcome
 from .explain import Explanation, on_picture
 from .images import Picture
 from .maps import Words, shares

@@ -108,7 +108,7 @@ def test_demo(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["missing.png", "a"], "no file 'missing.png'"),
+        (["missing.png", "a"], "image: there is no file 'missing.png'"),
         (["PICTURE", ""], "expected words"),
         (["PICTURE", "red " * 30], "32 tokens with its marks, but the model reads 24"),
         (["PICTURE", "a", "--model", "ViT-B-61"], "--model: .* did you mean ViT-B-16"),
@@ -265,7 +265,7 @@ SAID = [
     ("explain", "text_layers: expected 1 to 8", "--text-layers: expected 1 to 8"),
     ("explain", "targets: expected a class from 0 to 9", "--target: expected a class from 0 to 9"),
     ("explain", "texts: give at least one text", "text: give at least one text"),
-    ("explain", "image: no file 'a: b.png'", "image: no file 'a: b.png'"),
+    ("explain", "path: there is no file 'a: b.png'", "image: there is no file 'a: b.png'"),
     ("explain", "heads: expected one of", "--heads: expected one of"),
     ("explain", "device: torch cannot use 'nowhere'", "--device: torch cannot use 'nowhere'"),
     ("explain", "pretrained: the weights do not fit", "--pretrained: the weights do not fit"),

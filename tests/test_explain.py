@@ -296,7 +296,7 @@ def test_what_is_written(clip: tuple[nn.Module, Any, Any], picture: Image.Image,
     [
         ({"images": []}, ValueError, "images: expected at least one"),
         ({"images": 3}, TypeError, "images: expected a PIL image.*got int"),
-        ({"images": "missing.png"}, FileNotFoundError, "image: no file"),
+        ({"images": "missing.png"}, FileNotFoundError, "path: there is no file"),
         ({"images": np.zeros((4, 4), dtype=np.uint8)}, ValueError, r"images: expected an array \(H, W, 3\) of uint8"),
         ({"images": np.zeros((4, 4, 3))}, ValueError, r"images: expected an array \(H, W, 3\) of uint8, got float64"),
         ({"images": torch.zeros(3, 64, 64, dtype=torch.uint8)}, ValueError, "images: expected a floating point tensor"),

@@ -12,6 +12,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from .tokenizers import Tokenizer
+
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 NAMES = "scenes (embedded), an open_clip name, hf:NAME_OR_FOLDER, hf:CLASS for a default configuration, or timm:NAME"
@@ -33,7 +35,7 @@ class Loaded:
     """
 
     model: nn.Module
-    tokenizer: Callable[..., object] | None = None
+    tokenizer: Tokenizer | None = None
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 

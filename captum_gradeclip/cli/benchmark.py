@@ -68,9 +68,9 @@ def add_task(tasks: Subparsers, name: str, summary: str) -> None:
         if kind or choices:  # the others are no words of a command: each task and data set has its own
             shown = one.metadata["help"] + ("" if one.default is None else " [%(default)s]")
             flag = f"--{one.name.replace('_', '-')}"
-            name = "PATH" if kind is Path else "N" if kind is int else None
+            shape = "PATH" if kind is Path else "N" if kind is int else None
             parser.add_argument(
-                flag, type=kind or str, choices=choices or None, metavar=name, default=one.default, help=shown
+                flag, type=kind or str, choices=choices or None, metavar=shape, default=one.default, help=shown
             )
     default = Settings()
     parser.add_argument(
@@ -177,7 +177,7 @@ def run_time(arguments: argparse.Namespace) -> None:
     from .. import adapters
     from ..adapters.loading import load
     from ..experiments import Scenes, time_table
-    from ..scores import imagenet_templates
+    from ..scores.prompts import imagenet_templates
 
     loaded = load(arguments.model, arguments.pretrained, arguments.device)
     require_texts(loaded, arguments.model, "model")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..adapters.loading import Loaded
-    from ..attr import Method
+    from ..attr.registry import Kind
     from ..images import Picture, Resize
 
 Run = Callable[[argparse.Namespace], None]
@@ -41,8 +41,6 @@ def add_command(
         text: one line of help.
         aliases: other names (default none).
     """
-    from .. import _interim  # noqa
-
     parser = subparsers.add_parser(name, aliases=aliases, help=text, description=text)
     parser.set_defaults(run=run, parser=parser)
     parser.add_argument(
@@ -84,7 +82,7 @@ def add_picture(parser: argparse.ArgumentParser) -> None:
 
     from ..images import Resize
 
-    parser.add_argument("image", help="a file: PNG, JPEG, WebP, ...")
+    parser.add_argument("path", metavar="image", help="a file: PNG, JPEG, WebP, ...")
     parser.add_argument(
         "--resize",
         choices=get_args(Resize),
@@ -106,7 +104,7 @@ def add_rise_masks(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_options(parser: argparse.ArgumentParser, kind: type[Method], names: Sequence[str]) -> None:
+def add_options(parser: argparse.ArgumentParser, kind: Kind, names: Sequence[str]) -> None:
     """Adds options of a method that take one of several words, with the choices that the method itself declares.
 
     Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from .common import (
 )
 
 if TYPE_CHECKING:
+    from ..attr.registry import Named
     from ..report import Comparison
 
 HELP = "explain a picture and texts by many methods, side by side"
@@ -53,9 +53,7 @@ def add(subparsers: Subparsers) -> None:
         metavar="METHOD.name=value",
         help="an option of a method, RISE.subtract_mean=true for instance; may be repeated",
     )
-    parser.add_argument(
-        "--same-scale", action="store_true", help="one color scale per row instead of one per map"
-    )
+    parser.add_argument("--same-scale", action="store_true", help="one color scale per row instead of one per map")
     add_rise_masks(parser)
 
 
@@ -70,14 +68,14 @@ def run(arguments: argparse.Namespace) -> None:
     from ..report import Comparison, save_comparison
     from ..scores import ImageTextScore, TextImageScore, tokenize
 
-    image = read(arguments.image)  # before the model, which takes longer to load
+    image = read(arguments.path)  # before the model, which takes longer to load
     loaded = load(arguments.model, arguments.pretrained, arguments.device)
     require_texts(loaded, arguments.model, "texts")
     picture = preparation(loaded, arguments)(image)
     pixels = picture.pixels.to(arguments.device)
     tokens = tokenize(loaded.model, arguments.texts, loaded.tokenizer)
     score = ImageTextScore(loaded.model, tokens, loaded.tokenizer)
-    methods = names_of(arguments.methods)
+    methods: list[Named] = [*names_of(arguments.methods)]
     options = method_options(methods, arguments)
     of_images = compare(score, pixels, methods, options=options, show_progress=True)
     of_texts = compare(TextImageScore(loaded.model, pixels), tokens, methods, options=options, show_progress=True)
@@ -89,13 +87,13 @@ def run(arguments: argparse.Namespace) -> None:
     for one in of_texts:
         merged = None if one.maps is None else merge_words(one.maps[:, 0].cpu(), tokens.cpu(), loaded.tokenizer)
         captions.append(None if merged is None else [shares(words) for words in merged])
-    name = Path(arguments.image).name
+    name = Path(arguments.path).name
     found = Comparison(name, picture, arguments.texts, cosines, of_images, of_texts, captions)
     save_comparison(found, arguments.out, about_input(arguments), same_scale=arguments.same_scale)
     print_times(found, arguments.out)
 
 
-def method_options(methods: Sequence[str], arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
+def method_options(methods: list[Named], arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
     """The options of each method, by its id, that ``--rise-masks`` and ``--option`` give.
 
     Raises:

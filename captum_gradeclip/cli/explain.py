@@ -46,9 +46,9 @@ def run(arguments: argparse.Namespace) -> None:
     from ..images import read
     from ..report import save
 
-    image = read(arguments.image)  # before the model, which takes longer to load
+    image = read(arguments.path)  # before the model, which takes longer to load
     loaded = load(arguments.model, arguments.pretrained, arguments.device)
-    found = explain_picture(loaded, image, Path(arguments.image).name, arguments.texts, arguments)
+    found = explain_picture(loaded, image, Path(arguments.path).name, arguments.texts, arguments)
     save(found, arguments.out, about_input(arguments))
     print_scores([found], arguments.out)
 
