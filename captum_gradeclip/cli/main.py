@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _refused(f"{error}; pip install 'captum_gradeclip[bench]'")
     except OSError as error:
-        return _refused(f"{error.strerror or error}: {error.filename!r}" if error.filename else str(error))
+        said = f"{error.strerror or error}: {error.filename!r}" if error.filename else str(error)
+        return _refused(in_flags(said, parsed.parser))
     except (UsageError, ValueError, TypeError) as error:
         logging.getLogger("captum_gradeclip").debug("the error was raised here", exc_info=True)
         return _refused(in_flags(str(error), parsed.parser))
