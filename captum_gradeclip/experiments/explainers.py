@@ -22,7 +22,7 @@ class MethodError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Request:
+class Batch:
     """A batch to be explained.
 
     Attributes:
@@ -72,32 +72,32 @@ class Explainer:
         """Whether its maps are made of the truth."""
         return "masks" in self.kind.info.needs
 
-    def explain(self, request: Request) -> Tensor:
+    def explain(self, batch: Batch) -> Tensor:
         """One map for each input, ``(N, 1, h, w)`` or ``(N, L)``.
 
         Raises:
             MethodError: if the method fails for any reason.
         """
         with self._named():
-            return self._method(request).attribute(request.inputs, target=list(request.targets), **self._options(request))
+            return self._method(batch).attribute(batch.inputs, target=list(batch.targets), **self._options(batch))
 
-    def explain_all(self, request: Request) -> Tensor:
+    def explain_all(self, batch: Batch) -> Tensor:
         """The maps of all targets for every input, ``(N, T, h, w)`` or ``(N, T, L)``.
 
         Raises:
             MethodError: if the method fails for any reason.
         """
         with self._named():
-            return self._method(request).attribute_targets(request.inputs, list(request.targets), **self._options(request))
+            return self._method(batch).attribute_targets(batch.inputs, list(batch.targets), **self._options(batch))
 
-    def is_defined(self, request: Request) -> bool:
+    def is_defined(self, batch: Batch) -> bool:
         """Whether the method is defined for a model and its inputs; the reason is logged if it is not.
 
         Raises:
             MethodError: if the method fails for any other reason.
         """
         try:
-            self.explain(request)
+            self.explain(batch)
         except MethodError as error:
             if not isinstance(error.__cause__, NotDefinedError):
                 raise
@@ -105,15 +105,15 @@ class Explainer:
             return False
         return True
 
-    def _method(self, request: Request) -> Method:
+    def _method(self, batch: Batch) -> Method:
         if self.layers is not None:
-            return self.kind(request.score, request.score.layers[-self.layers :])
-        return self.setup.method(self.kind, request.score)
+            return self.kind(batch.score, batch.score.layers[-self.layers :])
+        return self.setup.method(self.kind, batch.score)
 
-    def _options(self, request: Request) -> dict[str, object]:
-        given = {"seeds": request.seeds, "masks": request.masks}
+    def _options(self, batch: Batch) -> dict[str, object]:
+        given = {"seeds": batch.seeds, "masks": batch.masks}
         needed = {name: given[name] for name in self.kind.info.needs}
-        return {**self.options, **needed, **self.setup.options(self.kind, request.score, request.inputs)}
+        return {**self.options, **needed, **self.setup.options(self.kind, batch.score, batch.inputs)}
 
     @contextmanager
     def _named(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ from ...metrics.faithfulness import Canvas, Performance
 from ...scores import ImageTextScore, TextImageScore, tokenize
 from ..data import DataError, Dataset, Sample
 from ..data.base import Known
-from ..explainers import Explainer, Request, explainers
+from ..explainers import Batch, Explainer, explainers
 from ..prompt_score import PromptScore
 from ..records import MODES, Record
 from ..setups import SETUPS, InputSpec, Setup, View
@@ -216,10 +216,10 @@ class Task:
 
     def explain(self, explainer: Explainer, group: Group, targets: Sequence[int], pixels: Tensor | None = None) -> Tensor:
         """One map ``(N, 1, h, w)`` for each input of a group, or for changed ``pixels`` in their place."""
-        return explainer.explain(self.request(explainer, group, targets, pixels))
+        return explainer.explain(self.batch(explainer, group, targets, pixels))
 
-    def request(self, explainer: Explainer, group: Group, targets: Sequence[int], pixels: Tensor | None = None) -> Request:
-        """What a method is asked about a group, or about changed ``pixels`` in the place of its inputs."""
+    def batch(self, explainer: Explainer, group: Group, targets: Sequence[int], pixels: Tensor | None = None) -> Batch:
+        """A group as a method takes it, or changed ``pixels`` in the place of its inputs."""
         pixels = group.pixels if pixels is None else pixels
         masks = None
         if explainer.needs_masks:
@@ -230,7 +230,7 @@ class Task:
                 found.append(F.interpolate(cut[None, None].float(), size=pixels.shape[-2:])[0, 0])
             masks = torch.stack(found)
         seen = self.setup.seen(explainer.kind, pixels, self.spec)
-        return Request(self.score, seen, targets, [sample.index for sample in group.samples], masks)
+        return Batch(self.score, seen, targets, [sample.index for sample in group.samples], masks)
 
     def judge(self, pixels: Tensor) -> Tensor:
         """The scores ``(N, T)`` of changed inputs ``(N, 3, H, W)``."""
@@ -290,7 +290,7 @@ class Task:
         if explainer.kind is RISE or explainer.needs_masks:
             return True  # they ask nothing of a model but its score, and RISE would take long
         inputs = self.tokens("a") if self.of_texts else torch.zeros(1, 3, *self.tower.size).to(self.device, self.tower.dtype)
-        return explainer.is_defined(Request(self.score, inputs, [0], [0]))
+        return explainer.is_defined(Batch(self.score, inputs, [0], [0]))
 
 
 def true_class(sample: Sample) -> int:
