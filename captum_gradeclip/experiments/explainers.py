@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..attr import RISE, GradECLIP
-from ._before import BASELINES, METHODS, Method, NotDefinedError, find_method
+from ..adapters.base import Foreign
+from ..attr import BASELINES, METHODS, RISE, GradECLIP, NotDefinedError, TokenAttribution, find_method
+from ..attr.registry import AnyMethod, Kind
+from ..scores import ModelScore
 from .setups import FAIR, Setup
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ class Batch:
             truth.
     """
 
-    score: nn.Module
+    score: ModelScore
     inputs: Tensor
     targets: Sequence[int]
     seeds: Sequence[int]
@@ -49,10 +51,11 @@ class Explainer:
         kind: class of the method.
         setup: decides on layers and options.
         options: further options of the method.
-        layers: how many of the last layers are explained, at least 1; ``None`` (default) for those that the setup chooses.
+        layers: how many of the last layers a method on layers explains, at least 1; ``None`` (default) for those that the
+            setup chooses.
     """
 
-    kind: type[Method]
+    kind: Kind
     setup: Setup = FAIR
     options: Mapping[str, object] = field(default_factory=dict)
     layers: int | None = None
@@ -79,7 +82,8 @@ class Explainer:
             MethodError: if the method fails for any reason.
         """
         with self._named():
-            return self._method(batch).attribute(batch.inputs, target=list(batch.targets), **self._options(batch))
+            maps: Tensor = self._method(batch).attribute(batch.inputs, list(batch.targets), **self._options(batch))
+            return maps
 
     def explain_all(self, batch: Batch) -> Tensor:
         """The maps of all targets for every input, ``(N, T, h, w)`` or ``(N, T, L)``.
@@ -105,12 +109,13 @@ class Explainer:
             return False
         return True
 
-    def _method(self, batch: Batch) -> Method:
+    def _method(self, batch: Batch) -> AnyMethod:
         if self.layers is not None:
+            assert issubclass(self.kind, TokenAttribution)
             return self.kind(batch.score, batch.score.layers[-self.layers :])
         return self.setup.method(self.kind, batch.score)
 
-    def _options(self, batch: Batch) -> dict[str, object]:
+    def _options(self, batch: Batch) -> dict[str, Foreign]:
         given = {"seeds": batch.seeds, "masks": batch.masks}
         needed = {name: given[name] for name in self.kind.info.needs}
         return {**self.options, **needed, **self.setup.options(self.kind, batch.score, batch.inputs)}
@@ -148,7 +153,7 @@ def explainers(
     >>> [one.id for one in explainers(["GAME", "oracle", "random"], text=True)]
     ['GAME', 'RandomMap']
     """
-    kinds: list[type[Method]] = []
+    kinds: list[Kind] = []
     for name in [names] if isinstance(names, str) else names:
         kinds += _all() if name == "all" else [find_method(_SHORT.get(name, name))]
     fit = [
@@ -161,7 +166,7 @@ def explainers(
     return [Explainer(kind, setup, {"n_masks": rise_masks} if kind is RISE else {}) for kind in fit]
 
 
-def _all() -> list[type[Method]]:
+def _all() -> list[Kind]:
     """All methods and baselines; a variant of a method stands behind it."""
     variants = [kind for kind in BASELINES if issubclass(kind, GradECLIP)]
     return [*METHODS[:1], *variants, *METHODS[1:], *(kind for kind in BASELINES if kind not in variants)]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, cast
 
-from ..metrics.faithfulness import Mode
+from ..metrics.curves import Mode
 
 MODES: tuple[Mode, Mode] = ("deletion", "insertion")
 

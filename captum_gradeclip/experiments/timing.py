@@ -10,10 +10,9 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from ..attr import RISE, CLIPSurgery
+from ..attr import RISE, CLIPSurgery, Stopwatch
 from ..loading import Loaded
 from ..scores import ImageTextScore
-from ._before import Stopwatch
 from .explainers import Batch, Explainer, explainers
 from .prompt_score import PromptScore
 from .tables import REFERENCES, Cell, Table

@@ -13,9 +13,7 @@ from torch.nn import functional as F
 from ... import adapters, images
 from ...attr import RISE
 from ...loading import Loaded
-from ...metrics import canvas as baseline_images
-from ...metrics import curves
-from ...metrics.faithfulness import Canvas, Performance
+from ...metrics import Baseline, ScoreFunction, baseline, curves
 from ...scores import ImageTextScore, TextImageScore, tokenize
 from ..data import DataError, Dataset, Sample
 from ..data.base import Known
@@ -51,19 +49,19 @@ class Settings:
     methods: str | Sequence[str] = "all"
     protocol: str = "fair"
     resize: images.Resize = "squash"
-    baseline: Canvas = "random"
+    baseline: Baseline = "random"
     batch_size: int = 64
     rise_masks: int = 500
     skip_broken: bool = False
-    canvas: InitVar[Canvas | None] = None
+    canvas: InitVar[Baseline | None] = None
 
-    def __post_init__(self, canvas: Canvas | None) -> None:
+    def __post_init__(self, canvas: Baseline | None) -> None:
         if canvas is not None:
             object.__setattr__(self, "baseline", canvas)
         for name, given, known in (
             ("protocol", self.protocol, tuple(SETUPS)),
             ("resize", self.resize, get_args(images.Resize)),
-            ("baseline", self.baseline, get_args(Canvas)),
+            ("baseline", self.baseline, get_args(Baseline)),
         ):
             if given not in known:
                 raise ValueError(f"{name}: expected one of {known}, got {given!r}")
@@ -195,9 +193,7 @@ class Task:
 
     def make_score(self) -> ImageTextScore | TextImageScore:
         """The score that is explained, by default that of all classes of the data set."""
-        if not self.data.classes:
-            raise DataError(f"data: {self.data.name} has no classes; this task needs some")
-        return PromptScore(self.loaded, self.data.classes, self.data.templates)
+        return PromptScore.of_classes(self.loaded, self.data)
 
     def choose_explainers(self) -> list[Explainer]:
         """The methods that are measured, by default those of the settings."""
@@ -249,7 +245,7 @@ class Task:
             yield self._stacked(group)
 
     def trace(
-        self, group: Group, maps: Tensor, performance: Mapping[str, Performance]
+        self, group: Group, maps: Tensor, performance: Mapping[str, ScoreFunction]
     ) -> list[dict[str, dict[str, list[float]]]]:
         """For each sample the curves of deletion and insertion, by mode and by what is traced.
 
@@ -268,7 +264,7 @@ class Task:
                 maps,
                 performance,
                 mode=mode,
-                background=baseline_images(group.pixels, kind, self.spec.mean, self.spec.std, seeds),
+                background=baseline(group.pixels, kind, self.spec.mean, self.spec.std, seeds),
                 schedule=self.setup.schedule,
                 batch_size=self.settings.batch_size,
             )

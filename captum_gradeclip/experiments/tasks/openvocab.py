@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ... import images
-from ...maps import to_pixels
-from ...points import point_prompts
+from ...maps import point_prompts, to_pixels
 from ..data import IGNORE, NOTHING, Sample
 from ..explainers import Explainer
 from ..records import OpenVocabularyResult, Record
