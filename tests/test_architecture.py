@@ -24,15 +24,14 @@ ALLOWED = {
     "check": {"adapters", "attention", "attr", "scores"},
     "report": {"adapters", "attention", "attr", "images", "loading", "maps", "scores", "show"},
     "metrics": {"maps"},
-    "quantus": {"experiments"},
-    "benchmark": {"experiments", "loading"},
-    "experiments": {
+    "quantus": {"attr"},
+    "benchmark": {
         *("scenes", "adapters", "scores", "prompts", "attention", "attr", "maps", "points", "images", "show", "metrics"),
         "loading",
     },
 }
 LIBRARIES = {"open_clip", "timm", "transformers", "torchvision"}
-MAY_NAME_LIBRARIES = {"adapters", "loading", "scenes", "experiments", "prompts"}
+MAY_NAME_LIBRARIES = {"adapters", "loading", "scenes", "benchmark", "prompts"}
 
 
 def imports(file: Path) -> tuple[set[str], set[str]]:

@@ -23,7 +23,7 @@ from captum_gradeclip import GradECLIP, ImageTextScore, TextImageScore, cli, exp
 from captum_gradeclip.attr.base import NotDefinedError
 from captum_gradeclip.experiments import PromptScore, published, records, tables, tasks
 from captum_gradeclip.experiments.data import IGNORE, MERGED, NOTHING, DataError
-from captum_gradeclip.experiments.explainers import MethodError, Request, explainers
+from captum_gradeclip.experiments.explainers import Batch, MethodError, explainers
 from captum_gradeclip.experiments.quantus import explain_func
 from captum_gradeclip.loading import Loaded
 from captum_gradeclip.maps import merge_words
@@ -417,12 +417,12 @@ def test_the_released_inputs(tmp_path: Path, loaded: Loaded) -> None:
     assert large.pixels.shape == (1, 3, 640, 960)
     centre = group.pixels[..., 16:80]
     game = next(one for one in task.explainers if one.id == "GAME")
-    assert torch.equal(task.request(game, group, [0]).inputs, centre)
-    assert torch.equal(task.request(task.explainers[0], group, [0]).inputs, group.pixels)
+    assert torch.equal(task.batch(game, group, [0]).inputs, centre)
+    assert torch.equal(task.batch(task.explainers[0], group, [0]).inputs, group.pixels)
     with torch.no_grad():
         assert torch.allclose(task.judge(group.pixels), task.score(centre), atol=1e-6)
     changed = torch.randn_like(group.pixels)
-    assert torch.equal(task.request(game, group, [0], changed).inputs, changed[..., 16:80])
+    assert torch.equal(task.batch(game, group, [0], changed).inputs, changed[..., 16:80])
     found = experiments.run(tasks.Axioms, loaded, wide, settings, tmp_path)
     assert found is not None and all(one["values"]["sensitivity"] > 1e-3 for one in found)
 
@@ -516,7 +516,7 @@ def test_the_old_names_go_on_working(loaded: Loaded) -> None:
     for name in ("TASKS", "ClassFolders", "DataError", "Records", "Scenes", "Settings", "Table", "evaluate_scenes", "run"):
         assert vars(benchmark)[name] is vars(experiments)[name]
     assert records.Records is experiments.Records and runner.run is experiments.run and data.MERGED is MERGED
-    assert tables.curve_table and timing.time_table and published.BY_DATA and Question is Request
+    assert tables.curve_table and timing.time_table and published.BY_DATA and Question is Batch
     assert type(tasks.ClassScore(loaded, benchmark.Scenes(1))) is PromptScore and quantus.explain_func is explain_func
     assert benchmark.Settings(canvas="black") == benchmark.Settings(baseline="black")
 
@@ -587,22 +587,22 @@ def test_rivals_as_the_code_of_grad_eclip_runs_them() -> None:
         "MaskCLIP": MaskCLIP(score, last).attribute(pixels, target=[0, 1], key_weight=True),
         "CLIPSurgery": CLIPSurgery(score, score.layers).attribute(pixels, target=[0, 1], normalisation="tokens"),
     }
-    request, same = Request(score, pixels, [0, 1], [0, 1]), []
+    batch, same = Batch(score, pixels, [0, 1], [0, 1]), []
     fair = {one.id: one for one in explainers(rise_masks=5)}
     for one in explainers(rise_masks=5, setup=experiments.RELEASED):
         if one.id in expected:
-            assert torch.allclose(one.explain(request), expected[one.id], atol=1e-6)
-            assert not torch.allclose(fair[one.id].explain(request), expected[one.id], atol=1e-4)
+            assert torch.allclose(one.explain(batch), expected[one.id], atol=1e-6)
+            assert not torch.allclose(fair[one.id].explain(batch), expected[one.id], atol=1e-4)
         else:
             same.append(one.id)
     assert {"GradECLIP", "GAME"} <= set(same)
     (m2ib,) = explainers(["M2IB"], text=True, setup=experiments.RELEASED)
     layers = M2IB.default_layers(words)
     wrapped = M2IB(words, layers).attribute(tokens, target=[0, 1], wrapper_bug=True)
-    assert torch.allclose(m2ib.explain(Request(words, tokens, [0, 1], [0, 1])), wrapped, atol=1e-6)
+    assert torch.allclose(m2ib.explain(Batch(words, tokens, [0, 1], [0, 1])), wrapped, atol=1e-6)
     (raw,) = explainers(["raw attention"], text=True, setup=experiments.RELEASED)
     single = RawAttention(words, words.layers[-1]).attribute(tokens, heads="single")
-    assert torch.allclose(raw.explain(Request(words, tokens, [0, 1], [0, 1])), single, atol=1e-6)
+    assert torch.allclose(raw.explain(Batch(words, tokens, [0, 1], [0, 1])), single, atol=1e-6)
 
 
 def test_time_is_a_ratio(loaded: Loaded) -> None:

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from .. import experiments as _experiments
 from ..experiments import *  # noqa: F403
-from . import data as _data
-from . import explainers as _module  # noqa: F401
-from . import published, records, runner, scenes_model, tables, tasks, timing  # noqa: F401
+from . import (  # noqa: F401
+    data as _data,
+    explainers as _module,
+    published,
+    records,
+    runner,
+    scenes_model,
+    tables,
+    tasks,
+    timing,
+)
 
 Data, First = _data.Data, _data.First
 explainers = _experiments.explainers  # the function, not the module that has been imported above

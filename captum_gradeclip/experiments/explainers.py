@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..attr import RISE, GradECLIP
-from ._before import BASELINES, METHODS, Method, NotDefinedError, find_method
+from ..adapters.base import Foreign
+from ..attr import BASELINES, METHODS, RISE, GradECLIP, NotDefinedError, TokenAttribution, find_method
+from ..attr.registry import AnyMethod, Kind
+from ..scores import ModelScore
 from .setups import FAIR, Setup
 
 logger = logging.getLogger(__name__)
@@ -22,7 +24,7 @@ class MethodError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Request:
+class Batch:
     """A batch to be explained.
 
     Attributes:
@@ -34,7 +36,7 @@ class Request:
             truth.
     """
 
-    score: nn.Module
+    score: ModelScore
     inputs: Tensor
     targets: Sequence[int]
     seeds: Sequence[int]
@@ -49,10 +51,11 @@ class Explainer:
         kind: class of the method.
         setup: decides on layers and options.
         options: further options of the method.
-        layers: how many of the last layers are explained, at least 1; ``None`` (default) for those that the setup chooses.
+        layers: how many of the last layers a method on layers explains, at least 1; ``None`` (default) for those that the
+            setup chooses.
     """
 
-    kind: type[Method]
+    kind: Kind
     setup: Setup = FAIR
     options: Mapping[str, object] = field(default_factory=dict)
     layers: int | None = None
@@ -72,32 +75,33 @@ class Explainer:
         """Whether its maps are made of the truth."""
         return "masks" in self.kind.info.needs
 
-    def explain(self, request: Request) -> Tensor:
+    def explain(self, batch: Batch) -> Tensor:
         """One map for each input, ``(N, 1, h, w)`` or ``(N, L)``.
 
         Raises:
             MethodError: if the method fails for any reason.
         """
         with self._named():
-            return self._method(request).attribute(request.inputs, target=list(request.targets), **self._options(request))
+            maps: Tensor = self._method(batch).attribute(batch.inputs, list(batch.targets), **self._options(batch))
+            return maps
 
-    def explain_all(self, request: Request) -> Tensor:
+    def explain_all(self, batch: Batch) -> Tensor:
         """The maps of all targets for every input, ``(N, T, h, w)`` or ``(N, T, L)``.
 
         Raises:
             MethodError: if the method fails for any reason.
         """
         with self._named():
-            return self._method(request).attribute_targets(request.inputs, list(request.targets), **self._options(request))
+            return self._method(batch).attribute_targets(batch.inputs, list(batch.targets), **self._options(batch))
 
-    def is_defined(self, request: Request) -> bool:
+    def is_defined(self, batch: Batch) -> bool:
         """Whether the method is defined for a model and its inputs; the reason is logged if it is not.
 
         Raises:
             MethodError: if the method fails for any other reason.
         """
         try:
-            self.explain(request)
+            self.explain(batch)
         except MethodError as error:
             if not isinstance(error.__cause__, NotDefinedError):
                 raise
@@ -105,15 +109,16 @@ class Explainer:
             return False
         return True
 
-    def _method(self, request: Request) -> Method:
+    def _method(self, batch: Batch) -> AnyMethod:
         if self.layers is not None:
-            return self.kind(request.score, request.score.layers[-self.layers :])
-        return self.setup.method(self.kind, request.score)
+            assert issubclass(self.kind, TokenAttribution)
+            return self.kind(batch.score, batch.score.layers[-self.layers :])
+        return self.setup.method(self.kind, batch.score)
 
-    def _options(self, request: Request) -> dict[str, object]:
-        given = {"seeds": request.seeds, "masks": request.masks}
+    def _options(self, batch: Batch) -> dict[str, Foreign]:
+        given = {"seeds": batch.seeds, "masks": batch.masks}
         needed = {name: given[name] for name in self.kind.info.needs}
-        return {**self.options, **needed, **self.setup.options(self.kind, request.score, request.inputs)}
+        return {**self.options, **needed, **self.setup.options(self.kind, batch.score, batch.inputs)}
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -148,7 +153,7 @@ def explainers(
     >>> [one.id for one in explainers(["GAME", "oracle", "random"], text=True)]
     ['GAME', 'RandomMap']
     """
-    kinds: list[type[Method]] = []
+    kinds: list[Kind] = []
     for name in [names] if isinstance(names, str) else names:
         kinds += _all() if name == "all" else [find_method(_SHORT.get(name, name))]
     fit = [
@@ -161,7 +166,7 @@ def explainers(
     return [Explainer(kind, setup, {"n_masks": rise_masks} if kind is RISE else {}) for kind in fit]
 
 
-def _all() -> list[type[Method]]:
+def _all() -> list[Kind]:
     """All methods and baselines; a variant of a method stands behind it."""
     variants = [kind for kind in BASELINES if issubclass(kind, GradECLIP)]
     return [*METHODS[:1], *variants, *METHODS[1:], *(kind for kind in BASELINES if kind not in variants)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..loading import Loaded
-from ..prompts import prompt_ensemble
 from ..scores import ImageTextScore
+from ..scores.prompts import prompt_ensemble
+from .data import DataError, Dataset
 
 
 class PromptScore(ImageTextScore):
@@ -32,3 +33,18 @@ class PromptScore(ImageTextScore):
 
     def __init__(self, loaded: Loaded, classes: Sequence[str], templates: Sequence[str]) -> None:
         super().__init__(loaded.model, prompt_ensemble(loaded.model, loaded.tokenizer, list(classes), list(templates)))
+
+    @classmethod
+    def of_classes(cls, loaded: Loaded, data: Dataset) -> PromptScore:
+        """The score of all classes of a data set.
+
+        Args:
+            loaded: model and tokenizer.
+            data: the data set.
+
+        Raises:
+            DataError: if the data set has no classes.
+        """
+        if not data.classes:
+            raise DataError(f"data: {data.name} has no classes; this task needs some")
+        return cls(loaded, data.classes, data.templates)

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..attr import InputSpaceAttribution
-from ._before import CAPTUM, Method, find_method
+from ..attr import CAPTUM, InputSpaceAttribution, find_method
+from ..attr.registry import Kind
+from ..scores import ModelScore
 
 
-def explain_func(method: str | type[Method] = "GradECLIP", **options: object) -> Callable[..., npt.NDArray[np.float32]]:
+def explain_func(method: str | Kind = "GradECLIP", **options: object) -> Callable[..., npt.NDArray[np.float32]]:
     """A function ``(model, inputs, targets)`` for Quantus' metrics, and for the ``a_batch`` that they are given.
 
     The model is a score module, :class:`~captum_gradeclip.ImageTextScore` or :class:`~captum_gradeclip.ClassScore`; each
@@ -40,7 +41,7 @@ def explain_func(method: str | type[Method] = "GradECLIP", **options: object) ->
         raise ValueError(f"method: Quantus knows Captum's {kind.__name__} itself; name one of captum_gradeclip.METHODS")
 
     def explain(
-        model: nn.Module, inputs: npt.ArrayLike | Tensor, targets: npt.ArrayLike | Tensor, **_: object
+        model: ModelScore, inputs: npt.ArrayLike | Tensor, targets: npt.ArrayLike | Tensor, **_: object
     ) -> npt.NDArray[np.float32]:
         parameter = next(model.parameters())
         images = torch.as_tensor(inputs).to(parameter.device, parameter.dtype)

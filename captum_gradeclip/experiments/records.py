@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, cast
 
-from ..metrics.faithfulness import Mode
+from ..metrics.curves import Mode
 
 MODES: tuple[Mode, Mode] = ("deletion", "insertion")
 
@@ -16,7 +16,7 @@ Curves = dict[str, dict[str, dict[str, list[float]]]]
 """What was asked for (``"GT"``, ``"image"``, ``"words"``, ...), mode, and what is traced, to the values at all points."""
 
 
-class OpenVocabulary(TypedDict):
+class OpenVocabularyResult(TypedDict):
     """What the maps of all classes say about one picture.
 
     Attributes:
@@ -49,7 +49,7 @@ class Record(TypedDict, total=False):
     method: str
     values: dict[str, float]
     curves: Curves
-    open: OpenVocabulary
+    open: OpenVocabularyResult
     broken: str
 
 

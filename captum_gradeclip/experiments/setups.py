@@ -1,7 +1,7 @@
 """Setups: what methods and model see, what is changed, and how the methods run.
 
 =====================  ==========================================  =====================================================
-\\                      ``fair``                                    ``release``: as the published code of Grad-ECLIP
+what                   ``fair``                                    ``release``: as the published code of Grad-ECLIP
 =====================  ==========================================  =====================================================
 methods see            one input, of the model's size              the picture, its shorter side at most 640 pixels;
                                                                    Rollout, GAME, CLIP Surgery and M2IB its center
@@ -29,10 +29,11 @@ from torch.nn import functional as F
 
 from .. import images
 from ..attr import GAME, M2IB, AttentionRollout, CLIPSurgery, MaskCLIP, RawAttention, TokenGradCam
-from ..metrics import Schedule, word_steps
-from ..metrics.faithfulness import Canvas, Mode
-from ..scores import encode_text
-from ._before import Method, encode_wrapped, is_pool
+from ..attr.m2ib import encode_wrapped
+from ..attr.registry import AnyMethod, Kind
+from ..metrics import Baseline, Schedule, word_steps
+from ..metrics.curves import Mode
+from ..scores import ModelScore, encode_text
 from .prompt_score import PromptScore
 
 _LARGEST = 640  # pixels of the shorter side up to which the published code takes pictures as they are
@@ -103,7 +104,7 @@ class Setup:
         """The input of the unchanged pictures of a gallery, which captions are searched in."""
         return self.view(image, spec, resize)
 
-    def seen(self, kind: type[Method], pixels: Tensor, spec: InputSpec) -> Tensor:
+    def seen(self, kind: Kind, pixels: Tensor, spec: InputSpec) -> Tensor:
         """What a method sees of an input ``(N, 3, H, W)``."""
         return pixels
 
@@ -111,7 +112,7 @@ class Setup:
         """What the model sees of a changed input ``(N, 3, H, W)``."""
         return pixels
 
-    def baseline(self, mode: Mode, chosen: Canvas) -> Canvas:
+    def baseline(self, mode: Mode, chosen: Baseline) -> Baseline:
         """What stands in the place of hidden pixels; ``chosen`` is the user's choice."""
         return chosen
 
@@ -125,11 +126,11 @@ class Setup:
         """
         return _changed(words, mode, [round(len(words) * step / 5) for step in range(6)])
 
-    def method(self, kind: type[Method], score: nn.Module) -> Method:
+    def method(self, kind: Kind, score: ModelScore) -> AnyMethod:
         """A method on the layers that it explains: those that its paper chooses."""
         return kind.for_score(score)
 
-    def options(self, kind: type[Method], score: nn.Module, inputs: Tensor) -> dict[str, object]:
+    def options(self, kind: Kind, score: ModelScore, inputs: Tensor) -> dict[str, object]:
         """Options of a method where they differ from its defaults.
 
         With a set of labels, CLIP Surgery subtracts what all of them share; otherwise it only has the empty text.
@@ -149,7 +150,7 @@ class Released(Setup):
     first_word_point: ClassVar[int] = 1
     published: ClassVar[bool] = True
 
-    cropped: ClassVar[frozenset[type[object]]] = frozenset({AttentionRollout, GAME, CLIPSurgery, M2IB})
+    cropped: ClassVar[frozenset[Kind]] = frozenset({AttentionRollout, GAME, CLIPSurgery, M2IB})
     """The methods that see the center of a picture only; their map is stretched over the whole picture."""
 
     def view(self, image: Image.Image, spec: InputSpec, resize: images.Resize) -> images.Picture:
@@ -160,7 +161,7 @@ class Released(Setup):
         """The center of the picture."""
         return spec.prepare(image, "crop")
 
-    def seen(self, kind: type[Method], pixels: Tensor, spec: InputSpec) -> Tensor:
+    def seen(self, kind: Kind, pixels: Tensor, spec: InputSpec) -> Tensor:
         """The center for the methods in :attr:`cropped`, the whole for the others."""
         return spec.center(pixels) if kind in self.cropped else pixels
 
@@ -168,7 +169,7 @@ class Released(Setup):
         """The center."""
         return spec.center(pixels)
 
-    def baseline(self, mode: Mode, chosen: Canvas) -> Canvas:
+    def baseline(self, mode: Mode, chosen: Baseline) -> Baseline:
         """The user's choice for deletions, black for insertions."""
         return "black" if mode == "insertion" else chosen
 
@@ -176,14 +177,14 @@ class Released(Setup):
         """The whole caption, and the texts after one to five words."""
         return [caption, *_changed(words, mode, range(1, 6))]
 
-    def method(self, kind: type[Method], score: nn.Module) -> Method:
+    def method(self, kind: Kind, score: ModelScore) -> AnyMethod:
         """On the layers that its paper chooses; Rollout on the last one alone."""
         return kind(score, score.layers[-1]) if kind is AttentionRollout else super().method(kind, score)
 
-    def options(self, kind: type[Method], score: nn.Module, inputs: Tensor) -> dict[str, object]:
+    def options(self, kind: Kind, score: ModelScore, inputs: Tensor) -> dict[str, object]:
         """The options by which raw attention, Grad-CAM, MaskCLIP, CLIP Surgery and M2IB become those of the code."""
         options = super().options(kind, score, inputs)
-        if not is_pool(score):  # the published code has no ResNet
+        if score.sites[0].kind != "pool":  # the published code has no ResNet
             options |= (_IMAGE_OPTIONS if inputs.is_floating_point() else _TEXT_OPTIONS).get(kind, {})
         return options
 
@@ -192,13 +193,13 @@ FAIR, RELEASED = Setup(), Released()
 SETUPS: dict[str, Setup] = {setup.id: setup for setup in (FAIR, RELEASED)}
 """The setups by id."""
 
-_IMAGE_OPTIONS: dict[type[object], Mapping[str, object]] = {
+_IMAGE_OPTIONS: dict[Kind, Mapping[str, object]] = {
     RawAttention: {"heads": "single"},
     TokenGradCam: {"heads": "single"},
     MaskCLIP: {"key_weight": True},
     CLIPSurgery: {"normalisation": "tokens"},
 }
-_TEXT_OPTIONS: dict[type[object], Mapping[str, object]] = {
+_TEXT_OPTIONS: dict[Kind, Mapping[str, object]] = {
     RawAttention: {"heads": "single"},
     M2IB: {"wrapper_bug": True},
 }

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from rich.table import Table as Screen
 
 from .. import show
+from ..attr import BASELINES, CAPTUM, METHODS
 from ..metrics import Schedule, area_under, bootstrap_interval, paired_t_test
-from ._before import BASELINES, CAPTUM, METHODS
 from .data import Dataset
 from .published import Figures, published_figures
 from .records import MODES, Record

@@ -10,11 +10,10 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from ..attr import RISE, CLIPSurgery
+from ..attr import RISE, CLIPSurgery, Stopwatch
 from ..loading import Loaded
 from ..scores import ImageTextScore
-from ._before import Stopwatch
-from .explainers import Explainer, Request, explainers
+from .explainers import Batch, Explainer, explainers
 from .prompt_score import PromptScore
 from .tables import REFERENCES, Cell, Table
 
@@ -78,13 +77,13 @@ def time_table(
     score = ImageTextScore(loaded.model, labelled.text_features)
 
     def call(explainer: Explainer, make: Callable[[], ImageTextScore]) -> Tensor:
-        return explainer.explain(Request(make(), pixels, [0] * count, list(range(count))))
+        return explainer.explain(Batch(make(), pixels, [0] * count, list(range(count))))
 
     plain = "plain forward pass"
     calls: dict[str, Callable[[], object]] = {plain: torch.no_grad()(lambda: score(pixels))}
     passes: dict[str, int] = {}
     for explainer in explainers(methods, rise_masks=rise_masks):
-        if explainer.id in REFERENCES or not explainer.is_defined(Request(score, pixels[:1], [0], [0])):
+        if explainer.id in REFERENCES or not explainer.is_defined(Batch(score, pixels[:1], [0], [0])):
             continue
         calls[explainer.id] = partial(call, explainer, lambda: score)
         if explainer.kind is RISE:

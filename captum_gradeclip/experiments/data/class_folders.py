@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from ...prompts import imagenet_templates
+from ...scores.prompts import imagenet_templates
 from .base import PHOTO, DataArguments, DataError, Sample
 from .readers import fingerprint, needed, pictures, read_class_names, read_picture, subfolders
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from ...prompts import imagenet_templates
+from ...scores.prompts import imagenet_templates
 from .base import IGNORE, NOTHING, PHOTO, DataArguments, DataError, Sample
 from .readers import fingerprint, folder, needed, pictures, read_class_names, read_mask, read_picture
 

@@ -13,13 +13,11 @@ from torch.nn import functional as F
 from ... import adapters, images
 from ...attr import RISE
 from ...loading import Loaded
-from ...metrics import canvas as baseline_images
-from ...metrics import curves
-from ...metrics.faithfulness import Canvas, Performance
+from ...metrics import Baseline, ScoreFunction, baseline, curves
 from ...scores import ImageTextScore, TextImageScore, tokenize
 from ..data import DataError, Dataset, Sample
 from ..data.base import Known
-from ..explainers import Explainer, Request, explainers
+from ..explainers import Batch, Explainer, explainers
 from ..prompt_score import PromptScore
 from ..records import MODES, Record
 from ..setups import SETUPS, InputSpec, Setup, View
@@ -51,19 +49,19 @@ class Settings:
     methods: str | Sequence[str] = "all"
     protocol: str = "fair"
     resize: images.Resize = "squash"
-    baseline: Canvas = "random"
+    baseline: Baseline = "random"
     batch_size: int = 64
     rise_masks: int = 500
     skip_broken: bool = False
-    canvas: InitVar[Canvas | None] = None
+    canvas: InitVar[Baseline | None] = None
 
-    def __post_init__(self, canvas: Canvas | None) -> None:
+    def __post_init__(self, canvas: Baseline | None) -> None:
         if canvas is not None:
             object.__setattr__(self, "baseline", canvas)
         for name, given, known in (
             ("protocol", self.protocol, tuple(SETUPS)),
             ("resize", self.resize, get_args(images.Resize)),
-            ("baseline", self.baseline, get_args(Canvas)),
+            ("baseline", self.baseline, get_args(Baseline)),
         ):
             if given not in known:
                 raise ValueError(f"{name}: expected one of {known}, got {given!r}")
@@ -195,9 +193,7 @@ class Task:
 
     def make_score(self) -> ImageTextScore | TextImageScore:
         """The score that is explained, by default that of all classes of the data set."""
-        if not self.data.classes:
-            raise DataError(f"data: {self.data.name} has no classes; this task needs some")
-        return PromptScore(self.loaded, self.data.classes, self.data.templates)
+        return PromptScore.of_classes(self.loaded, self.data)
 
     def choose_explainers(self) -> list[Explainer]:
         """The methods that are measured, by default those of the settings."""
@@ -216,10 +212,10 @@ class Task:
 
     def explain(self, explainer: Explainer, group: Group, targets: Sequence[int], pixels: Tensor | None = None) -> Tensor:
         """One map ``(N, 1, h, w)`` for each input of a group, or for changed ``pixels`` in their place."""
-        return explainer.explain(self.request(explainer, group, targets, pixels))
+        return explainer.explain(self.batch(explainer, group, targets, pixels))
 
-    def request(self, explainer: Explainer, group: Group, targets: Sequence[int], pixels: Tensor | None = None) -> Request:
-        """What a method is asked about a group, or about changed ``pixels`` in the place of its inputs."""
+    def batch(self, explainer: Explainer, group: Group, targets: Sequence[int], pixels: Tensor | None = None) -> Batch:
+        """A group as a method takes it, or changed ``pixels`` in the place of its inputs."""
         pixels = group.pixels if pixels is None else pixels
         masks = None
         if explainer.needs_masks:
@@ -230,7 +226,7 @@ class Task:
                 found.append(F.interpolate(cut[None, None].float(), size=pixels.shape[-2:])[0, 0])
             masks = torch.stack(found)
         seen = self.setup.seen(explainer.kind, pixels, self.spec)
-        return Request(self.score, seen, targets, [sample.index for sample in group.samples], masks)
+        return Batch(self.score, seen, targets, [sample.index for sample in group.samples], masks)
 
     def judge(self, pixels: Tensor) -> Tensor:
         """The scores ``(N, T)`` of changed inputs ``(N, 3, H, W)``."""
@@ -249,7 +245,7 @@ class Task:
             yield self._stacked(group)
 
     def trace(
-        self, group: Group, maps: Tensor, performance: Mapping[str, Performance]
+        self, group: Group, maps: Tensor, performance: Mapping[str, ScoreFunction]
     ) -> list[dict[str, dict[str, list[float]]]]:
         """For each sample the curves of deletion and insertion, by mode and by what is traced.
 
@@ -268,7 +264,7 @@ class Task:
                 maps,
                 performance,
                 mode=mode,
-                background=baseline_images(group.pixels, kind, self.spec.mean, self.spec.std, seeds),
+                background=baseline(group.pixels, kind, self.spec.mean, self.spec.std, seeds),
                 schedule=self.setup.schedule,
                 batch_size=self.settings.batch_size,
             )
@@ -290,7 +286,7 @@ class Task:
         if explainer.kind is RISE or explainer.needs_masks:
             return True  # they ask nothing of a model but its score, and RISE would take long
         inputs = self.tokens("a") if self.of_texts else torch.zeros(1, 3, *self.tower.size).to(self.device, self.tower.dtype)
-        return explainer.is_defined(Request(self.score, inputs, [0], [0]))
+        return explainer.is_defined(Batch(self.score, inputs, [0], [0]))
 
 
 def true_class(sample: Sample) -> int:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...metrics import top_k
-from ...metrics.faithfulness import Performance
+from ...metrics import ScoreFunction, top_k
 from ..records import Curves, Record
 from ..setups import Setup
 from ..tables import Table, curve_table
@@ -52,5 +51,5 @@ class Faithfulness(Task):
         return records
 
 
-def _accuracies(labels: Tensor) -> dict[str, Performance]:
+def _accuracies(labels: Tensor) -> dict[str, ScoreFunction]:
     return {"1": top_k(labels, 1), "5": top_k(labels, 5)}

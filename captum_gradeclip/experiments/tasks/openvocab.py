@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 
 from ... import images
-from ...maps import to_pixels
-from ...points import point_prompts
+from ...maps import point_prompts, to_pixels
 from ..data import IGNORE, NOTHING, Sample
 from ..explainers import Explainer
-from ..records import OpenVocabulary as Found
-from ..records import Record
+from ..records import OpenVocabularyResult, Record
 from ..setups import Setup
 from ..tables import Table, open_vocabulary_table
 from .base import Group, Prepared, Task
@@ -56,12 +54,12 @@ class OpenVocabulary(Task):
         """``(N, classes, h, w)``."""
         classes = range(len(self.data.classes))
         if not explainer.needs_masks:
-            return explainer.explain_all(self.request(explainer, group, classes))
+            return explainer.explain_all(self.batch(explainer, group, classes))
         # The truth differs from class to class.
         return torch.cat([self.explain(explainer, group, [label] * len(group.samples)) for label in classes], dim=1)
 
 
-def _judged(maps: Tensor, segments: Tensor, picture: images.Picture) -> Found:
+def _judged(maps: Tensor, segments: Tensor, picture: images.Picture) -> OpenVocabularyResult:
     """Maps of all classes ``(classes, h, w)`` against the truth ``(H, W)``."""
     present = sorted(set(segments[segments >= 0].tolist()))
     full = to_pixels(maps, picture.frame)

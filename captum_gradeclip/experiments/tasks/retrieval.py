@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...metrics import recall, reverse_recall
-from ...metrics.faithfulness import Performance
+from ...metrics import ScoreFunction, recall, reverse_recall
 from ...scores import ImageTextScore, TextImageScore
 from ..data import Sample
 from ..records import Record
@@ -37,7 +36,7 @@ class Retrieval(GalleryTask):
             rows = [self.gallery.row[sample.index] for sample in group.samples]
             captions = [self.gallery.first_caption[row] for row in rows]
             own, first = torch.tensor(rows), torch.tensor(captions)
-            performance: dict[str, Performance] = {}
+            performance: dict[str, ScoreFunction] = {}
             for k in (1, 5):
                 performance[f"IR@{k}"] = reverse_recall(self.gallery.scores, first, own, k)
                 performance[f"TR@{k}"] = recall(self.gallery.owner[None] == own[:, None], k)

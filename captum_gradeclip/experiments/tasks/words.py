@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...maps import merge_words
 from ...scores import ImageTextScore, TextImageScore
-from ..explainers import Request
+from ..explainers import Batch
 from ..records import MODES, Record
 from .base import Prepared
 from .gallery import GalleryTask
@@ -39,7 +39,7 @@ class Words(GalleryTask):
             tokens = self.tokens(caption)
             others = self.gallery.scores[row, self.gallery.owner.to(self.gallery.scores.device) != row]
             for explainer in self.explainers:
-                maps = explainer.explain(Request(self.score, tokens, [row], [sample.index]))
+                maps = explainer.explain(Batch(self.score, tokens, [row], [sample.index]))
                 words = merge_words(maps.cpu(), tokens.cpu(), self.loaded.tokenizer)[0]
                 curve: dict[str, dict[str, list[float]]] = {}
                 for mode in MODES:
