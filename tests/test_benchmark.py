@@ -437,6 +437,11 @@ def test_methods_that_refuse_the_model_are_left_out(tmp_path: Path, caplog: pyte
     found = experiments.run(tasks.Localization, small, experiments.Scenes(2), settings, tmp_path)
     assert found is not None and {one["method"] for one in found} == {"GradECLIP"}
     assert "GAME is left out" in caplog.text
+    # The wrapper of M2IB's code projects twice, which needs a square projection.
+    score = TextImageScore(FAMILIES["open_clip ViT"].build().eval(), torch.randn(2, 3, 32, 32))
+    fair, released = (explainers(["M2IB"], text=True, setup=setup)[0] for setup in experiments.SETUPS.values())
+    batch = Batch(score, captions(count=1), [0], [0])
+    assert fair.is_defined(batch) and not released.is_defined(batch)
 
 
 def test_a_method_that_fails_stops_the_run_and_is_named(

@@ -197,7 +197,7 @@ _IMAGE_OPTIONS: dict[Kind, Mapping[str, object]] = {
     RawAttention: {"heads": "single"},
     TokenGradCam: {"heads": "single"},
     MaskCLIP: {"key_weight": True},
-    CLIPSurgery: {"normalisation": "tokens"},
+    CLIPSurgery: {"normalization": "tokens"},
 }
 _TEXT_OPTIONS: dict[Kind, Mapping[str, object]] = {
     RawAttention: {"heads": "single"},
@@ -220,7 +220,7 @@ def wrapper_features(model: nn.Module, tokens: Tensor) -> Tensor:
         ``(T, D)``, unit vectors without a graph.
 
     Raises:
-        ValueError: for any other text tower.
+        NotDefinedError: for any other text tower.
 
     >>> from captum_gradeclip import scenes
     >>> model, preprocess, tokenizer = scenes.load()
