@@ -11,7 +11,7 @@ from rich.progress import track
 from torch import Tensor
 
 from ..attr import RISE, CLIPSurgery, Stopwatch
-from ..loading import Loaded
+from ..adapters.loading import Loaded
 from ..scores import ImageTextScore
 from .explainers import Batch, Explainer, explainers
 from .prompt_score import PromptScore

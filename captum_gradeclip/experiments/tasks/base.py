@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ... import adapters, images
 from ...attr import RISE
-from ...loading import Loaded
+from ...adapters.loading import Loaded
 from ...metrics import Baseline, ScoreFunction, baseline, curves
 from ...scores import ImageTextScore, TextImageScore, tokenize
 from ..data import DataError, Dataset, Sample
