@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from captum_gradeclip import GradECLIP, ImageTextScore
-from captum_gradeclip.maps import infer_grid
 
-from .conftest import FAMILIES, captions, images, relative, stir
+from ..conftest import FAMILIES, captions, images, relative, stir
 
 few = settings(max_examples=25, deadline=None)
+
+
 OPTIONS = st.fixed_dictionaries(
     {},
     optional={
@@ -102,16 +103,6 @@ def test_what_is_not_finite_goes_in_as_an_error(score: ImageTextScore, place: tu
     for call in (GradECLIP(score, score.layers[-1]).attribute, GradECLIP(score, score.layers[-1]).attribute_targets):
         with pytest.raises(ValueError, match="inputs: the images hold NaN or infinite values"):
             call(x, [0, 1])
-
-
-@settings(max_examples=300, deadline=None)
-@given(rows=st.integers(2, 40), columns=st.integers(2, 40), patch=st.sampled_from([8, 14, 16, 32]), prefix=st.integers(0, 5))
-def test_the_grid_is_found_again(rows: int, columns: int, patch: int, prefix: int) -> None:
-    """Whatever grid is inferred explains the tokens with no more prefix than there was, or it is the right one."""
-    tokens = rows * columns + prefix
-    found, (h, w) = infer_grid(tokens, (rows * patch, columns * patch))
-    assert h * w + found == tokens
-    assert (h, w) == (rows, columns) or found <= prefix
 
 
 @few

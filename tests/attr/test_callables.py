@@ -9,7 +9,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from captum_gradeclip import GradECLIP
 
-from .conftest import images, relative, stir, varies
+from ..conftest import images, relative, stir, varies
 
 
 def test_a_timm_classifier() -> None:
