@@ -15,6 +15,7 @@ from captum_gradeclip.attr.grad_eclip import grad_eclip, loosened_attention
 
 from .. import reference
 from ..conftest import CONTEXT, FAMILIES, captions, images, relative, stir, varies
+from ..covering import covered
 
 ABLATIONS = [
     {},
@@ -42,19 +43,19 @@ def literal(options: dict, n_heads: int) -> dict:
     }
 
 
-@pytest.mark.parametrize("options", ABLATIONS, ids=str)
-@pytest.mark.parametrize(
-    ("name", "n", "shape"),
-    [
-        ("open_clip ViT", 1, "size"),
-        ("open_clip ViT", 2, "oblong"),
-        ("open_clip ViT", 4, "size"),
-        ("open_clip ViT, custom text", 1, "oblong"),
-        ("open_clip ResNet", 1, "size"),
-        ("open_clip ResNet", 1, "oblong"),
-    ],
-)
-def test_image_maps_equal_the_equations(name: str, n: int, shape: str, options: dict) -> None:
+PICTURES = [
+    ("open_clip ViT", 1, "size"),
+    ("open_clip ViT", 2, "oblong"),
+    ("open_clip ViT", 4, "size"),
+    ("open_clip ViT, custom text", 1, "oblong"),
+    ("open_clip ResNet", 1, "size"),
+    ("open_clip ResNet", 1, "oblong"),
+]
+
+
+@pytest.mark.parametrize(("options", "case"), covered(ABLATIONS, PICTURES))
+def test_image_maps_equal_the_equations(case: tuple[str, int, str], options: dict) -> None:
+    name, n, shape = case
     family = FAMILIES[name]
     torch.manual_seed(0)
     model = stir(family.build()).double()
@@ -79,9 +80,12 @@ def test_image_maps_equal_the_equations(name: str, n: int, shape: str, options: 
     assert got.dtype == torch.float32 and got.is_contiguous()
 
 
-@pytest.mark.parametrize("options", ABLATIONS, ids=str)
-@pytest.mark.parametrize(("name", "n"), [("open_clip ViT", 1), ("open_clip ViT", 8), ("open_clip ViT, custom text", 8)])
-def test_text_maps_equal_the_equations(name: str, n: int, options: dict) -> None:
+TEXTS = [("open_clip ViT", 1), ("open_clip ViT", 8), ("open_clip ViT, custom text", 8)]
+
+
+@pytest.mark.parametrize(("options", "case"), covered(ABLATIONS, TEXTS, per_row=1))
+def test_text_maps_equal_the_equations(case: tuple[str, int], options: dict) -> None:
+    name, n = case
     family = FAMILIES[name]
     torch.manual_seed(0)
     model = stir(family.build()).double()

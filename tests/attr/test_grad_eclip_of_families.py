@@ -16,6 +16,7 @@ from captum_gradeclip.attention import Interception
 
 from .. import reference
 from ..conftest import FAMILIES, images, relative, scores, sizes, stir, varies
+from ..covering import covered
 
 
 @pytest.mark.parametrize("last_only", [True, False])
@@ -70,16 +71,21 @@ def test_a_batch_equals_its_items(model: nn.Module, family: Family) -> None:
             assert relative(together[i : i + 1], method.attribute(inputs[i : i + 1], target=target, **options)) < 1e-4
 
 
-@pytest.mark.parametrize("heads", ["single", "model", "each"])
-@pytest.mark.parametrize("spatial_weight", ["loosened", "softmax", "none"])
-def test_attribute_targets_equals_a_loop(model: nn.Module, family: Family, heads: str, spatial_weight: str) -> None:
-    options = {"heads": heads, "spatial_weight": spatial_weight}
+OPTIONS = [
+    {"heads": heads, "spatial_weight": spatial_weight}
+    for heads in ("single", "model", "each")
+    for spatial_weight in ("loosened", "softmax", "none")
+]
+
+
+@pytest.mark.parametrize(("family", "options"), covered(FAMILIES, OPTIONS), indirect=["family"])
+def test_attribute_targets_equals_a_loop(model: nn.Module, family: Family, options: dict[str, str]) -> None:
     for score, inputs, n in scores(model, family, family.size):
         method = GradECLIP(score, score.layers[-n:])
         for targets in ([2, 0, 1], torch.tensor([0])):
             got = method.attribute_targets(inputs, targets, **options)
             loop = [method.attribute(inputs, target=int(t), **options) for t in targets]
-            if heads != "each" and inputs.is_floating_point():
+            if options["heads"] != "each" and inputs.is_floating_point():
                 loop = [one.squeeze(1) for one in loop]
             assert relative(got, torch.stack(loop, dim=1)) < 1e-4
 

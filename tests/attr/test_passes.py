@@ -11,6 +11,7 @@ from torch import nn
 from captum_gradeclip import GradECLIP, ImageTextScore
 
 from ..conftest import FAMILIES, captions, images, relative, stir
+from ..covering import covered
 
 X = images((32, 32))
 
@@ -54,8 +55,10 @@ ALONE = {
 }
 
 
-@pytest.mark.parametrize("options", [{}, {"heads": "model"}, {"heads": "each", "spatial_weight": "softmax"}], ids=str)
-@pytest.mark.parametrize("name", FAMILIES)
+OPTIONS: list[dict[str, Any]] = [{}, {"heads": "model"}, {"heads": "each", "spatial_weight": "softmax"}]
+
+
+@pytest.mark.parametrize(("name", "options"), covered(FAMILIES, OPTIONS, per_row=1))
 def test_one_token_gives_the_map_of_all(name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     from ..conftest import scores
 

@@ -9,17 +9,22 @@ import torch
 from torch import nn
 
 from captum_gradeclip import GradECLIP, ImageTextScore
+from captum_gradeclip.adapters import Family
 
 from ..conftest import FAMILIES, captions, fingerprint, images, relative, scores, stir
+from ..covering import covered
 
 
 class Broken(Exception):
     pass
 
 
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("native", [True, False])
-def test_nothing_changes(model: nn.Module, family, training: bool, native: bool) -> None:
+CASES = [(training, native) for training in (False, True) for native in (True, False)]
+
+
+@pytest.mark.parametrize(("family", "case"), covered(FAMILIES, CASES), indirect=["family"])
+def test_nothing_changes(model: nn.Module, family: Family, case: tuple[bool, bool]) -> None:
+    training, native = case
     # Some parameters frozen, some not, and a mixture of modes: all must be found again.
     for number, parameter in enumerate(model.parameters()):
         parameter.requires_grad_(number % 3 != 0)
