@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from captum_gradeclip import ImageTextScore
 from captum_gradeclip.adapters import Family
-from captum_gradeclip.attention import Branches, LayerError, LayerOutput, each_token, model_heads
+from captum_gradeclip.attention import LayerError, ReplaceOutput, SidePath, model_heads, tokens_as_batch
 
 from ..conftest import captions, fingerprint, images, relative
 
@@ -20,19 +20,19 @@ def test_a_branch_is_what_a_block_adds(model: nn.Module, family: Family) -> None
     from ..conftest import scores
 
     score, x, _ = scores(model, family, family.oblong or family.size)[0]
-    block = score.layers[-1] if score.reads_first_token else score.layers[0]
-    if score.pooled:
+    block = score.layers[-1] if score.readout.kind == "token" else score.layers[0]
+    if score.sites[0].kind == "pool":
         with (
             pytest.raises(LayerError, match="does not add what its attention returns"),
             torch.no_grad(),
-            Branches([block], model_heads, len(x)),
+            SidePath([block], model_heads, len(x)),
         ):
             score(x)
         return
     before = fingerprint(model)
     kept: list[Any] = []
     handle = block.register_forward_hook(lambda module, args, output: kept.append(output))
-    with torch.no_grad(), Branches([block], model_heads, len(x)) as beside:
+    with torch.no_grad(), SidePath([block], model_heads, len(x)) as beside:
         plain = score(x)
     handle.remove()
     with torch.no_grad():
@@ -60,16 +60,16 @@ SECOND_NORM = ("ln_2", "norm2", "layer_norm2", "layernorm_after")
 def test_layers_that_do_not_run_or_hide_their_examples(vit: nn.Module) -> None:
     x = images((32, 32))
     idle = nn.Linear(3, 3)
-    with pytest.raises(LayerError, match="ran 0 times"), LayerOutput(idle, 2, each_token):
+    with pytest.raises(LayerError, match="ran 0 times"), ReplaceOutput(idle, 2, tokens_as_batch):
         vit.encode_image(x)  # type: ignore[operator]
-    with pytest.raises(LayerError, match="1 blocks ran 0 times"), Branches([idle], model_heads, 2):
+    with pytest.raises(LayerError, match="1 blocks ran 0 times"), SidePath([idle], model_heads, 2):
         vit.encode_image(x)  # type: ignore[operator]
     many = torch.randn(17, 3, 32, 32)  # as many examples as tokens
     score = ImageTextScore(vit, captions())
-    watched = LayerOutput(score.layers[-1], 17, lambda tokens: tokens)
+    watched = ReplaceOutput(score.layers[-1], 17, lambda tokens: tokens)
     with pytest.raises(LayerError, match="does not show which of its dimensions"), watched, torch.no_grad():
         score(many)
-    with pytest.raises(RuntimeError, match="stop"), LayerOutput(score.layers[-1], 2, _stop), torch.no_grad():
+    with pytest.raises(RuntimeError, match="stop"), ReplaceOutput(score.layers[-1], 2, _stop), torch.no_grad():
         score(x)
     assert not score.layers[-1]._forward_hooks
 

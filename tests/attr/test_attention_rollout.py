@@ -16,7 +16,7 @@ def test_rollout(double: nn.Module) -> None:
     for score, inputs, first in both(double):
         flow = AttentionRollout(score, score.layers[-3:]).attribute(inputs)
         records, _ = run(score, inputs, score.layers[-3:])
-        for item, row in enumerate(score.readout(inputs).tolist()):
+        for item, row in enumerate(score.readout.rows(inputs).tolist()):
             attention = [matrix(record, item) for record in records]
             joint = torch.eye(len(attention[0]), dtype=torch.float64)
             for one in attention:

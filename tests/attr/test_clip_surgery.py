@@ -53,7 +53,7 @@ def test_clip_surgery(double: nn.Module, count: int) -> None:
             assert abs(float(maps["empty"][item].flatten()[place] - (plain - unit[i] @ empty))) < 1e-6
             assert abs(float(own[item, 2 - target].flatten()[place] - (plain - unit[i] @ score.text_features[0]))) < 1e-6
     assert all(varies(one) for one in maps.values())
-    released = method.attribute(x, target=[1, 2], redundancy="none", normalisation="tokens")
+    released = method.attribute(x, target=[1, 2], redundancy="none", normalization="tokens")
     wrong = features / features.norm(dim=0)
     assert relative(released[1].flatten(), wrong[1:] @ score.text_features[2]) < 1e-5
 
@@ -79,7 +79,7 @@ def test_what_feature_surgery_refuses() -> None:
         ((image, text), {"temperature": float("nan")}, "takes at least two of them"),
         ((image, text, torch.randn(12)), {}, "redundant_features: expected finite"),
         ((image, text, torch.full((6,), torch.nan)), {}, "redundant_features: expected finite"),
-        ((image, text), {"normalisation": "rows"}, "normalisation: expected one of"),
+        ((image, text), {"normalization": "rows"}, "normalization: expected one of"),
     ):
         with pytest.raises(ValueError, match=message):
             feature_surgery(*arguments, **options)
@@ -100,12 +100,12 @@ def test_the_tokenizer_knows_the_empty_text() -> None:
     score = ImageTextScore(model, ["a", "b"], tokenizer)
     score = ImageTextScore(model, torch.tensor([[48, 5, 49, 0], [48, 9, 49, 0]]), tokenizer)
     x = images((32, 32))
-    method = CLIPSurgery.of(score)
+    method = CLIPSurgery.for_score(score)
     first = method.attribute(x, target=1)
     assert varies(first) and torch.equal(first, method.attribute(x, target=1))
     assert asked.count([""]) == 1
     with pytest.raises(NotDefinedError, match="only known to its tokenizer"):
-        CLIPSurgery.of(ImageTextScore(model, torch.tensor([[48, 5, 49, 0]]))).attribute(x, target=0)
+        CLIPSurgery.for_score(ImageTextScore(model, torch.tensor([[48, 5, 49, 0]]))).attribute(x, target=0)
 
 
 def test_clip_surgery_of_a_resnet() -> None:
@@ -151,7 +151,7 @@ def test_what_clip_surgery_refuses(double: nn.Module) -> None:
     for options, message in (
         ({"redundancy": "some"}, "redundancy: expected features or one of"),
         ({"redundancy": torch.zeros(3)}, "redundancy, redundant_features: expected finite features"),
-        ({"normalisation": "rows"}, "normalisation: expected one of"),
+        ({"normalization": "rows"}, "normalization: expected one of"),
         ({"pool_query": "key"}, "pool_query: expected one of"),
         ({"pool_query": "value"}, "pool_query: this tower has no attention pool"),
         ({"additional_forward_args": 1}, "additional_forward_args: CLIP Surgery"),

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from captum_gradeclip import ClassScore, ImageTextScore, TextImageScore
-from captum_gradeclip.attr import GAME, METHODS, compare
-from captum_gradeclip.attr.comparison import CAPTUM, find_method
+from captum_gradeclip.attention import LayerError
+from captum_gradeclip.attr import BASELINES, CAPTUM, GAME, METHODS, RISE, NotDefinedError, compare, find_method
 
-from ..conftest import FAMILIES, captions, fingerprint, images, relative, stir
+from ..conftest import FAMILIES, captions, fingerprint, images, relative, stir, varies
 
 
 def test_compare_is_each_method_on_its_layers(vit: nn.Module) -> None:
@@ -21,15 +21,19 @@ def test_compare_is_each_method_on_its_layers(vit: nn.Module) -> None:
     before = fingerprint(vit)
     for score, inputs in ((ImageTextScore(vit, tokens), x), (TextImageScore(vit, x), tokens)):
         results = compare(score, inputs, targets=[1, 0], options=options)
-        assert [one.method for one in results] == [kind.about.name for kind in METHODS]
+        assert [one.method for one in results] == [kind.__name__ for kind in METHODS]
+        assert [one.name for one in results] == [kind.info.name for kind in METHODS]
         for kind, one in zip(METHODS, results):
             if one.maps is None:
                 assert inputs is tokens and "is defined for images, not for texts" in str(one.refused)
                 continue
             assert one.seconds > 0 and one.refused is None and one.maps.shape[:2] == (len(inputs), 2)
-            method = kind(score) if kind.about.name == "RISE" else kind(score, kind.default_layers(score))
-            chosen = options.get(kind.about.name, options.get(kind.about.name.lower(), {}))
-            assert torch.equal(one.maps, method.attribute_targets(inputs, [1, 0], **chosen))
+            chosen = options.get(kind.__name__, options.get(kind.__name__.lower(), {}))
+            method = kind.for_score(score)
+            assert torch.equal(one.maps, method.attribute_targets(inputs, [1, 0], **chosen)) and one.options == chosen
+            if kind is not RISE:
+                layers = kind(score, kind.default_layers(score))
+                assert torch.equal(one.maps, layers.attribute_targets(inputs, [1, 0], **chosen))
     assert fingerprint(vit) == before
 
 
@@ -38,7 +42,7 @@ def test_captums_own_methods_can_be_named(vit: nn.Module) -> None:
     x = images((40, 24))
     before = fingerprint(vit)
     results = compare(score, x, [*CAPTUM, "gradeclip"], targets=[2])
-    assert [one.method for one in results] == ["IntegratedGradients", "LayerGradCam", "Occlusion", "Grad-ECLIP"]
+    assert [one.method for one in results] == ["IntegratedGradients", "LayerGradCam", "Occlusion", "GradECLIP"]
     for one, size in zip(results, ((40, 24), (5, 3), (40, 24), (5, 3))):
         assert one.maps is not None and one.maps.shape == (2, 1, *size) and one.maps.std() > 0
     # Occlusion by hand: without the first window, the score loses what is written on its first pixel
@@ -51,7 +55,7 @@ def test_captums_own_methods_can_be_named(vit: nn.Module) -> None:
     assert fingerprint(vit) == before
     words = compare(TextImageScore(vit, x), captions(), ["Occlusion"])
     assert words[0].maps is None and "token ids are integers" in str(words[0].refused)
-    with pytest.raises(ValueError, match="there is no 'ScoreCAM'; known are Grad-ECLIP"):
+    with pytest.raises(ValueError, match="there is no 'ScoreCAM'; known are GradECLIP"):
         compare(score, x, ["ScoreCAM"])
     assert find_method("CLIPSurgery") is find_method("clip surgery")
 
@@ -60,8 +64,8 @@ def test_compare_of_a_classifier_says_what_does_not_apply() -> None:
     torch.manual_seed(0)
     model = stir(FAMILIES["timm ViT"].build())
     results = {one.method: one for one in compare(ClassScore(model), images((32, 32)), targets=[0])}
-    assert "needs an ImageTextScore" in str(results["CLIP Surgery"].refused)
-    assert all(one.maps is not None for name, one in results.items() if name != "CLIP Surgery")
+    assert "needs an ImageTextScore" in str(results["CLIPSurgery"].refused)
+    assert all(one.maps is not None for name, one in results.items() if name != "CLIPSurgery")
 
 
 def test_compare_takes_classes_and_all_with_more(vit: nn.Module) -> None:
@@ -69,7 +73,7 @@ def test_compare_takes_classes_and_all_with_more(vit: nn.Module) -> None:
 
     score, x = ImageTextScore(vit, captions()), images((32, 32))
     names = [one.method for one in compare(score, x, ["all", "Occlusion", "GAME"], [0], {"RISE": {"n_masks": 2}})]
-    assert names == [*(kind.about.name for kind in METHODS), "Occlusion"]
+    assert names == [*(kind.__name__ for kind in METHODS), "Occlusion"]
     assert [one.method for one in compare(score, x, Occlusion, [0])] == ["Occlusion"]
     with torch.inference_mode():
         for one in compare(score, x, list(CAPTUM), [0]):
@@ -86,11 +90,53 @@ def test_compare_takes_classes_and_all_with_more(vit: nn.Module) -> None:
         compare(score, x, "RISE", [0], {"RISE": {"n_masks": 0}})
 
 
+def test_baselines_are_told_what_only_a_caller_knows(vit: nn.Module) -> None:
+    """By the options that they declare to need."""
+    score, x = ImageTextScore(vit, captions()), images((40, 24))
+    masks = torch.zeros(2, 40, 24)
+    masks[:, 8:16, 8:16] = 1
+    given = {"seeds": [3, 4], "masks": masks}
+    for kind in BASELINES:
+        needed = {name: given[name] for name in kind.info.needs}
+        (outcome,) = compare(score, x, [kind], [0, 1], {kind.__name__: needed})
+        assert outcome.maps is not None and outcome.maps.shape[:2] == (2, 2) and varies(outcome.maps[:, 0])
+        if needed:
+            with pytest.raises((TypeError, ValueError), match="|".join(needed)):
+                compare(score, x, [kind], [0])
+    assert {kind.info.name for kind in BASELINES} == {
+        *("Grad-ECLIP w/o weight", "random map", "center prior", "oracle (mask)")
+    }
+
+
+def test_names_in_any_spelling() -> None:
+    for kind in (*METHODS, *CAPTUM, *BASELINES):
+        for name in (kind.__name__, kind.__name__.lower(), kind.info.name, kind.info.name.upper(), kind):
+            assert find_method(name) is kind
+    assert len({kind.__name__ for kind in (*METHODS, *CAPTUM, *BASELINES)}) == len(METHODS) + len(CAPTUM) + len(BASELINES)
+
+
+def test_only_what_is_not_defined_is_left_out(vit: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other error stops a comparison, or a bug would be a missing row."""
+    score, x = ImageTextScore(vit, captions()), images((32, 32))
+    for error, left_out in ((NotDefinedError, True), (ValueError, False), (RuntimeError, False), (LayerError, False)):
+
+        def broken(*_: object, error: type[Exception] = error) -> None:
+            raise error("broken")
+
+        monkeypatch.setattr(GAME, "observe", broken)
+        if left_out:
+            outcomes = compare(score, x, ["GAME", "RawAttention"], [0])
+            assert outcomes[0].refused == "broken" and outcomes[1].refused is None
+        else:
+            with pytest.raises(error, match="broken"):
+                compare(score, x, ["GAME", "RawAttention"], [0])
+
+
 def test_the_table_of_methods_is_what_they_say() -> None:
     lines = (Path(__file__).parents[2] / "docs" / "methods.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.count("|") == 10][2:]
     assert [row[1].strip("`") for row in rows] == [kind.__name__ for kind in METHODS]
     for row, kind in zip(rows, METHODS):
-        about = kind.about
-        flags = (about.image, about.text, about.resnet, about.needs_text, about.stochastic, about.gradient)
-        assert row[0] == about.name and [cell == "yes" for cell in row[2:8]] == list(flags), about.name
+        info = kind.info
+        flags = (info.image, info.text, info.convolutional, info.class_discriminative, info.stochastic, info.gradient)
+        assert row[0] == info.name and [cell == "yes" for cell in row[2:8]] == list(flags), info.name

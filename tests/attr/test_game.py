@@ -24,7 +24,7 @@ def test_game(double: nn.Module, count: int) -> None:
         got = GAME(score, layers).attribute(inputs, target=1)
         many = GAME(score, layers).attribute_targets(inputs, [0, 1])
         records, gradients = run(score, inputs, layers)
-        for item, read in enumerate(score.readout(inputs).tolist()):
+        for item, read in enumerate(score.readout.rows(inputs).tolist()):
             length = records[0].key.shape[2]
             joint = torch.eye(length, dtype=torch.float64)
             for record, gradient in zip(records, gradients):

@@ -56,7 +56,7 @@ def test_legrad_of_an_attention_pool(name: str) -> None:
     model: Any = stir(family.build()).double()
     x = images(family.size).double()
     score: Any = ClassScore(model) if name == "timm SigLIP" else ImageTextScore(model, captions())
-    method = LeGrad.of(score)
+    method = LeGrad.for_score(score)
     *blocks, pool = score.layers
     assert list(method.layer) == blocks[-2:]
     got = method.attribute(x, target=1)

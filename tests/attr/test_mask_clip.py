@@ -123,3 +123,10 @@ def test_what_is_refused(double: nn.Module) -> None:
         MaskCLIP(score, layer).attribute(x, target=0, key_weight=True) for layer in (score.layers[-1], score.layers[-1].attn)
     )
     assert torch.equal(block, attention)
+
+
+def test_keys_of_as_many_examples_as_tokens(vit: nn.Module) -> None:
+    x, score = images((32, 32), 17), ImageTextScore(vit, captions())
+    maps = MaskCLIP(score, score.layers[-1]).attribute(x, target=1, key_weight=True)
+    alone = MaskCLIP(score, score.layers[-1]).attribute(x[3:4], target=1, key_weight=True)
+    assert relative(maps[3:4], alone) < 1e-3 and relative(maps[4:5], alone) > 1e-3

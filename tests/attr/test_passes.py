@@ -9,9 +9,12 @@ import torch
 from torch import nn
 
 from captum_gradeclip import GradECLIP, ImageTextScore
+from captum_gradeclip.attention import model_heads
+from captum_gradeclip.attr import Request
 
-from ..conftest import FAMILIES, captions, images, relative, stir
+from ..conftest import FAMILIES, captions, images, relative, scores, stir
 from ..covering import covered
+from .refusals import reading
 
 X = images((32, 32))
 
@@ -59,30 +62,30 @@ OPTIONS: list[dict[str, Any]] = [{}, {"heads": "model"}, {"heads": "each", "spat
 
 
 @pytest.mark.parametrize(("name", "options"), covered(FAMILIES, OPTIONS, per_row=1))
-def test_one_token_gives_the_map_of_all(name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from ..conftest import scores
-
+def test_one_token_gives_the_map_of_all(name: str, options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     family = FAMILIES[name]
     model = stir(family.build())
     score, x, _ = scores(model, family, family.oblong or family.size)[0]
-    method = GradECLIP(score, score.layers[-1])
-    rows: list[int | None] = []
-    run = GradECLIP._pass
+    layer = score.layers[-1]
+    method = GradECLIP(score, layer)
 
-    def counted(self: GradECLIP, *args: Any, row: int | None = None) -> Any:
-        result = run(self, *args, row=row)
-        rows.append(row)
-        return result
+    def tokens_behind() -> int:
+        (record,) = Request(GradECLIP.info, score, score, [layer], x).intercept_tail(model_heads).records
+        assert record.output is not None
+        return record.output.shape[-2]
 
-    monkeypatch.setattr(GradECLIP, "_pass", counted)
+    assert (tokens_behind() == 1) == (name in ALONE or reading(family) == "a pool over convolutions")
     short = [method.attribute(x, target=1, **options), method.attribute_targets(x, [2, 0], **options)]
-    assert set(rows) == ({0} if name in ALONE else {None})
-    monkeypatch.setattr(GradECLIP, "_alone", lambda self, layers: False)
-    long = [method.attribute(x, target=1, **options), method.attribute_targets(x, [2, 0], **options)]
+    handle = layer.register_forward_hook(lambda module, inputs, output: None)  # somebody looks on, so all tokens run
+    try:
+        rows = tokens_behind()
+        assert rows > 1 or name not in ALONE
+        long = [method.attribute(x, target=1, **options), method.attribute_targets(x, [2, 0], **options)]
+    finally:
+        handle.remove()
     for a, b in zip(short, long):
         assert relative(a, b) < 1e-5
-    assert rows[-1] is None
 
 
 def test_chunks_change_nothing(vit: nn.Module) -> None:

@@ -14,7 +14,7 @@ def test_raw_attention(double: nn.Module) -> None:
     for score, inputs, first in both(double):
         raw = RawAttention(score, score.layers[-1]).attribute(inputs)
         (record,), _ = run(score, inputs, score.layers[-1:])
-        for item, row in enumerate(score.readout(inputs).tolist()):
+        for item, row in enumerate(score.readout.rows(inputs).tolist()):
             assert relative(raw[item].flatten(), matrix(record, item)[row, first:]) < 1e-5
         assert varies(raw)
         single = RawAttention(score, score.layers[-1]).attribute(inputs, heads="single")

@@ -12,7 +12,6 @@ from captum_gradeclip import ImageTextScore, TextImageScore
 from captum_gradeclip.attr import (
     RISE,
 )
-from captum_gradeclip.attr.rise import _passes
 
 from ..conftest import FAMILIES, captions, images, relative, stir, varies
 from ..reference.masks import one_mask
@@ -27,8 +26,24 @@ def test_other_columns_do_not_reach_a_map(vit: nn.Module) -> None:
 
     many = RISE(masked).attribute_targets(x, [1], n_masks=5)
     assert relative(many, RISE(score).attribute(x, target=1, n_masks=5)) < 1e-6
-    assert [list(range(*one.indices(12))) for one in _passes(12, 5, 12)] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
-    assert [one.stop for one in _passes(12, 5, 6)] == [5, 6, 11, 12]
+
+
+def test_masks_share_passes(vit: nn.Module) -> None:
+    """As many as are asked for, but a pass ends where a map is asked whether it has settled, every hundred masks."""
+    score, x = ImageTextScore(vit, captions()), images((32, 32))
+    for options, expected in (
+        ({"n_masks": 12, "masks_per_eval": 5}, [5, 5, 2]),
+        ({"n_masks": 12, "masks_per_eval": 50}, [12]),
+        ({"n_masks": 220, "masks_per_eval": 60, "tolerance": 1e-9}, [60, 40, 60, 40, 20]),
+    ):
+        sizes: list[int] = []
+
+        def counted(images: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(len(images) // len(x))
+            return score(images)
+
+        RISE(counted).attribute(x, target=1, **options)
+        assert sizes[-len(expected) :] == expected and len(sizes) - len(expected) <= 1
 
 
 def test_rise(double: nn.Module) -> None:
@@ -106,3 +121,13 @@ def test_rise_in_half_precision() -> None:
     narrow = RISE(ImageTextScore(model.bfloat16(), captions())).attribute(x.bfloat16(), target=1, n_masks=30)
     assert narrow.dtype == torch.float32
     assert relative(narrow, wide) < 0.05
+
+
+def test_masks_are_added_up_in_single_precision(vit: nn.Module) -> None:
+    """Under autocast the model runs in bfloat16, the sum over the masks does not."""
+    x = images((32, 32))
+    method = RISE(ImageTextScore(vit, captions()))
+    wide = method.attribute(x, target=1, n_masks=300)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = method.attribute(x, target=1, n_masks=300)
+    assert relative(narrow, wide) < 0.02 and len(narrow.unique()) > 1000

@@ -45,7 +45,7 @@ def test_wrong_targets_are_an_assertion_error(vit: nn.Module, targets: object) -
 
 def test_methods_that_ignore_the_target_check_it_all_the_same(vit: nn.Module) -> None:
     score, x = ImageTextScore(vit, captions()), images((32, 32))
-    for method in (RawAttention.of(score), AttentionRollout.of(score)):
+    for method in (RawAttention.for_score(score), AttentionRollout.for_score(score)):
         for target in (99, [0, 1, 2], [0, 9]):
             with pytest.raises(AssertionError):
                 method.attribute(x, target=target)
@@ -53,5 +53,5 @@ def test_methods_that_ignore_the_target_check_it_all_the_same(vit: nn.Module) ->
             with pytest.raises(AssertionError, match="targets: expected"):
                 method.attribute_targets(x, targets)
         assert torch.equal(method.attribute_targets(x, [-1, 0])[:, :1], method.attribute(x))
-    single = RawAttention.of(score).attribute_targets(x, [0, 1], heads="single")
-    assert torch.equal(single[:, 1:], RawAttention.of(score).attribute(x, heads="single"))
+    single = RawAttention.for_score(score).attribute_targets(x, [0, 1], heads="single")
+    assert torch.equal(single[:, 1:], RawAttention.for_score(score).attribute(x, heads="single"))

@@ -20,9 +20,9 @@ def test_the_command_writes_figure_maps_and_times(tmp_path: Path, capsys: pytest
     assert cli.main(command) == 0
     assert "CLIP Surgery" in capsys.readouterr().out
     result = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert [one["method"] for one in result["methods"]] == [kind.about.name for kind in METHODS]
+    assert [one["method"] for one in result["methods"]] == [kind.info.name for kind in METHODS]
     told = {one["method"] for one in result["methods"] if "words" in one}
-    assert told == {kind.about.name for kind in METHODS if kind.about.text}
+    assert told == {kind.info.name for kind in METHODS if kind.info.text}
     stored = np.load(tmp_path / "out" / "compare.npz")
     assert stored["Grad-ECLIP"].shape == (2, 8, 8) and stored["Grad-ECLIP, words"].shape[0] == 2
     assert min(Image.open(tmp_path / "out" / "compare.png").size) > 400
