@@ -1,4 +1,4 @@
-"""A picture file as model input, with the frame that says where that input lies in the file."""
+"""Pictures: files made into the input of a model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Resize = Literal["keep", "squash", "crop"]
 
 @dataclass(frozen=True)
 class Picture:
-    """What was read from a file: the picture as people see it, the model's input, and where that input lies.
+    """A picture as people see it, together with the input that a model sees of it.
 
     Attributes:
-        image: RGB, upright.
-        pixels: normalised ``(1, 3, H, W)``.
-        frame: place of ``pixels`` in ``image``.
+        image: the picture, RGB and upright.
+        pixels: the model's input, normalized, ``(1, 3, H, W)``.
+        frame: where that input lies in the picture.
     """
 
     image: Image.Image
@@ -33,27 +33,45 @@ class Picture:
 
 
 def read(path: str | os.PathLike[str]) -> Image.Image:
-    """A PNG, JPEG, WebP or other picture file as RGB: turned as its EXIF says, alpha laid on white, 16 bit scaled to 8.
+    """Reads a picture file of any format that Pillow knows (PNG, JPEG, WebP, ...).
+
+    Args:
+        path: the file.
+
+    Returns:
+        The picture as RGB, see :func:`to_rgb`, turned upright if its EXIF data say so.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no picture, is cut off, or has no pixels.
+        ValueError: if the file is no picture, or is cut off or broken.
     """
     if not os.path.exists(path):
-        raise FileNotFoundError(f"image: no file {os.fspath(path)!r}")
+        raise FileNotFoundError(f"path: there is no file {os.fspath(path)!r}")
     try:
         with Image.open(path) as file:
             file.load()
             image = ImageOps.exif_transpose(file)
     except UnidentifiedImageError:
-        raise ValueError(f"image: {os.fspath(path)!r} is not a picture that can be read (PNG, JPEG, WebP, ...)") from None
+        raise ValueError(f"path: {os.fspath(path)!r} is not a picture that can be read (PNG, JPEG, WebP, ...)") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"image: {os.fspath(path)!r} cannot be read, it may be cut off or broken: {error}") from None
+        raise ValueError(f"path: {os.fspath(path)!r} cannot be read, it may be cut off or broken: {error}") from None
     return to_rgb(image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode as RGB; ``Image.convert`` alone would turn 16-bit greys white and leave hidden colours under alpha.
+    """Converts a picture of any mode to RGB, as people would see it.
+
+    ``Image.convert`` alone would turn 16-bit grays white, and would show the colors that lie under transparent pixels. Here
+    16 bits are scaled to 8, and transparent pixels are laid on white.
+
+    Args:
+        image: a picture of any mode.
+
+    Returns:
+        The picture as RGB, of the same size.
+
+    Raises:
+        ValueError: if a pixel of a floating-point picture is not finite.
 
     >>> to_rgb(Image.new("LA", (1, 1), (0, 0))).getpixel((0, 0))
     (255, 255, 255)
@@ -61,9 +79,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image, dtype=np.float64)
         if not np.isfinite(values).all():
-            raise ValueError("image: it holds NaN or infinite pixels; repair them before it is explained")
+            raise ValueError("image: expected finite pixels, got NaN or infinite ones; repair the picture first")
         most = values.max(initial=0)
-        # Floating point holds 0 to 1 or 0 to 255, whole numbers 8 or 16 bits.
+        # Nothing in the file states the range: floating point is taken for 0 to 1 or 0 to 255, integers for 8 or 16 bits.
         scale = 255.0 if image.mode == "F" and most <= 1 else 1.0 if most <= 255 and image.mode in "IF" else 255 / 65535
         image = Image.fromarray((values * scale).clip(0, 255).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
@@ -83,22 +101,27 @@ def prepare(
     scale: float = 1.0,
     max_tokens: int = 8192,
 ) -> Picture:
-    """A picture as the model's input.
+    """Makes a picture into the input of a model.
 
     Args:
-        image: of any mode.
-        size: native height and width of the model.
-        patch: of the model, in pixels.
-        mean: per channel.
-        std: per channel.
-        resize: ``"keep"`` keeps size and aspect, to the nearest multiples of the patch (the paper's way);
-            ``"squash"`` resizes to the native size; ``"crop"`` resizes the short side to it and cuts out the centre
-            (CLIP's own preprocessing).
-        scale: factor on both sides before ``"keep"``.
-        max_tokens: the most patches that ``"keep"`` may give.
+        image: a picture of any mode.
+        size: native height and width of the model in pixels.
+        patch: side of the model's patches in pixels.
+        mean: mean of the model's normalization, one number per channel, in a color range of 0 to 1.
+        std: standard deviation of the model's normalization, one number above 0 per channel.
+        resize: ``"keep"`` (the default) keeps size and aspect up to the nearest multiples of the patch, as the Grad-ECLIP
+            paper does; ``"squash"`` resizes to the native size; ``"crop"`` resizes the short side to the native size and
+            cuts out the center, as CLIP's own preprocessing does.
+        scale: factor above 0 by which both sides are multiplied first, for ``"keep"`` only (default 1).
+        max_tokens: the largest number of patches that ``"keep"`` may give (default 8192), since the time and the memory of
+            attention grow with its square.
+
+    Returns:
+        The picture as RGB, the model's input, and the frame that says where that input lies in the picture.
 
     Raises:
-        ValueError: for an unknown mode, a picture smaller than a patch, or more patches than ``max_tokens``.
+        ValueError: if ``resize`` is unknown, ``scale`` is not positive, the picture is smaller than a patch, or it gives
+            more patches than ``max_tokens``.
 
     >>> picture = prepare(Image.new("RGB", (640, 478)), size=(224, 224), patch=16, mean=(0,) * 3, std=(1,) * 3)
     >>> picture.pixels.shape, picture.frame.box

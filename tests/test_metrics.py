@@ -27,6 +27,7 @@ from captum_gradeclip.metrics import (
     PointingGame,
     Schedule,
     area_under,
+    baseline,
     bootstrap_interval,
     canvas,
     curves,
@@ -39,7 +40,7 @@ from captum_gradeclip.metrics import (
     top_k,
     word_steps,
 )
-from captum_gradeclip.metrics.localization import binarised, pixel_counts
+from captum_gradeclip.metrics.localization import binarize, pixel_counts
 
 
 def examples(count: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -151,7 +152,7 @@ def test_empty_masks_constant_maps_and_wrong_inputs() -> None:
     corner[0, 0, 0] = 1
     assert metrics.pointing_game(flat, corner).all()  # the first of equals
     assert float(metrics.energy_pointing_game(flat, corner)) == 0
-    assert not binarised(flat, "mean").any()
+    assert not binarize(flat, "mean").any()
     nothing = torch.full((1, 4, 4), -1)
     assert all(int(n) == 0 for n in pixel_counts(maps, nothing).values())
     for wrong, message in (
@@ -170,7 +171,7 @@ def test_empty_masks_constant_maps_and_wrong_inputs() -> None:
         (lambda: metrics.mask_iou(maps, masks, overlap="some"), "overlap"),
         (lambda: metrics.heatmap_average_precision(maps, masks, "some"), "classes"),
         (lambda: Deletion(mean_colour, performance="accuracy"), "performance"),
-        (lambda: Deletion(mean_colour, canvas="white"), "canvas"),
+        (lambda: Deletion(mean_colour, baseline="white"), "baseline: expected one of"),
         (lambda: Deletion(mean_colour, auc="sum"), "auc"),
         (lambda: ROAD(mean_colour, order="some"), "order"),
         (lambda: ROAD(mean_colour, shares=(1.0,)), "shares"),
@@ -234,21 +235,23 @@ def test_order_of_pixels_and_ties() -> None:
             ranks(wrong, (4, 4))
 
 
-def test_canvases() -> None:
+def test_baseline_images() -> None:
     images = torch.rand(2, 3, 16, 20)
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
-    noise = canvas(images, "random", mean, std, [7, 8])
+    noise = baseline(images, "random", mean, std, [7, 8])
     colours = noise * torch.tensor(std)[:, None, None] + torch.tensor(mean)[:, None, None]
     assert torch.allclose(colours * 255, (colours * 255).round(), atol=1e-3)
     assert colours.min() >= 0 and colours.max() < 255 / 255 and colours.std() > 0.2
-    assert torch.equal(noise[1:], canvas(images[1:], "random", mean, std, [8]))  # an image's own seed, in any batch
-    assert torch.allclose(canvas(images, "black", mean, std)[0, :, 0, 0], -torch.tensor(mean) / torch.tensor(std))
-    assert not canvas(images, "mean", mean, std).any()
+    assert torch.equal(noise[1:], baseline(images[1:], "random", mean, std, [8]))  # an image's own seed, in any batch
+    assert torch.allclose(baseline(images, "black", mean, std)[0, :, 0, 0], -torch.tensor(mean) / torch.tensor(std))
+    assert not baseline(images, "mean", mean, std).any()
     from torchvision.transforms.functional import gaussian_blur
 
-    assert torch.allclose(canvas(images, "blur", mean, std), gaussian_blur(images, [11, 11], [5.0, 5.0]), atol=1e-5)
-    with pytest.raises(ValueError, match="canvas: expected one of"):
-        canvas(images, "white", mean, std)  # type: ignore[arg-type]
+    assert torch.allclose(baseline(images, "blur", mean, std), gaussian_blur(images, [11, 11], [5.0, 5.0]), atol=1e-5)
+    with pytest.raises(ValueError, match="kind: expected one of"):
+        baseline(images, "white", mean, std)  # type: ignore[arg-type]
+    assert canvas is baseline  # the former name, for one version
+    assert Deletion(mean_colour, canvas="blur").baseline == "blur"
 
 
 def test_performances_by_other_means() -> None:
@@ -286,7 +289,7 @@ def test_insertion_minus_deletion_of_a_random_map_is_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     images, maps = torch.randn(200, 3, 8, 8, generator=generator), torch.rand(200, 8, 8, generator=generator)
     metric = InsertionMinusDeletion(
-        mean_colour, deletion_canvas="mean", insertion_canvas="mean", schedule=Schedule(share=1.0), batch_size=512
+        mean_colour, deletion_baseline="mean", insertion_baseline="mean", schedule=Schedule(share=1.0), batch_size=512
     )
     targets = torch.zeros(200, dtype=torch.long)
     metric.update(images, maps, targets)
@@ -386,7 +389,7 @@ def every_metric() -> dict[str, Any]:
         "precision": HeatmapAveragePrecision(),
         "overlap": MaskIoU(),
         "both": MaskIoU("mean", "mean", "dataset"),
-        "deletion": Deletion(mean_colour, canvas="mean"),
+        "deletion": Deletion(mean_colour, baseline="mean"),
         "insertion": Insertion(mean_colour, 1),
         "difference": InsertionMinusDeletion(mean_colour),
         "retrieval": Deletion(mean_colour, own_column, schedule=Schedule(share=1.0)),

@@ -88,7 +88,7 @@ def test_crop_agrees_with_open_clips_own_transform() -> None:
 
 
 def test_sizes_that_do_not_fit_are_named() -> None:
-    with pytest.raises(ValueError, match="NaN or infinite pixels"):
+    with pytest.raises(ValueError, match="expected finite pixels"):
         images.to_rgb(Image.fromarray(np.full((9, 9), np.nan, dtype=np.float32)))
     for image, options, message in (
         (gradient(7, 30), {}, "smaller than a patch of 8"),
@@ -112,12 +112,11 @@ MAPS = {
 
 
 @pytest.mark.parametrize("name", MAPS)
-@pytest.mark.parametrize("comparable", [False, True])
-def test_drawing_never_fails_on_a_map(tmp_path: Path, name: str, comparable: bool) -> None:
+def test_drawing_never_fails_on_a_map(tmp_path: Path, name: str) -> None:
     one = MAPS[name]
     assert show.overlay(gradient(), one).size == (40, 30)
     words = [("a", 0.0), ("dog", float(torch.nan_to_num(one).max())), ("<b>&", float("nan")), ("cost$5$", -1.0)]
-    figure = show.strip(gradient(), torch.stack([one, one]), ["one $x^$", "two"], words=[words, []], comparable=comparable)
+    figure = show.strip(gradient(), torch.stack([one, one]), ["one $x^$", "two"], words=[words, []])
     show.save(figure, tmp_path / "strip.png")
     show.save(show.words_figure([words, []], ["first", "second"]), tmp_path / "words.png")
     assert Image.open(tmp_path / "strip.png").size[0] > 300

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +121,12 @@ def test_the_merge_table_is_what_the_script_writes(tmp_path: Path) -> None:
     assert (tmp_path / "merges.txt.gz").read_bytes() == MERGES.read_bytes()
 
 
+def test_open_clip_is_imported_only_where_it_is_used() -> None:
+    code = "import sys; from captum_gradeclip import scenes; scenes.draw(scenes.sample_scene(0, 0)); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "captum_gradeclip.scenes.model" in loaded and not {"open_clip", "timm", "transformers"} & set(loaded)
+
+
 def test_the_embedded_model() -> None:
     model, preprocess, tokenizer = scenes.load()
     assert WEIGHTS.stat().st_size <= 10 * 2**20
@@ -179,13 +187,13 @@ def test_the_embedded_models_words() -> None:
         assert outweigh.cases == 64 and outweigh.value > 0.85 and silent.value < 0.1
 
 
-def test_a_centred_image_tower_has_no_common_feature() -> None:
+def test_a_centered_image_tower_has_no_common_feature() -> None:
     visual = build(layers=1, width=32, heads=2).visual.eval()
     pixels = torch.randint(0, 256, (40, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    x = train.normalise(pixels)
+    x = train.normalize(pixels)
     with torch.no_grad():
         before = visual(x)
-        train.centre(visual, pixels)
+        train.center(visual, pixels)
         after = visual(x)
     assert before.mean(dim=0).norm() > 1e-2 and after.mean(dim=0).norm() < 1e-4
     assert torch.allclose(after, before - before.mean(dim=0), atol=1e-4)

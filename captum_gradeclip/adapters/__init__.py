@@ -1,4 +1,4 @@
-"""A model as we see it. The library it belongs to is told by the root package of its class; one file per library."""
+"""A model as we see it: the library is told by the root package of its class, and each library has one file."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from types import ModuleType
 
 from torch import nn
 
-from .base import Family, ImageTower, TextTower, UnsupportedModelError, uncompiled
+from .base import Family, ImageTower, Readout, Site, TextTower, UnsupportedModelError, uncompiled
 
 __all__ = [
     "LIBRARIES",
     "Family",
     "ImageTower",
+    "Readout",
+    "Site",
     "TextTower",
     "UnsupportedModelError",
     "families",
@@ -28,11 +30,14 @@ LIBRARIES = {
     "timm": "timm",
     "torchvision": "torchvision",
 }
-"""Root packages of the models that have an adapter, and its file in this folder."""
+"""Root packages of the models that have an adapter, and the file in this folder that holds it."""
 
 
 def image_tower(model: nn.Module) -> ImageTower:
     """The facts of a model's image encoder.
+
+    Args:
+        model: a model of one of the libraries in :data:`LIBRARIES`.
 
     Raises:
         UnsupportedModelError: if no adapter knows the model.
@@ -45,6 +50,9 @@ def image_tower(model: nn.Module) -> ImageTower:
 def text_tower(model: nn.Module) -> TextTower:
     """The facts of a model's text encoder.
 
+    Args:
+        model: a model of one of the libraries in :data:`LIBRARIES`.
+
     Raises:
         UnsupportedModelError: if no adapter knows the model, or it has no text encoder.
     """
@@ -54,7 +62,7 @@ def text_tower(model: nn.Module) -> TextTower:
 
 
 def families() -> dict[str, Family]:
-    """All that is supported, by name, of the libraries that are installed.
+    """Everything that is supported by the installed libraries, by name.
 
     >>> families()["transformers CLIP"].models
     'CLIPModel'

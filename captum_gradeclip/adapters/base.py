@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import copy
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Foreign: TypeAlias = Any
+"""An object of a library that publishes no types for it. Only adapters look into such objects."""
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 class UnsupportedModelError(TypeError):
@@ -18,61 +23,93 @@ class UnsupportedModelError(TypeError):
 
 
 @dataclass(frozen=True)
-class ImageTower:
-    """An image encoder.
+class Site:
+    """An attention that can be explained.
 
     Attributes:
-        encode: images ``(N, 3, H, W)`` of any size that is a multiple of ``patch`` to features ``(N, D)``, not
-            normalised, by the model's own forward pass; of a classifier, its logits.
-        layers: attention layers in order, the last one last; an attention pool is the last of them.
-        readout: images to the row of the token that the score reads ``(N,)``; ``None`` where it reads several (an
-            average, two class tokens, an attention pool behind the blocks).
-        patch: side of a patch (or total stride) in pixels.
+        module: the module that makes the attention call, or the block around it.
+        kind: ``"self"`` where the tokens attend to each other, ``"pool"`` where learned queries attend to the tokens, and
+            ``"cross"`` where tokens of one kind attend to tokens of another.
+    """
+
+    module: nn.Module
+    kind: Literal["self", "pool", "cross"] = "self"
+
+
+@dataclass(frozen=True)
+class Readout:
+    """How the score leaves the tokens of the last site.
+
+    Attributes:
+        kind: ``"token"`` where one token is read and each token is treated on its own behind the last block, ``"pool"``
+            where an attention pool is read, ``"several"`` where several tokens are read (an average, two class tokens),
+            and ``"unknown"`` where nobody states it, so that only the gradient can show it.
+        tokenwise_tail: whether everything behind the attention of the last block also runs on the token that is read
+            alone. This fails where the block itself expects all tokens, as with rotary positions (default False).
+        rows: maps inputs to the row of the token that is read, integers ``(N,)``; ``None`` where several tokens are read.
+    """
+
+    kind: Literal["token", "pool", "several", "unknown"]
+    tokenwise_tail: bool = False
+    rows: Callable[[Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class ImageTower:
+    """The facts of an image encoder.
+
+    Attributes:
+        encode: runs the model's own forward pass on images ``(N, 3, H, W)`` of any size that is a multiple of ``patch``,
+            and returns features ``(N, D)`` that are not normalized, or the logits of a classifier.
+        sites: the attention layers in the order in which they run; an attention pool comes last.
+        readout: how the features leave the tokens.
+        patch: side length of a patch, or the total stride of a convolutional tower, in pixels.
         size: native height and width in pixels.
-        mean: per channel, of the model's preprocessing.
-        std: per channel.
-        width: D.
-        dtype: of the images that the tower takes.
-        alone: whether all that follows the last block's attention runs on the read-out token alone, if that comes first
-            (nothing there depends on the number of tokens, as rotary positions do).
-        pool: whether what is read comes from an attention pool behind the blocks, which then is the last of the layers.
-        labels: gives the names of the classes of a classifier, or ``None`` if it does not carry them.
+        mean: mean of each channel in the model's preprocessing.
+        std: standard deviation of each channel in the model's preprocessing.
+        width: number D of features.
+        dtype: data type of the images that the tower takes.
+        labels: returns the class names of a classifier, or ``None`` if the model does not carry them.
     """
 
     encode: Callable[[Tensor], Tensor]
-    layers: Sequence[nn.Module]
-    readout: Callable[[Tensor], Tensor] | None
+    sites: Sequence[Site]
+    readout: Readout
     patch: int
     size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     width: int
     dtype: torch.dtype
-    alone: bool = False
-    pool: bool = False
     labels: Callable[[], tuple[str, ...] | None] = lambda: None
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The modules of the sites."""
+        return [site.module for site in self.sites]
 
 
 @dataclass(frozen=True)
 class TextTower:
-    """A text encoder.
+    """The facts of a text encoder.
 
     Attributes:
-        encode: token ids ``(N, L)`` to features ``(N, D)``, not normalised, by the model's own forward pass.
-        layers: attention layers in order, the last one last.
-        readout: token ids to the row of the token that the score reads ``(N,)``; ``None`` if all are averaged.
-        context_length: the most tokens a text may have, marks included.
-        width: D.
+        encode: runs the model's own forward pass on token ids ``(N, L)`` and returns features ``(N, D)`` that are not
+            normalized.
+        sites: the attention layers in the order in which they run.
+        readout: how the features leave the tokens.
+        context_length: largest number of tokens of a text, its marks included.
+        width: number D of features.
         pad: whether every text must be padded to ``context_length``.
         vocabulary: number of token ids.
-        start: id of the mark before a text, if there is one.
-        end: id of the mark behind it.
-        project: the matrix ``(D, D)`` that the encoder ends with, if there is a square one, as a function of ``(N, D)``.
+        start: id of the mark in front of a text, or ``None`` if only the tokenizer knows it.
+        end: id of the mark behind a text, or ``None`` if only the tokenizer knows it.
+        project: applies the square matrix ``(D, D)`` with which the encoder ends to ``(N, D)``; ``None`` if there is none.
     """
 
     encode: Callable[[Tensor], Tensor]
-    layers: Sequence[nn.Module]
-    readout: Callable[[Tensor], Tensor] | None
+    sites: Sequence[Site]
+    readout: Readout
     context_length: int
     width: int
     pad: bool
@@ -81,20 +118,25 @@ class TextTower:
     end: int | None
     project: Callable[[Tensor], Tensor] | None = None
 
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The modules of the sites."""
+        return [site.module for site in self.sites]
+
 
 @dataclass(frozen=True)
 class Family:
     """A row of the table of what is supported, with a tiny random model on which that can be checked offline.
 
     Attributes:
-        name: library and kind of model, ``"transformers CLIP"``.
-        models: classes of the library that belong to it.
-        build: a tiny random model from a configuration; its texts have up to :data:`CONTEXT` tokens below
-            :data:`VOCABULARY`, which is the number of classes of a classifier as well.
-        size: native height and width of the tiny model's images.
-        oblong: another size that it takes; ``None`` if its forward pass takes one size only.
-        text: whether there is a text encoder beside the image encoder.
-        note: what a user should know.
+        name: name of the library and kind of model, for example ``"transformers CLIP"``.
+        models: names of the library's classes that belong to the family.
+        build: makes a tiny random model from a configuration. Its texts have up to :data:`CONTEXT` tokens with ids below
+            :data:`VOCABULARY`, which is also the number of classes of a classifier.
+        size: native height and width of the tiny model's images, in pixels (default 32 x 32).
+        oblong: another height and width that the tiny model takes, or ``None`` if it takes one size only.
+        text: whether there is a text encoder beside the image encoder (default True).
+        note: what a user should know about the family (default empty).
     """
 
     name: str
@@ -106,7 +148,7 @@ class Family:
     note: str = ""
 
 
-ROTARY = "rotary positions are applied before attention, so queries and keys are the rotated ones"
+ROTARY = "rotary positions are applied in front of the attention, so queries and keys are the rotated ones"
 SEVERAL = "no single read-out token: summed over the tokens that the score reads (our extension)"
 CONTEXT, VOCABULARY = 12, 50
 START, END = VOCABULARY - 2, VOCABULARY - 1
@@ -127,8 +169,8 @@ def blocks(module: nn.Module) -> list[nn.Module]:
 _BLOCKS = ("resblocks", "blocks", "layers", "layer", "block", "h")
 
 
-def uncompiled(module: Any) -> Any:
-    """The module that :func:`torch.compile` was given: compiled code makes no calls that could be intercepted."""
+def uncompiled(module: nn.Module) -> Foreign:
+    """The module that :func:`torch.compile` was given, since compiled code makes no calls that could be intercepted."""
     original = getattr(module, "_orig_mod", None)
     if original is None:
         return module
@@ -139,9 +181,29 @@ def uncompiled(module: Any) -> Any:
     return original
 
 
+def sites(blocks: Sequence[nn.Module], pool: nn.Module | None = None) -> list[Site]:
+    """The sites of a tower of self-attention blocks, with an attention pool behind them if there is one."""
+    return [*(Site(block) for block in blocks), *([] if pool is None else [Site(pool, "pool")])]
+
+
 def first_row(inputs: Tensor) -> Tensor:
-    """The read-out token of a tower with a class token in front."""
+    """The row of the read-out token in a tower whose class token comes first."""
     return torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
+
+
+def class_token(tokenwise_tail: bool = True) -> Readout:
+    """The read-out of a tower that reads a class token in front of the others."""
+    return Readout("token", tokenwise_tail, first_row)
+
+
+def execution_device(model: nn.Module) -> torch.device:
+    """The device on which the model computes.
+
+    Weights that accelerate keeps elsewhere come to the device of its hooks for the time of a forward pass.
+    """
+    hooks = (getattr(part, "_hf_hook", None) for part in model.modules())
+    dispatched = next((device for hook in hooks if (device := getattr(hook, "execution_device", None)) is not None), None)
+    return next(model.parameters()).device if dispatched is None else torch.device(dispatched)
 
 
 def unsupported(kind: str, supported: str) -> UnsupportedModelError:
@@ -165,11 +227,16 @@ _WITHOUT_PLAIN_ATTENTION = (
 )
 
 
-def replaced(module: nn.Module, name: str, value: Any) -> Any:
+def replaced(module: _Module, name: str, value: object) -> _Module:
     """A shallow view of a module in which one parameter, part or attribute is another; the module is not touched.
 
-    All else, hooks included, is shared. :func:`torch.func.functional_call` would swap the parameter inside the user's
-    own module for a moment, which two threads that explain images of different sizes would see of each other.
+    Everything else is shared, hooks included. :func:`torch.func.functional_call` would swap the parameter inside the
+    user's own module for a moment, and two threads that explain images of different sizes would see each other's.
+
+    Args:
+        module: the module to be viewed. It may have parametrizations, such as weight normalization.
+        name: dotted path of the parameter, part or attribute.
+        value: what the view has in its place.
 
     >>> linear = nn.Linear(2, 1, bias=False)
     >>> replaced(linear, "weight", torch.ones(1, 3))(torch.ones(3))
@@ -178,25 +245,33 @@ def replaced(module: nn.Module, name: str, value: Any) -> Any:
     torch.Size([1, 2])
     """
     head, _, rest = name.partition(".")
-    view = copy.copy(module)
+    kind = type(module)
+    if isinstance(inspect.getattr_static(kind, head, None), property):
+        # A parametrized tensor is a property of the module's class, which only a class below it can hide.
+        kind = type(kind.__name__, (kind,), {"__module__": kind.__module__, head: value})
+    # Not by copy.copy, which pickles, and modules with parametrizations refuse to be pickled.
+    view = kind.__new__(kind)
+    view.__dict__.update(module.__dict__)
     if rest:
         view._modules = {**module._modules, head: replaced(module.get_submodule(head), rest, value)}
     elif head in module._parameters:
-        view._parameters = {**module._parameters, head: value}  # a plain tensor will do
+        view._parameters = {**module._parameters, head: value}  # type: ignore[dict-item]  # a plain tensor will do
     elif head in module._modules:
-        view._modules = {**module._modules, head: value}
+        view._modules = {**module._modules, head: value}  # type: ignore[dict-item]  # the caller gives a module for a module
     else:
         view.__dict__[head] = value
     return view
 
 
 def resize_positions(table: Tensor, native: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """A position table for another patch grid: prefix rows kept, the rest bicubic, ``align_corners=False``.
+    """A position table for another patch grid, interpolated bicubically with ``align_corners=False``.
+
+    The rows of prefix tokens are kept as they are.
 
     Args:
-        table: ``(prefix + h * w, C)`` for the ``native`` grid ``(h, w)``.
-        native: ``(h, w)``.
-        grid: the wanted ``(h, w)``.
+        table: positions ``(prefix + h * w, C)`` for the native grid.
+        native: rows and columns ``(h, w)`` of the grid that the table was made for.
+        grid: rows and columns of the grid that is wanted.
 
     >>> resize_positions(torch.zeros(1 + 4, 8), (2, 2), (3, 5)).shape
     torch.Size([16, 8])
@@ -208,8 +283,8 @@ def resize_positions(table: Tensor, native: tuple[int, int], grid: tuple[int, in
     return torch.cat([table[:prefix], patches[0].flatten(1).T])
 
 
-def square(projection: Any) -> Callable[[Tensor], Tensor] | None:
-    """A projection, a matrix or a linear layer, as a function, if it is square and without a bias."""
+def square(projection: Tensor | nn.Linear | None) -> Callable[[Tensor], Tensor] | None:
+    """A matrix or linear layer as a function of features, or ``None`` unless it is square and has no bias."""
     if isinstance(projection, nn.Linear):
         return projection if projection.bias is None and projection.in_features == projection.out_features else None
     if projection is None or projection.shape[0] != projection.shape[1]:
@@ -218,10 +293,14 @@ def square(projection: Any) -> Callable[[Tensor], Tensor] | None:
 
 
 def check_size(images: Tensor, patch: int) -> tuple[int, int]:
-    """Height and width of a batch of images.
+    """Height and width of a batch of images, in pixels.
+
+    Args:
+        images: the batch.
+        patch: side length of a patch in pixels.
 
     Raises:
-        ValueError: unless the batch is ``(N, 3, H, W)`` and both sides are multiples of the patch.
+        ValueError: if the batch is not ``(N, 3, H, W)``, or a side is no multiple of the patch.
     """
     if images.dim() != 4 or images.shape[1] != 3:
         raise ValueError(f"images: expected (N, 3, H, W), got shape {tuple(images.shape)}")

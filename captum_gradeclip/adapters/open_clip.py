@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from operator import attrgetter
+from typing import TypedDict
 
 import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
 from . import timm
@@ -15,14 +18,19 @@ from .base import (
     SEVERAL,
     VOCABULARY,
     Family,
+    Foreign,
     ImageTower,
+    Readout,
+    Site,
     TextTower,
     UnsupportedModelError,
     blocks,
     check_size,
+    class_token,
     first_row,
     replaced,
     resize_positions,
+    sites,
     square,
     uncompiled,
     unsupported,
@@ -31,7 +39,8 @@ from .base import (
 
 def image_tower(model: nn.Module) -> ImageTower:
     """The facts of ``model.visual``: a ViT, a ResNet with an attention pool, or a tower of timm."""
-    visual: Any = uncompiled(getattr(model, "visual", None))
+    owner: Foreign = model
+    visual = uncompiled(owner.visual)
     kind = type(visual).__name__
     if kind == "VisionTransformer":
         return _vit(visual)
@@ -42,7 +51,7 @@ def image_tower(model: nn.Module) -> ImageTower:
     raise unsupported(f"the image tower {kind}", "VisionTransformer, ModifiedResNet and vision transformers of timm")
 
 
-def _vit(visual: Any) -> ImageTower:
+def _vit(visual: Foreign) -> ImageTower:
     patch = int(visual.conv1.kernel_size[0])
     # OpenAI's class knows neither its grid nor any pooling but the class token.
     side = getattr(visual, "input_resolution", 0) // patch
@@ -56,10 +65,8 @@ def _vit(visual: Any) -> ImageTower:
         raise UnsupportedModelError(f"model: image pooling {pool_type!r} is not supported; 'tok' and 'avg' are")
     return ImageTower(
         encode=_resizing(visual, "positional_embedding", patch, native),
-        layers=[*visual.transformer.resblocks, *([] if pool is None else [pool])],
-        readout=first_row if pool is None and pool_type == "tok" else None,
-        alone=pool is None and pool_type == "tok",
-        pool=pool is not None,
+        sites=sites(visual.transformer.resblocks, pool),
+        readout=Readout("pool") if pool is not None else class_token() if pool_type == "tok" else Readout("several"),
         patch=patch,
         size=(native[0] * patch, native[1] * patch),
         width=visual.proj.shape[1] if visual.proj is not None else visual.transformer.width,
@@ -68,12 +75,12 @@ def _vit(visual: Any) -> ImageTower:
     )
 
 
-def _resnet(visual: Any) -> ImageTower:
+def _resnet(visual: Foreign) -> ImageTower:
     side = round((len(visual.attnpool.positional_embedding) - 1) ** 0.5)
     return ImageTower(
         encode=_resizing(visual, "attnpool.positional_embedding", 32, (side, side)),
-        layers=[visual.attnpool],
-        readout=first_row,
+        sites=[Site(visual.attnpool, "pool")],
+        readout=Readout("pool", rows=first_row),
         patch=32,
         size=(side * 32, side * 32),
         width=visual.attnpool.c_proj.out_features,
@@ -82,7 +89,7 @@ def _resnet(visual: Any) -> ImageTower:
     )
 
 
-def _timm(visual: Any) -> ImageTower:
+def _timm(visual: Foreign) -> ImageTower:
     trunk = timm.image_tower(visual.trunk)
 
     def encode(images: Tensor) -> Tensor:
@@ -91,19 +98,17 @@ def _timm(visual: Any) -> ImageTower:
     projections = [part for part in visual.head.modules() if isinstance(part, nn.Linear)]
     return ImageTower(
         encode=encode,
-        layers=trunk.layers,
+        sites=trunk.sites,
         readout=trunk.readout,
-        alone=trunk.alone,
-        pool=trunk.pool,
         patch=trunk.patch,
         size=trunk.size,
         width=projections[-1].out_features if projections else trunk.width,
         dtype=trunk.dtype,
-        **{"mean": trunk.mean, "std": trunk.std, **_statistics(visual)},
+        **_statistics(visual, trunk.mean, trunk.std),
     )
 
 
-def _resizing(visual: Any, table: str, patch: int, native: tuple[int, ...]) -> Any:
+def _resizing(visual: Foreign, table: str, patch: int, native: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
     """The tower's forward pass, on a view with interpolated positions where the images have another size."""
 
     def encode(images: Tensor) -> Tensor:
@@ -111,7 +116,8 @@ def _resizing(visual: Any, table: str, patch: int, native: tuple[int, ...]) -> A
         grid = height // patch, width // patch
         view = visual
         if grid != native:
-            view = replaced(visual, table, resize_positions(visual.get_parameter(table), (native[0], native[1]), grid))
+            positions = attrgetter(table)(visual)  # which a parametrization may have made a plain tensor
+            view = replaced(visual, table, resize_positions(positions, (native[0], native[1]), grid))
         output = view(images)
         features: Tensor = output[0] if isinstance(output, tuple) else output  # CoCa's towers return their tokens as well
         return features
@@ -119,17 +125,21 @@ def _resizing(visual: Any, table: str, patch: int, native: tuple[int, ...]) -> A
     return encode
 
 
-def _statistics(visual: Any) -> dict[str, Any]:
+class _Statistics(TypedDict):
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def _statistics(
+    visual: Foreign, mean: tuple[float, ...] = OPENAI_DATASET_MEAN, std: tuple[float, ...] = OPENAI_DATASET_STD
+) -> _Statistics:
     preprocessing = getattr(visual, "preprocess_cfg", {})
-    return {
-        "mean": tuple(preprocessing.get("mean", (0.48145466, 0.4578275, 0.40821073))),
-        "std": tuple(preprocessing.get("std", (0.26862954, 0.26130258, 0.27577711))),
-    }
+    return {"mean": tuple(preprocessing.get("mean", mean)), "std": tuple(preprocessing.get("std", std))}
 
 
 def text_tower(model: nn.Module) -> TextTower:
     """The facts of the text tower, which sits in ``model`` itself (``CLIP``) or in ``model.text``."""
-    tower: Any = getattr(model, "text", model)
+    tower: Foreign = getattr(model, "text", model)
     if type(tower).__name__ == "HFTextEncoder":
         return _hugging_face(model, tower)
     if not hasattr(tower, "transformer") or not hasattr(tower.transformer, "resblocks"):
@@ -141,7 +151,7 @@ def text_tower(model: nn.Module) -> TextTower:
         raise UnsupportedModelError(
             f"model: text pooling {pool!r} is not supported; 'argmax', 'eos', 'first' and 'last' are"
         )
-    end: Any = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
+    end: Foreign = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
     context_length = int(tower.context_length)
     # OpenAI's blocks keep the mask themselves.
     causal = getattr(tower, "attn_mask", None) is not None or not hasattr(tower, "attn_mask")
@@ -153,7 +163,7 @@ def text_tower(model: nn.Module) -> TextTower:
             raise ValueError(f"tokens: expected token ids (N, {context_length}), got {length} tokens per text")
         return model.encode_text(tokens)  # type: ignore[operator, no-any-return]
 
-    def readout(tokens: Tensor) -> Tensor:
+    def rows(tokens: Tensor) -> Tensor:
         if appended:
             return torch.full((len(tokens),), tokens.shape[1], device=tokens.device)
         if pool in ("first", "last"):
@@ -168,8 +178,8 @@ def text_tower(model: nn.Module) -> TextTower:
     vocabulary = tower.token_embedding.num_embeddings
     return TextTower(
         encode=encode,
-        layers=list(tower.transformer.resblocks),
-        readout=readout,
+        sites=sites(tower.transformer.resblocks),
+        readout=Readout("token", rows=rows),
         context_length=context_length,
         width=width,
         pad=True,
@@ -180,14 +190,14 @@ def text_tower(model: nn.Module) -> TextTower:
     )
 
 
-def _hugging_face(model: Any, tower: Any) -> TextTower:
+def _hugging_face(model: Foreign, tower: Foreign) -> TextTower:
     """A text encoder of transformers inside an open_clip model, pooled at its first token or over all of them."""
     first = "Cls" in type(tower.pooler).__name__
     projections = [part for part in tower.proj.modules() if isinstance(part, nn.Linear)]
     return TextTower(
         encode=model.encode_text,
-        layers=blocks(tower.transformer),
-        readout=first_row if first else None,
+        sites=sites(blocks(tower.transformer)),
+        readout=Readout("token", rows=first_row) if first else Readout("several"),
         context_length=int(tower.context_length),
         width=projections[-1].out_features if projections else int(tower.transformer.config.hidden_size),
         pad=False,
@@ -203,7 +213,7 @@ _RESNET = {"image_size": 64, "layers": (1, 1, 1, 1), "width": 8, "head_width": 1
 
 
 def _tiny(
-    image: dict[str, Any] | None = None, text: dict[str, Any] | None = None, kind: str = "CLIP", **settings: Any
+    image: dict[str, object] | None = None, text: dict[str, object] | None = None, kind: str = "CLIP", **settings: Foreign
 ) -> nn.Module:
     import open_clip.model
 
@@ -211,13 +221,13 @@ def _tiny(
     return build(24, {**_VIT, **(image or {})}, {**_TEXT, **(text or {})}, **settings)  # type: ignore[no-any-return]
 
 
-def _tiny_timm(name: str, pool: str, **settings: Any) -> nn.Module:
+def _tiny_timm(name: str, pool: str, **settings: Foreign) -> nn.Module:
     """open_clip names its timm tower; this one is cut down to a tiny trunk of the same architecture."""
-    model: Any = _tiny(kind="CustomTextCLIP")
+    model: Foreign = _tiny(kind="CustomTextCLIP")
     import open_clip.timm_model
 
-    trunk: Any = timm.tiny(name, num_classes=0, global_pool=pool, **settings)
-    visual: Any = open_clip.timm_model.TimmModel.__new__(open_clip.timm_model.TimmModel)
+    trunk: Foreign = timm.tiny(name, num_classes=0, global_pool=pool, **settings)
+    visual: Foreign = open_clip.timm_model.TimmModel.__new__(open_clip.timm_model.TimmModel)
     nn.Module.__init__(visual)
     visual.image_size, visual.trunk = (32, 32), trunk
     visual.head = nn.Sequential(nn.Linear(48, 24, bias=False))
@@ -247,7 +257,7 @@ def _tiny_hugging_face() -> nn.Module:
         max_position_embeddings=CONTEXT,
         pad_token_id=0,
     )
-    model: Any = _tiny(kind="CustomTextCLIP")
+    model: Foreign = _tiny(kind="CustomTextCLIP")
     model.text = HFTextEncoder("", output_dim=24, config=config, pooler_type="mean_pooler", proj_type="linear")
     return model  # type: ignore[no-any-return]
 

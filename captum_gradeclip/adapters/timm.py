@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,12 +11,15 @@ from .base import (
     SEVERAL,
     VOCABULARY,
     Family,
+    Foreign,
     ImageTower,
+    Readout,
     TextTower,
     UnsupportedModelError,
     check_size,
-    first_row,
+    class_token,
     replaced,
+    sites,
     unsupported,
 )
 
@@ -27,12 +29,15 @@ def image_tower(model: nn.Module) -> ImageTower:
     kinds = [kind.__name__ for kind in type(model).__mro__]
     if not any(kind in kinds for kind in ("VisionTransformer", "Eva", "Beit")):
         raise unsupported(type(model).__name__, "timm's VisionTransformer (and DeiT, DINOv2, SigLIP), Eva and Beit")
-    trunk: Any = model
+    trunk: Foreign = model
     rows, columns = trunk.patch_embed.patch_size
     if rows != columns:
         raise UnsupportedModelError(f"model: patches must be square, got {rows} x {columns}")
     pool = getattr(trunk, "attn_pool", None)
     one_token = trunk.global_pool == "token" and pool is None and "VisionTransformerDistilled" not in kinds
+    # Rotary positions and a bias for each pair of positions are made for all tokens, and a block expects them so.
+    tokenwise = getattr(trunk, "rope", None) is None and not _biased_by_pairs(trunk)
+    readout = Readout("pool") if pool is not None else class_token(tokenwise) if one_token else Readout("several")
     settings = trunk.pretrained_cfg
 
     def encode(images: Tensor) -> Tensor:
@@ -40,10 +45,8 @@ def image_tower(model: nn.Module) -> ImageTower:
 
     return ImageTower(
         encode=encode,
-        layers=[*trunk.blocks, *([] if pool is None else [pool])],
-        readout=first_row if one_token else None,
-        alone=one_token and getattr(trunk, "rope", None) is None and not _biased_by_pairs(trunk),
-        pool=pool is not None,
+        sites=sites(trunk.blocks, pool),
+        readout=readout,
         patch=rows,
         size=tuple(trunk.patch_embed.img_size or settings["input_size"][1:]),
         mean=tuple(settings["mean"]),
@@ -62,13 +65,13 @@ def text_tower(model: nn.Module) -> TextTower:
     )
 
 
-def resized(model: nn.Module, images: Tensor) -> Any:
+def resized(model: nn.Module, images: Tensor) -> Foreign:
     """A view of the model for these images, its positions interpolated as timm does it (bicubic, antialiased).
 
     Raises:
         ValueError: if the size is no multiple of the patch, or if the model has a bias for each pair of positions.
     """
-    trunk: Any = model
+    trunk: Foreign = model
     embed = trunk.patch_embed
     patch = embed.patch_size[0]
     size = check_size(images, patch)
@@ -100,12 +103,12 @@ def resized(model: nn.Module, images: Tensor) -> Any:
     return view
 
 
-def _biased_by_pairs(trunk: Any) -> bool:
+def _biased_by_pairs(trunk: Foreign) -> bool:
     """Whether attention has a bias for each pair of positions, as in BEiT."""
     return any(hasattr(part, "relative_position_bias_table") for part in trunk.modules())
 
 
-def _labels(model: Any) -> tuple[str, ...] | None:
+def _labels(model: Foreign) -> tuple[str, ...] | None:
     names = model.pretrained_cfg.get("label_names")
     if names is None and model.num_classes == 1000:
         from timm.data.imagenet_info import ImageNetInfo
@@ -115,7 +118,7 @@ def _labels(model: Any) -> tuple[str, ...] | None:
     return tuple(names) if names is not None and len(names) == model.num_classes else None
 
 
-def tiny(name: str, size: int = 32, patch: int = 8, **settings: Any) -> nn.Module:
+def tiny(name: str, size: int = 32, patch: int = 8, **settings: Foreign) -> nn.Module:
     """A tiny random model of one of timm's architectures."""
     import timm
 
@@ -124,7 +127,9 @@ def tiny(name: str, size: int = 32, patch: int = 8, **settings: Any) -> nn.Modul
     return model
 
 
-def _family(name: str, models: str, architecture: str, *, oblong: bool = True, note: str = "", **settings: Any) -> Family:
+def _family(
+    name: str, models: str, architecture: str, *, oblong: bool = True, note: str = "", **settings: Foreign
+) -> Family:
     size = (40, 24) if oblong else None
     return Family(f"timm {name}", models, lambda: tiny(architecture, **settings), oblong=size, text=False, note=note)
 

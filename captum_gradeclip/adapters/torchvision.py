@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
+from torchvision.models import ViT_B_16_Weights
 
 from .base import (
     VOCABULARY,
     Family,
+    Foreign,
     ImageTower,
     TextTower,
     UnsupportedModelError,
     check_size,
-    first_row,
+    class_token,
     replaced,
     resize_positions,
+    sites,
     unsupported,
 )
 
@@ -24,7 +25,7 @@ def image_tower(model: nn.Module) -> ImageTower:
     """The facts of a ``VisionTransformer``, which reads its class token."""
     if "VisionTransformer" not in [kind.__name__ for kind in type(model).__mro__]:
         raise unsupported(type(model).__name__, "torchvision's VisionTransformer")
-    vit: Any = model
+    vit: Foreign = model
     patch, native = int(vit.patch_size), vit.image_size // vit.patch_size
 
     def encode(images: Tensor) -> Tensor:
@@ -38,16 +39,16 @@ def image_tower(model: nn.Module) -> ImageTower:
         view = replaced(vit, "encoder.pos_embedding", positions[None])
         return replaced(view, "image_size", height)(images)  # type: ignore[no-any-return]
 
+    preset = ViT_B_16_Weights.IMAGENET1K_V1.transforms()
     head = [part for part in vit.heads.modules() if isinstance(part, nn.Linear)]
     return ImageTower(
         encode=encode,
-        layers=list(vit.encoder.layers),
-        readout=first_row,
-        alone=True,
+        sites=sites(vit.encoder.layers),
+        readout=class_token(),
         patch=patch,
         size=(vit.image_size, vit.image_size),
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
         width=head[-1].out_features if head else vit.hidden_dim,
         dtype=vit.class_token.dtype,
         labels=lambda: _labels(head[-1].out_features if head else 0),
@@ -63,8 +64,6 @@ def text_tower(model: nn.Module) -> TextTower:
 
 
 def _labels(classes: int) -> tuple[str, ...] | None:
-    from torchvision.models import ViT_B_16_Weights
-
     names: list[str] = ViT_B_16_Weights.IMAGENET1K_V1.meta["categories"]
     return tuple(names) if len(names) == classes else None
 
@@ -73,7 +72,7 @@ def _tiny() -> nn.Module:
     from torchvision.models import VisionTransformer
 
     size = {"image_size": 32, "patch_size": 8, "num_layers": 3, "num_heads": 4, "hidden_dim": 48, "mlp_dim": 96}
-    model: Any = VisionTransformer(**size, num_classes=VOCABULARY)
+    model: Foreign = VisionTransformer(**size, num_classes=VOCABULARY)
     nn.init.normal_(model.heads.head.weight, std=0.02)  # torchvision starts with zeros, whose gradient says nothing
     return model  # type: ignore[no-any-return]
 

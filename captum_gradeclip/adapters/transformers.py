@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
+from transformers.utils.constants import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
 
 from .base import (
     CONTEXT,
@@ -13,12 +19,16 @@ from .base import (
     START,
     VOCABULARY,
     Family,
+    Foreign,
     ImageTower,
+    Readout,
     TextTower,
     UnsupportedModelError,
     blocks,
     check_size,
+    class_token,
     first_row,
+    sites,
     square,
     unsupported,
 )
@@ -36,7 +46,8 @@ _CLASS_AND_MEAN = ("Dinov2ForImageClassification", "Dinov2WithRegistersForImageC
 
 def image_tower(model: nn.Module) -> ImageTower:
     """The facts of a dual encoder's image side, or of an image classifier."""
-    kind, owner = _kind(model, (*_DUAL, *_CLASSIFIERS)), _any(model)
+    kind = _kind(model, (*_DUAL, *_CLASSIFIERS))
+    owner: Foreign = model
     if kind in _CLASSIFIERS:
         config, trunk = owner.config, getattr(owner, owner.base_model_prefix)
     else:
@@ -47,7 +58,7 @@ def image_tower(model: nn.Module) -> ImageTower:
 
     def encode(images: Tensor) -> Tensor:
         size = check_size(images, patch)
-        other: dict[str, Any] = {} if size == (side, side) else {"interpolate_pos_encoding": True}
+        other: dict[str, Foreign] = {} if size == (side, side) else {"interpolate_pos_encoding": True}
         if kind == "Siglip2Model":
             return _tensor(owner.get_image_features(**_patches(images, patch)))
         if kind == "BlipForImageTextRetrieval":
@@ -61,10 +72,8 @@ def image_tower(model: nn.Module) -> ImageTower:
     mean, std = _STATISTICS.get(kind, _OPENAI)
     return ImageTower(
         encode=encode,
-        layers=[*blocks(trunk), *([] if pool is None else [pool])],
-        readout=first_row if pool is None and kind not in _CLASS_AND_MEAN else None,
-        alone=pool is None and kind not in _CLASS_AND_MEAN,
-        pool=pool is not None,
+        sites=sites(blocks(trunk), pool),
+        readout=Readout("pool") if pool is not None else Readout("several") if kind in _CLASS_AND_MEAN else class_token(),
         patch=patch,
         size=(side, side),
         mean=mean,
@@ -77,7 +86,8 @@ def image_tower(model: nn.Module) -> ImageTower:
 
 def text_tower(model: nn.Module) -> TextTower:
     """The facts of a dual encoder's text side."""
-    kind, owner = _kind(model, (*_DUAL, *_CLASSIFIERS)), _any(model)
+    kind = _kind(model, (*_DUAL, *_CLASSIFIERS))
+    owner: Foreign = model
     if kind in _CLASSIFIERS:
         raise UnsupportedModelError(
             f"model: {kind} of transformers has no text encoder; explain a class of it with captum_gradeclip.ClassScore"
@@ -115,8 +125,8 @@ def text_tower(model: nn.Module) -> TextTower:
 
     return TextTower(
         encode=encode,
-        layers=blocks(trunk),
-        readout=end if kind == "CLIPModel" else last if siglip else first_row,
+        sites=sites(blocks(trunk)),
+        readout=Readout("token", rows=end if kind == "CLIPModel" else last if siglip else first_row),
         context_length=limit,
         width=_width(owner, kind),
         pad=siglip,  # trained on full length, without a mask
@@ -127,10 +137,6 @@ def text_tower(model: nn.Module) -> TextTower:
     )
 
 
-def _any(model: nn.Module) -> Any:
-    return model
-
-
 def _kind(model: nn.Module, known: tuple[str, ...]) -> str:
     """The first of the known classes that the model's class is, or is derived from."""
     for one in type(model).__mro__:
@@ -139,13 +145,13 @@ def _kind(model: nn.Module, known: tuple[str, ...]) -> str:
     raise unsupported(type(model).__name__, ", ".join(known))
 
 
-def _tensor(output: Any) -> Tensor:
+def _tensor(output: Foreign) -> Tensor:
     """transformers 4 returns features, 5 an object that holds them."""
-    features: Tensor = getattr(output, "pooler_output", output)
-    return features
+    features: Foreign = getattr(output, "pooler_output", output)
+    return features  # type: ignore[no-any-return]  # transformers publishes no types for it
 
 
-def _width(model: Any, kind: str) -> int:
+def _width(model: Foreign, kind: str) -> int:
     if kind == "BlipForImageTextRetrieval":
         return int(model.config.image_text_hidden_size)
     if kind in ("SiglipModel", "Siglip2Model"):
@@ -165,24 +171,24 @@ def _patches(images: Tensor, patch: int) -> dict[str, Tensor]:
     }
 
 
-def _labels(config: Any) -> tuple[str, ...] | None:
+def _labels(config: Foreign) -> tuple[str, ...] | None:
     names = [config.id2label[index] for index in range(config.num_labels)]
     return None if names[0] == "LABEL_0" else tuple(names)
 
 
-_OPENAI = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-_HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_OPENAI = tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD)
+_HALF = tuple(IMAGENET_STANDARD_MEAN), tuple(IMAGENET_STANDARD_STD)
+_IMAGENET = tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD)
 _STATISTICS = {
     **dict.fromkeys(("SiglipModel", "Siglip2Model", "ViTForImageClassification"), _HALF),
     **dict.fromkeys(("DeiTForImageClassification", *_CLASS_AND_MEAN), _IMAGENET),
 }
 
 
-def _tiny(name: str, **settings: Any) -> nn.Module:
+def _tiny(name: str, **settings: Foreign) -> nn.Module:
     import transformers
 
-    size: dict[str, Any] = {
+    size: dict[str, Foreign] = {
         "hidden_size": 48,
         "intermediate_size": 96,
         "num_hidden_layers": 3,

@@ -1,9 +1,7 @@
 """One forward pass, intercepted in chosen layers and remembered."""
 
-from .branch import Branches
+from .capture_input import CaptureInput
 from .interception import Interception
-from .layer_input import LayerInput
-from .layer_output import LayerOutput, each_token
 from .layout import examples_axis
 from .record import (
     LayerError,
@@ -17,22 +15,30 @@ from .record import (
     value_only,
     value_value,
 )
+from .replace_output import ReplaceOutput, tokens_as_batch
+from .side_path import SidePath
+from .tap import Tap, is_observed
+
+# The names of version 0.1 go with the next version.
+Branches, LayerInput, LayerOutput, each_token = SidePath, CaptureInput, ReplaceOutput, tokens_as_batch
 
 __all__ = [
-    "Branches",
+    "CaptureInput",
     "Interception",
     "LayerError",
-    "LayerInput",
-    "LayerOutput",
     "Record",
+    "ReplaceOutput",
     "Rule",
-    "each_token",
+    "SidePath",
+    "Tap",
     "examples_axis",
+    "is_observed",
     "kept_attention",
     "merge_heads",
     "model_heads",
     "single_head",
     "split_heads",
+    "tokens_as_batch",
     "value_only",
     "value_value",
 ]

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from .eager import EagerAttention
 from .record import LayerError, Record, split_heads
+from .tap import Arguments, Function, Keywords
 
 
 class AttentionMode(TorchFunctionMode):
@@ -24,8 +25,8 @@ class AttentionMode(TorchFunctionMode):
         self.eager = EagerAttention(see, batch)
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self, func: Function, types: object, args: Arguments = (), kwargs: Keywords | None = None
+    ) -> object:
         # Torch leaves this mode while it is in here, so what the rule calls is not seen again.
         if func is F.scaled_dot_product_attention:
             return self._scaled_dot_product(*args, **(kwargs or {}))

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from .calls import AttentionMode
 from .layout import examples_axis
 from .record import LayerError, Record, Rule, merge_heads
+from .tap import Arguments, Keywords
 
 
 class Interception:
@@ -36,9 +36,10 @@ class Interception:
 
     Args:
         layers: modules of the model, each a block or its attention module, none inside another.
-        rule: what their attention returns, :func:`model_heads`, :func:`single_head`, :func:`value_only` or your own.
-        row: the token that goes on; for a single layer, which must be a block.
-        graph: leave it out where nothing is to be differentiated, for less time and memory.
+        rule: decides what their attention returns: :func:`model_heads`, :func:`single_head`, :func:`value_only` or a
+            function of your own.
+        row: index of the token that goes on, for a single layer that is a block; all tokens go on by default.
+        graph: whether anything is to be differentiated (default True); False saves time and memory.
 
     Raises:
         LayerError: if a layer is given twice or lies inside another one.
@@ -121,7 +122,7 @@ class _Watch:
             handle.remove()
         self._leave()  # an interrupt (not an Exception) skips even hooks that are always called
 
-    def _enter(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> tuple[Any, Any] | None:
+    def _enter(self, _: nn.Module, args: Arguments, kwargs: Keywords | None = None) -> tuple[Arguments, Keywords] | None:
         # Torch notes in two steps that a hook wants keywords; another thread may come by between them.
         if threading.get_ident() != self.thread or kwargs is None:
             return None
@@ -136,7 +137,7 @@ class _Watch:
         self.mode.__enter__()  # type: ignore[no-untyped-call]
         return changed
 
-    def _look_ahead(self, args: tuple[Any, ...], kwargs: dict[str, Any], batch: int | None) -> Record:
+    def _look_ahead(self, args: Arguments, kwargs: Keywords, batch: int | None) -> Record:
         """What the layer's attention will be given, by running the layer up to there."""
         found: list[Record] = []
 
@@ -197,13 +198,11 @@ class _Seen(Exception):
     """Leaves a layer whose attention call has been seen."""
 
 
-def _one_token(
-    args: tuple[Any, ...], kwargs: dict[str, Any], record: Record, row: int
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _one_token(args: Arguments, kwargs: Keywords, record: Record, row: int) -> tuple[Arguments, Keywords]:
     """The arguments of a block with one token in place of all."""
     done = False
 
-    def cut(x: Any) -> Any:
+    def cut(x: object) -> object:
         nonlocal done
         if done or not isinstance(x, Tensor) or x.dim() != 3:
             return x

@@ -3,30 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
-from captum.log import log_usage
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..attention import Branches, Interception, LayerOutput, Record, each_token, model_heads, value_value
+from ..attention import Interception, Record, ReplaceOutput, SidePath, model_heads, tokens_as_batch, value_value
 from ..scores import ImageTextScore, TextImageScore, empty_text, encode_text
-from .base import (
-    About,
-    NotDefinedError,
-    TokenAttribution,
-    check_inputs,
-    check_kind,
-    last_block,
-    refuse_layer_input,
-)
+from .base import MethodInfo, NotDefinedError, Options, Request, Targets, TokenAttribution, number
+from .dense import Dense, last_block
 
 Redundancy = Literal["empty", "labels", "none"]
-Normalisation = Literal["channels", "tokens"]
+Normalization = Literal["channels", "tokens"]
 PoolQuery = Literal["query", "value"]
+
+
+@dataclass(frozen=True)
+class CLIPSurgeryOptions(Options):
+    """The options of :class:`CLIPSurgery`.
+
+    Attributes:
+        redundancy: what all texts share and is taken off: the ``"empty"`` text (default; a map then does not depend on the
+            other texts), the weighted mean over all ``"labels"`` of the score, which should then be many, ``"none"``, or
+            features ``(D,)``, ``(1, D)`` or ``(T, D)`` of your own, such as a prompt ensemble of the empty text.
+        temperature: factor on the cosines that weigh the labels, any finite number (default 2); it counts with
+            ``redundancy="labels"`` only.
+        normalization: whether features become unit vectors over their ``"channels"`` (default), or over the ``"tokens"``
+            as in the code that the figures of arXiv 2502.18816 come from.
+        pool_query: the weights with which the class token of an attention pool asks, ``"query"`` (default) for the model's,
+            or ``"value"`` for those of its values as in the released code. The class token, which weighs the labels, is
+            then not the model's.
+        normalisation: the name of ``normalization`` in version 0.1; it goes with the next version.
+    """
+
+    redundancy: Redundancy | Tensor = "empty"
+    temperature: float = number(2.0)
+    normalization: Normalization = "channels"
+    pool_query: PoolQuery = "query"
+    normalisation: Normalization | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.normalisation is not None:
+            object.__setattr__(self, "normalization", self.normalisation)
 
 
 def feature_surgery(
@@ -35,7 +56,7 @@ def feature_surgery(
     redundant_features: Tensor | None = None,
     *,
     temperature: float = 2.0,
-    normalisation: Normalisation = "channels",
+    normalization: Normalization = "channels",
 ) -> Tensor:
     r"""Similarity of all tokens with all texts, without the part that does not tell the texts apart.
 
@@ -49,7 +70,7 @@ def feature_surgery(
         text_features: T, ``(T, D)``; made unit vectors.
         redundant_features: E, ``(D,)``, ``(1, D)`` or ``(T, D)``; made unit vectors.
         temperature: of the weights of the labels.
-        normalisation: of F over its channels, or over its ``"tokens"`` as the demo of the released code had it before
+        normalization: of F over its channels, or over its ``"tokens"`` as the demo of the released code had it before
             March 2025.
 
     Returns:
@@ -57,14 +78,14 @@ def feature_surgery(
 
     Raises:
         ValueError: for features that do not fit together or are not finite, fewer than two labels and no redundant
-            features, an unknown normalisation.
+            features, an unknown normalization.
 
     >>> feature_surgery(torch.eye(2), torch.eye(2), torch.tensor([1.0, 0.0]))
     tensor([[ 0., -1.],
             [ 0.,  1.]])
     """
-    if normalisation not in get_args(Normalisation):
-        raise ValueError(f"normalisation: expected one of {get_args(Normalisation)}, got {normalisation!r}")
+    if normalization not in get_args(Normalization):
+        raise ValueError(f"normalization: expected one of {get_args(Normalization)}, got {normalization!r}")
     texts, width = text_features.shape
     if image_features.shape[-1] != width or not torch.isfinite(text_features).all():
         raise ValueError(
@@ -84,7 +105,7 @@ def feature_surgery(
             f"redundancy, redundant_features: expected finite features ({width},), (1, {width}) or ({texts}, {width}), got"
             f" {tuple(redundant_features.shape)}"
         )
-    image_features = F.normalize(image_features, dim=-1 if normalisation == "channels" else -2)
+    image_features = F.normalize(image_features, dim=-1 if normalization == "channels" else -2)
     text_features = F.normalize(text_features, dim=-1)
     similarity = image_features @ text_features.mT
     if redundant_features is not None:
@@ -94,7 +115,7 @@ def feature_surgery(
     return weighted - weighted.mean(dim=-1, keepdim=True)
 
 
-class CLIPSurgery(TokenAttribution):
+class CLIPSurgery(TokenAttribution[CLIPSurgeryOptions, Dense]):
     r"""Similarity of every patch with the text, from a second path through the last blocks.
 
     Beside the model, whose own path stays as it is, a second residual stream begins at the first chosen block and takes
@@ -110,8 +131,11 @@ class CLIPSurgery(TokenAttribution):
         forward_func: an :class:`~captum_gradeclip.ImageTextScore` whose image tower reads its class token, or has an
             attention pool over convolutions. Its texts may be cached features, see
             :func:`captum_gradeclip.prompts.prompt_ensemble`.
-        layer: the last blocks, ``score.layers[-6:]``, of any depth.
+        layer: the last blocks of the tower, at least one; ``score.layers[-6:]`` are the paper's.
         device_ids: accepted for Captum's sake.
+
+    Maps are signed differences of cosines. ``additional_forward_args`` are refused, since features are looked at and not the
+    output of the forward function.
 
     >>> from captum_gradeclip import ImageTextScore, scenes
     >>> model, preprocess, tokenizer = scenes.load()
@@ -123,159 +147,79 @@ class CLIPSurgery(TokenAttribution):
     arXiv 2304.05653.
     """
 
-    about = About(
-        name="CLIP Surgery",
-        image=True,
-        text=False,
-        resnet=True,
-        needs_text=True,
-        stochastic=False,
-        gradient=False,
-        layers=6,
-        text_layers=6,
-        paper="Li et al., arXiv 2304.05653",
-    )
+    info = MethodInfo("CLIP Surgery", "Li et al., arXiv 2304.05653", convolutional=True, layers=6)
+    Options = CLIPSurgeryOptions
 
-    @log_usage()  # type: ignore[untyped-decorator]  # outermost: Captum reaches through it by __wrapped__
-    def attribute(
-        self,
-        inputs: Tensor | tuple[Tensor],
-        target: Any = None,
-        additional_forward_args: Any = None,
-        attribute_to_layer_input: bool = False,
-        *,
-        redundancy: Redundancy | Tensor = "empty",
-        temperature: float = 2.0,
-        normalisation: Normalisation = "channels",
-        pool_query: PoolQuery = "query",
-    ) -> Tensor:
-        """One map per example.
-
-        Args:
-            inputs: images ``(N, 3, H, W)``.
-            target: which text of the score to map, any of Captum's kinds.
-            additional_forward_args: refused, since the features are looked at and not the forward function's output.
-            attribute_to_layer_input: refused.
-            redundancy: what all texts share and is taken off: the ``"empty"`` text (so that a map does not depend on the
-                other texts), the weighted mean over all ``"labels"`` of the score, which should then be many, ``"none"``,
-                or features ``(D,)``, ``(1, D)`` or ``(T, D)`` of your own, such as a prompt ensemble of the empty text.
-            temperature: of the weights of the labels, with ``redundancy="labels"`` only.
-            normalisation: of the features over their ``"channels"``, or over the ``"tokens"`` as in the code that the
-                figures of arXiv 2502.18816 come from.
-            pool_query: weights with which the class token of an attention pool asks, the model's, or those of its
-                ``"value"`` as in the released code, whose class token is then not the model's; it weighs the labels.
-
-        Returns:
-            ``(N, 1, h, w)``, signed differences of cosines.
-
-        Raises:
-            AssertionError: for a wrong target.
-            ValueError: for texts, classifiers, and towers that do not read a class token.
-        """
-        refuse_layer_input(attribute_to_layer_input)
-        inputs = check_inputs(inputs)
-        dense = self._similarity(inputs, additional_forward_args, redundancy, temperature, normalisation, pool_query)
-        return self._dense_map(dense, target, inputs)
-
-    def attribute_targets(
-        self,
-        inputs: Tensor | tuple[Tensor],
-        targets: Sequence[int] | Tensor | None = None,
-        additional_forward_args: Any = None,
-        *,
-        redundancy: Redundancy | Tensor = "empty",
-        temperature: float = 2.0,
-        normalisation: Normalisation = "channels",
-        pool_query: PoolQuery = "query",
-    ) -> Tensor:
-        """The maps of many targets from one forward pass, ``(N, T, h, w)``.
-
-        Args:
-            inputs: as in :meth:`attribute`.
-            targets: columns of the output ``(N, T)``; ``None`` for all of them.
-            additional_forward_args: refused, as in :meth:`attribute`, whose options these are.
-        """
-        inputs = check_inputs(inputs)
-        dense = self._similarity(inputs, additional_forward_args, redundancy, temperature, normalisation, pool_query)
-        return self._dense_maps(dense, targets, inputs)
-
-    def dense_features(self, inputs: Tensor | tuple[Tensor], pool_query: PoolQuery = "query") -> Tensor:
-        """Features of all tokens ``(N, L, D)``, not normalised: the class token's is the model's own, the rest is dense.
-
-        Args:
-            inputs: as in :meth:`attribute`, and so is the option.
-            pool_query: with ``"value"``, the class token is not the model's own.
-        """
-        inputs = check_inputs(inputs)
-        check_kind(self, inputs)
-        score, layers, count = self._score(), self._layers(), len(inputs)
-        last = score.layers[-1] if score.pooled else last_block(self, score)
-        if [id(one) for one in layers] != [id(one) for one in score.layers[-len(layers) :]]:
-            raise ValueError(
-                "layer: CLIP Surgery needs the last blocks of the image tower in their order, score.layers[-n:]"
-            )
-        if pool_query not in get_args(PoolQuery):
-            raise ValueError(f"pool_query: expected one of {get_args(PoolQuery)}, got {pool_query!r}")
-        if score.pooled:
-            rule = _pool if pool_query == "query" else _pool_by_value
-            features = self._forward(inputs, None, Interception(layers, rule), function=score.features)
-            dense: Tensor = features.detach().unflatten(0, (count, -1))
-            return dense
-        if pool_query != "query":
-            raise ValueError("pool_query: this tower has no attention pool over convolutions; leave it out")
-        axis = self._layout(last, inputs, None)
-        beside = Branches(layers, value_value, count, axis)
-
-        def second_path(tokens: Tensor) -> Tensor:
-            stream = beside.inputs[0] + sum(beside.added)
-            return each_token(torch.cat([tokens[:, :1], stream[:, 1:]], dim=1))
-
-        handed_on = LayerOutput(last, count, second_path, axis)
-        features = self._forward(inputs, None, beside, handed_on, function=score.features)
-        dense = features.unflatten(0, (count, -1))
-        return dense
-
-    def _similarity(
-        self,
-        inputs: Tensor,
-        additional_forward_args: Any,
-        redundancy: Redundancy | Tensor,
-        temperature: float,
-        normalisation: Normalisation,
-        pool_query: PoolQuery,
-    ) -> Tensor:
-        """Of all tokens with all texts of the score, ``(N, L, T)``."""
-        if additional_forward_args is not None:
+    def observe(self, request: Request, options: CLIPSurgeryOptions) -> Dense:
+        """The similarity of all tokens with all texts of the score."""
+        if request.arguments is not None:
             raise ValueError(
                 "additional_forward_args: CLIP Surgery looks at features and takes none; bind them in the score"
             )
-        check_kind(self, inputs)
-        score = self._score()
+        score = _image_text_score(request)
         texts = score.text_features
-        features = self.dense_features(inputs, pool_query).to(texts.dtype)
+        features = _dense_features(request, score, options.pool_query).to(texts.dtype)
         redundant: Tensor | None = None
-        if isinstance(redundancy, Tensor):
-            redundant = redundancy.to(texts)
-        elif redundancy == "empty":
+        if isinstance(options.redundancy, Tensor):
+            redundant = options.redundancy.to(texts)
+        elif options.redundancy == "empty":
             try:
                 redundant = score.empty_features
             except ValueError as error:
                 raise NotDefinedError(str(error)) from error
-        elif redundancy not in get_args(Redundancy):
-            raise ValueError(f"redundancy: expected features or one of {get_args(Redundancy)}, got {redundancy!r}")
-        elif redundancy == "none":
+        elif options.redundancy == "none":
             redundant = texts.new_zeros(1, texts.shape[1])  # stays zero as a unit vector
-        with torch.autocast(inputs.device.type, enabled=False):
-            return feature_surgery(features, texts, redundant, temperature=temperature, normalisation=normalisation)
+        settings = {"temperature": options.temperature, "normalization": options.normalization}
+        with torch.inference_mode(False), torch.autocast(request.inputs.device.type, enabled=False):
+            similarity = feature_surgery(features, texts, redundant, **settings)  # type: ignore[arg-type]
+            own = F.normalize(features[:, 0], dim=-1) @ texts.mT
+        return Dense(request, own, request.keys(features.shape[1]), similarity)
 
-    def _score(self) -> ImageTextScore:
-        owner = self._owner()
-        if not isinstance(owner, ImageTextScore):
-            raise NotDefinedError(
-                "forward_func: CLIP Surgery compares dense features with texts, so it needs an ImageTextScore, got"
-                f" {type(owner).__name__}"
-            )
-        return owner
+    def explain(self, evidence: Dense, targets: Targets, options: CLIPSurgeryOptions) -> Tensor:
+        """The similarity of all tokens with the targets."""
+        return targets.pick(evidence.scores)
+
+    def dense_features(self, inputs: Tensor | tuple[Tensor], pool_query: PoolQuery = "query") -> Tensor:
+        """Features of all tokens ``(N, L, D)``, not normalized: the class token's is the model's own, the rest is dense.
+
+        Args:
+            inputs: images ``(N, 3, H, W)``.
+            pool_query: as in :class:`CLIPSurgeryOptions`; with ``"value"``, the class token is not the model's own.
+        """
+        request = self._request(inputs, None, None)
+        pool = CLIPSurgeryOptions(pool_query=pool_query).pool_query
+        return _dense_features(request, _image_text_score(request), pool).detach()
+
+
+def _image_text_score(request: Request) -> ImageTextScore:
+    if not isinstance(request.score, ImageTextScore):
+        raise NotDefinedError(
+            "forward_func: CLIP Surgery compares dense features with texts, so it needs an ImageTextScore, got"
+            f" {type(request.score).__name__}"
+        )
+    return request.score
+
+
+def _dense_features(request: Request, score: ImageTextScore, pool_query: PoolQuery) -> Tensor:
+    count, layers, pooled = len(request.inputs), request.layers, request.pools_convolutions
+    last = score.layers[-1] if pooled else last_block(request)
+    if [id(one) for one in layers] != [id(one) for one in score.layers[-len(layers) :]]:
+        raise ValueError("layer: CLIP Surgery needs the last blocks of the image tower in their order, score.layers[-n:]")
+    if pooled:
+        rule = _pool if pool_query == "query" else _pool_by_value
+        features = request.forward(Interception(layers, rule, graph=False), function=score.features)
+        return features.unflatten(0, (count, -1))  # type: ignore[no-any-return]  # torch annotates few of its methods
+    if pool_query != "query":
+        raise ValueError("pool_query: this tower has no attention pool over convolutions; leave it out")
+    axis = request.examples_axis(last)
+    beside = SidePath(layers, value_value, count, axis)
+
+    def second_path(tokens: Tensor) -> Tensor:
+        stream = beside.inputs[0] + sum(beside.added)
+        return tokens_as_batch(torch.cat([tokens[:, :1], stream[:, 1:]], dim=1))
+
+    features = request.forward(beside, ReplaceOutput(last, count, second_path, axis), function=score.features)
+    return features.unflatten(0, (count, -1))  # type: ignore[no-any-return]  # torch annotates few of its methods
 
 
 def word_relevance(score: TextImageScore, tokens: Tensor, redundancy: Tensor | None = None) -> Tensor:
@@ -303,7 +247,7 @@ def word_relevance(score: TextImageScore, tokens: Tensor, redundancy: Tensor | N
         raise TypeError(f"score: expected a TextImageScore, got {type(score).__name__}")
     if not isinstance(tokens, Tensor):
         raise TypeError(f"tokens: expected token ids (N, L), got {type(tokens).__name__}; use the model's tokenizer first")
-    rows = score.readout(tokens)
+    rows = None if score.readout.rows is None else score.readout.rows(tokens)
     if rows is None:
         raise ValueError("score: its text tower averages its tokens, so none can be read in place of another")
     redundant = encode_text(score.model, empty_text(score.model)) if redundancy is None else redundancy
@@ -311,7 +255,7 @@ def word_relevance(score: TextImageScore, tokens: Tensor, redundancy: Tensor | N
     shared = score.image_features @ redundant.mT  # (M, 1)
     result = torch.zeros(len(tokens), len(score.image_features), tokens.shape[1], device=score.image_features.device)
     with torch.inference_mode(False), torch.no_grad():
-        alone = LayerOutput(score.layers[-1], 1, lambda x: x)
+        alone = ReplaceOutput(score.layers[-1], 1, lambda x: x)
         with alone:
             score(tokens[:1].clone())
         for text, row in enumerate(rows.tolist()):
@@ -322,7 +266,7 @@ def word_relevance(score: TextImageScore, tokens: Tensor, redundancy: Tensor | N
                 changed[:, row] = x[0, : row + 1]  # copy j reads token j
                 return changed
 
-            with LayerOutput(score.layers[-1], len(copies), read, alone.axis):
+            with ReplaceOutput(score.layers[-1], len(copies), read, alone.axis):
                 result[text, :, : row + 1] = (score(copies).mT - shared).float()
     return result
 

@@ -10,7 +10,7 @@ from captum.log import log_usage
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import TokenAttribution
+from .registry import AnyMethod
 
 
 class InputSpaceAttribution(Attribution):  # type: ignore[misc]  # captum is not typed
@@ -32,7 +32,7 @@ class InputSpaceAttribution(Attribution):  # type: ignore[misc]  # captum is not
     torch.Size([2, 3, 64, 64])
     """
 
-    def __init__(self, method: TokenAttribution) -> None:
+    def __init__(self, method: AnyMethod) -> None:
         self.method = method
 
     @property

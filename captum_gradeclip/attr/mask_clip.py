@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from captum.log import log_usage
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..attention import Branches, LayerOutput, Record, each_token, value_only
-from .base import (
-    About,
-    TokenAttribution,
-    check_inputs,
-    check_kind,
-    last_block,
-    refuse_layer_input,
-)
+from ..attention import Record, ReplaceOutput, SidePath, tokens_as_batch, value_only
+from .base import MethodInfo, Options, Request, Targets, TokenAttribution
+from .dense import Dense, last_block
 
 
-class MaskCLIP(TokenAttribution):
+@dataclass(frozen=True)
+class MaskCLIPOptions(Options):
+    """The options of :class:`MaskCLIP`.
+
+    Attributes:
+        key_weight: whether the scores are multiplied with the cosine of the projected keys (default False), as in the
+            released code that the figures of arXiv 2502.18816 come from. Two negative factors then make a positive value.
+    """
+
+    key_weight: bool = False
+
+
+class MaskCLIP(TokenAttribution[MaskCLIPOptions, Dense]):
     r"""The score of every patch, if attention in the last layer is replaced by the patch's own value.
 
     .. math:: H_i = S\big(g_i\big), \quad g_i = G\big(x_i + v_i W_o + b_o\big)
@@ -35,6 +39,8 @@ class MaskCLIP(TokenAttribution):
         layer: the last one, ``score.layers[-1]``.
         device_ids: accepted for Captum's sake.
 
+    Maps are signed, since they are the scores themselves. Tensors among ``additional_forward_args`` are not possible.
+
     >>> import torch
     >>> from captum_gradeclip import ImageTextScore, scenes
     >>> model, preprocess, tokenizer = scenes.load()
@@ -45,95 +51,38 @@ class MaskCLIP(TokenAttribution):
     Source: Zhou, Loy, Dai: "Extract Free Dense Labels from CLIP", ECCV 2022.
     """
 
-    about = About(
-        name="MaskCLIP",
-        image=True,
-        text=False,
-        resnet=True,
-        needs_text=True,
-        stochastic=False,
-        gradient=False,
-        layers=1,
-        text_layers=1,
-        paper="Zhou et al., ECCV 2022",
-    )
+    info = MethodInfo("MaskCLIP", "Zhou et al., ECCV 2022", convolutional=True)
+    Options = MaskCLIPOptions
 
-    @log_usage()  # type: ignore[untyped-decorator]  # outermost: Captum reaches through it by __wrapped__
-    def attribute(
-        self,
-        inputs: Tensor | tuple[Tensor],
-        target: Any = None,
-        additional_forward_args: Any = None,
-        attribute_to_layer_input: bool = False,
-        *,
-        key_weight: bool = False,
-    ) -> Tensor:
-        """One map per example.
-
-        Args:
-            inputs: images ``(N, 3, H, W)``.
-            target: which score to map, any of Captum's kinds.
-            additional_forward_args: passed to ``forward_func``; no tensors.
-            attribute_to_layer_input: refused.
-            key_weight: multiply with the cosine of the projected keys, the released behaviour that the figures of arXiv
-                2502.18816 come from; two negative factors then make a positive value.
-
-        Returns:
-            ``(N, 1, h, w)``, signed: the scores themselves.
-
-        Raises:
-            AssertionError: for a wrong target.
-            ValueError: for texts, and for towers that do not read a class token.
-        """
-        refuse_layer_input(attribute_to_layer_input)
-        inputs = check_inputs(inputs)
-        return self._dense_map(self._dense(inputs, additional_forward_args, key_weight), target, inputs)
-
-    def attribute_targets(
-        self,
-        inputs: Tensor | tuple[Tensor],
-        targets: Sequence[int] | Tensor | None = None,
-        additional_forward_args: Any = None,
-        *,
-        key_weight: bool = False,
-    ) -> Tensor:
-        """The maps of many targets from one forward pass, ``(N, T, h, w)``.
-
-        Args:
-            inputs: as in :meth:`attribute`.
-            targets: columns of the output ``(N, T)``; ``None`` for all of them.
-            additional_forward_args: as in :meth:`attribute`, and so is the option.
-        """
-        inputs = check_inputs(inputs)
-        return self._dense_maps(self._dense(inputs, additional_forward_args, key_weight), targets, inputs)
-
-    def _dense(self, inputs: Tensor, additional_forward_args: Any, key_weight: bool) -> Tensor:
-        """Scores of all tokens, ``(N, L, T)``."""
-        check_kind(self, inputs)
-        layers, owner, count = self._layers(), self._owner(), len(inputs)
-        if getattr(owner, "pooled", False):
-            if key_weight:
+    def observe(self, request: Request, options: MaskCLIPOptions) -> Dense:
+        """The scores of all tokens."""
+        count, axis = len(request.inputs), None
+        if request.pools_convolutions:
+            if options.key_weight:
                 raise ValueError(
                     "key_weight: an attention pool over convolutions has one query and no residual stream; leave it out"
                 )
-            last, axis = owner.layers[-1], None
-            rule, others = _values, []
+            last, rule, contexts = request.score.sites[-1].module, _values, []
         else:
-            last = last_block(self, owner)
-            axis = self._layout(last, inputs, additional_forward_args)
-            rule, others = value_only, [LayerOutput(last, count, each_token, axis)]
-        if len(layers) != 1 or self._block(layers[0]) is not last:
+            last = last_block(request)
+            axis = request.examples_axis(last)
+            rule, contexts = value_only, [ReplaceOutput(last, count, tokens_as_batch, axis)]
+        if len(request.layers) != 1 or request.site(request.layers[0]).module is not last:
             raise ValueError(
                 "layer: MaskCLIP replaces the attention of the last layer, score.layers[-1], whose tokens the model reads"
                 " next; an earlier one would leave them to attend to each other"
             )
-        keys = Branches([last] if key_weight else [], _keys, count, axis)
-        output, (record,) = self._pass([last], inputs, additional_forward_args, rule, *others, keys)
-        dense: Tensor = output.detach().unflatten(0, (count, record.key.shape[-2]))
-        if key_weight:
-            similarity: Tensor = F.cosine_similarity(keys.added[0][:, :1].float(), keys.added[0].float(), dim=-1)
-            dense = dense * similarity[..., None].to(dense.dtype)
-        return dense
+        keys = SidePath([last] if options.key_weight else [], _keys, count, axis)
+        seen = request.intercept(rule, *contexts, keys, layers=[last])
+        scores: Tensor = seen.output.unflatten(0, (count, seen.records[0].key.shape[-2]))
+        if options.key_weight:
+            similarity = F.cosine_similarity(keys.added[0][:, :1].float(), keys.added[0].float(), dim=-1)
+            scores = scores * similarity[..., None].to(scores.dtype)
+        return Dense(request, scores[:, 0], seen.tokens, scores)
+
+    def explain(self, evidence: Dense, targets: Targets, options: MaskCLIPOptions) -> Tensor:
+        """The scores of all tokens with the targets."""
+        return targets.pick(evidence.scores)
 
 
 def _keys(record: Record) -> Tensor:

@@ -3,67 +3,57 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from captum._utils.common import _run_forward
-from captum.attr._utils.attribution import PerturbationAttribution
-from captum.log import log_usage
+from captum.attr import PerturbationAttribution
 from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..scores import check_mode
-from .base import (
-    About,
-    check_arguments,
-    check_inputs,
-    check_kind,
-    check_output,
-    repeat_arguments,
-    repeat_target,
-    select,
-    select_columns,
-    variants_at_once,
-)
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from ..scores import Tokens
+from .base import Evidence, Method, MethodInfo, Options, Request, Targets, number
 
 
 @dataclass(frozen=True)
-class _Options:
-    """The choices of one explanation, checked."""
+class RISEOptions(Options):
+    """The options of :class:`RISE`.
 
-    n_masks: int
-    cells: int
-    probability: float
-    masks_per_eval: int | None
-    seed: int
-    subtract_mean: bool
-    tolerance: float | None
-    show_progress: bool
+    Attributes:
+        n_masks: number of masks, at least 1 (default 2000).
+        cells: number of cells of a mask's grid along each side, at least 1 (default 8).
+        probability: probability with which a cell stays visible, above 0 and at most 1 (default 0.5).
+        masks_per_eval: number of masks for each forward pass, at least 1. All examples are masked alike, so a pass has N
+            times as many images. The result does not depend on it. ``None`` (default) stands for 50, or on a CPU for as
+            many as make sixteen images of 224 x 224.
+        seed: seed of the masks (default 0); the global generator is left alone.
+        subtract_mean: whether masks are weighed with the score above the mean score (default False), since cosines vary
+            little and masks a lot.
+        tolerance: a map is done when a hundred masks more change it by less than this share of its largest value, at least
+            0; ``None`` (default) runs all masks.
+        show_progress: whether a progress bar is drawn (default False).
+    """
 
-    def __post_init__(self) -> None:
-        for name in ("n_masks", "cells", "masks_per_eval"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: expected at least 1, got {value}")
-        if not 0 < self.probability <= 1:
-            raise ValueError(f"probability: expected above 0 and at most 1, got {self.probability}")
+    n_masks: int = number(2000, least=1)
+    cells: int = number(8, least=1)
+    probability: float = number(0.5, above=0, most=1)
+    masks_per_eval: int | None = number(None, least=1)
+    seed: int = number(0)
+    subtract_mean: bool = False
+    tolerance: float | None = number(None, least=0)
+    show_progress: bool = False
 
 
 def smooth_masks(flips: Tensor, shifts: Tensor, size: Sequence[int]) -> Tensor:
-    """Small grids as smooth masks: each enlarged bilinearly to one cell more than the image, and cut at its own place.
+    """Upsamples each grid bilinearly to the image plus one cell, then crops it at an offset of its own.
 
-    Beyond its outer centres, a grid is continued by its mirror image.
+    Beyond its outer centers, a grid is continued by its mirror image.
 
     Args:
-        flips: ``(count, cells, cells)``, 1 where a cell stays visible.
-        shifts: ``(count, 2)`` from 0 to 1, the share of a cell that is cut off above and to the left.
-        size: height and width of the image.
+        flips: grids ``(count, cells, cells)``, 1 where a cell stays visible and 0 elsewhere.
+        shifts: share of a cell that is cut off above and to the left, from 0 to 1, ``(count, 2)``.
+        size: height and width of the image in pixels.
 
     Returns:
         ``(count, height, width)`` between 0 and 1.
@@ -78,16 +68,16 @@ def smooth_masks(flips: Tensor, shifts: Tensor, size: Sequence[int]) -> Tensor:
         # rand is below 1, but the product with a large cell may round up to it
         start = (shift * cell).long().clamp(max=cell - 1)
         pixels = start[:, None] + torch.arange(side, device=flips.device)
-        centres = (pixels + 0.5) * cells / ((cells + 1) * cell) - 0.5  # in cells, from the centre of the first
-        places.append(2 * centres / max(cells - 1, 1) - 1)
+        centers = (pixels + 0.5) * cells / ((cells + 1) * cell) - 0.5  # in cells, from the center of the first
+        places.append(2 * centers / max(cells - 1, 1) - 1)
     rows, columns = places
     shape = (-1, len(rows[0]), len(columns[0]))
     grid = torch.stack([columns[:, None].expand(shape), rows[:, :, None].expand(shape)], dim=-1)
     return F.grid_sample(flips[:, None], grid, padding_mode="reflection", align_corners=True)[:, 0]
 
 
-class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not typed
-    r"""Randomised input sampling: pixels that are visible when the score is high.
+class RISE(Method[RISEOptions, Evidence], PerturbationAttribution):  # type: ignore[misc]  # captum is not typed
+    r"""Randomized input sampling: pixels that are visible when the score is high.
 
     .. math:: H_i = \frac{1}{N p} \sum_j S(x \odot M_j) \, M_{j,i}
 
@@ -106,125 +96,23 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
     Source: Petsiuk, Das, Saenko: "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018.
     """
 
-    about: ClassVar[About] = About(
-        name="RISE",
-        image=True,
-        text=False,
-        resnet=True,
-        needs_text=True,
-        stochastic=True,
-        gradient=False,
-        layers=0,
-        text_layers=0,
-        paper="Petsiuk et al., BMVC 2018",
-    )
-    forward_func: Callable[..., Any]
+    info = MethodInfo("RISE", "Petsiuk et al., BMVC 2018", convolutional=True, stochastic=True, layers=0)
+    Options = RISEOptions
 
-    @classmethod
-    def of(cls, score: Any) -> Self:
-        """The method on a score module; it looks at no layers."""
-        return cls(score)
+    def observe(self, request: Request, options: RISEOptions) -> Evidence:
+        """The scores of the whole images."""
+        height, width = request.inputs.shape[-2:]
+        return Evidence(request, request.forward(), Tokens("patches", (height, width)))
 
-    def get_name(self) -> str:
-        """The name of the method."""
-        return self.about.name
-
-    @log_usage()  # type: ignore[untyped-decorator]  # outermost: Captum reaches through it by __wrapped__
-    @torch.no_grad()
-    def attribute(
-        self,
-        inputs: Tensor | tuple[Tensor],
-        target: Any = None,
-        additional_forward_args: Any = None,
-        *,
-        n_masks: int = 2000,
-        cells: int = 8,
-        probability: float = 0.5,
-        masks_per_eval: int | None = None,
-        seed: int = 0,
-        subtract_mean: bool = False,
-        tolerance: float | None = None,
-        show_progress: bool = False,
-    ) -> Tensor:
-        """One map per example.
-
-        Args:
-            inputs: images ``(N, 3, H, W)``.
-            target: which score to explain, any of Captum's kinds.
-            additional_forward_args: passed to ``forward_func``.
-            n_masks: how many masks.
-            cells: of the masks' grid, along each side.
-            probability: of a cell to stay visible.
-            masks_per_eval: masks for each forward pass; all examples are masked alike, so a pass has ``N`` times as many
-                images. The result does not depend on it; by default, 50, but on a CPU as many as make sixteen images of
-                224 x 224.
-            seed: of the masks; the global generator is left alone.
-            subtract_mean: weigh with the score above the mean score, since cosines vary little and masks a lot.
-            tolerance: a map is done when a hundred masks more change it by less than this share of its largest value.
-            show_progress: draws a bar.
-
-        Returns:
-            ``(N, 1, H, W)``, in float32.
-
-        Raises:
-            AssertionError: for a wrong target.
-            ValueError: for texts, images that are not finite, or options out of range.
-        """
-        options = _Options(n_masks, cells, probability, masks_per_eval, seed, subtract_mean, tolerance, show_progress)
-        inputs = self._check(inputs, additional_forward_args)
-
-        def pick(output: Tensor, count: int) -> Tensor:
-            return select(output, repeat_target(target, count // len(inputs)), count)[:, None]
-
-        return self._sum(inputs, additional_forward_args, pick, options)
-
-    @torch.no_grad()
-    def attribute_targets(
-        self,
-        inputs: Tensor | tuple[Tensor],
-        targets: Sequence[int] | Tensor | None = None,
-        additional_forward_args: Any = None,
-        *,
-        n_masks: int = 2000,
-        cells: int = 8,
-        probability: float = 0.5,
-        masks_per_eval: int | None = None,
-        seed: int = 0,
-        subtract_mean: bool = False,
-        tolerance: float | None = None,
-        show_progress: bool = False,
-    ) -> Tensor:
-        """The maps of many targets from the same forward passes, ``(N, T, H, W)``.
-
-        Args:
-            inputs: as in :meth:`attribute`.
-            targets: columns of the output ``(N, T)``; ``None`` for all of them.
-            additional_forward_args: as in :meth:`attribute`, and so are the options.
-        """
-        options = _Options(n_masks, cells, probability, masks_per_eval, seed, subtract_mean, tolerance, show_progress)
-        inputs = self._check(inputs, additional_forward_args)
-
-        def pick(output: Tensor, count: int) -> Tensor:
-            return output[:, select_columns(output, targets, count)]
-
-        return self._sum(inputs, additional_forward_args, pick, options)
-
-    def _check(self, inputs: Any, additional_forward_args: Any) -> Tensor:
-        images = check_inputs(inputs)
-        check_kind(self, images)
-        check_mode(getattr(self.forward_func, "__self__", self.forward_func))
-        check_arguments(additional_forward_args, len(images))
-        return images
-
-    def _sum(
-        self, inputs: Tensor, additional_forward_args: Any, pick: Callable[[Tensor, int], Tensor], options: _Options
-    ) -> Tensor:
+    def explain(self, evidence: Evidence, targets: Targets, options: RISEOptions) -> Tensor:
+        """The masks, weighed with the scores, for every pixel."""
+        request, inputs = evidence.request, evidence.request.inputs
         # The flips and places of all masks are small; the masks themselves are made for one pass only.
         generator = torch.Generator().manual_seed(options.seed)
         draws = torch.rand(options.n_masks, options.cells**2 + 2, generator=generator).to(inputs.device)
         flips = (draws[:, 2:] < options.probability).float().unflatten(1, (options.cells, options.cells))
         shifts = draws[:, :2]
-        size = max(1, variants_at_once(inputs, 50 * len(inputs)) // len(inputs))
+        size = max(1, request.at_once(50 * len(inputs)) // len(inputs))
         # Whether a map has settled is asked where a pass ends.
         looks = _SETTLING if options.tolerance is not None else options.n_masks
         passes = _passes(options.n_masks, options.masks_per_eval or size, looks)
@@ -233,13 +121,14 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
         running = torch.ones((), dtype=torch.bool, device=inputs.device)
         for part in track(passes, "RISE", transient=True, disable=not options.show_progress):
             masks = smooth_masks(flips[part], shifts[part], inputs.shape[-2:])
-            many = (inputs[:, None] * masks[:, None].to(inputs.dtype)).flatten(0, 1)
-            arguments = repeat_arguments(additional_forward_args, len(masks))
-            output = check_output(_run_forward(self.forward_func, many, None, arguments))
-            scores = pick(output, len(many)).float().unflatten(0, (len(inputs), len(masks)))  # (N, masks, T)
+            many = request.repeat(len(masks))
+            seen = many.inputs * masks.to(inputs.dtype).repeat(len(inputs), 1, 1)[:, None]
+            scores = (
+                targets.pick(replace(many, inputs=seen).forward()).float().unflatten(1, (len(inputs), len(masks)))
+            )  # (T, N, masks)
             with torch.autocast(inputs.device.type, enabled=False):
-                weighted = weighted + torch.einsum("nmt,mhw->nthw", scores, masks)
-            visible, total = visible + masks.sum(dim=0), total + scores.sum(dim=1)
+                weighted = weighted + torch.einsum("tnm,mhw->tnhw", scores, masks)
+            visible, total = visible + masks.sum(dim=0), total + scores.sum(dim=2)
             done = part.stop
             if done < options.n_masks and done % looks:
                 continue
@@ -255,10 +144,10 @@ class RISE(PerturbationAttribution):  # type: ignore[misc]  # captum is not type
                 if not running.any():
                     break
         assert maps is not None
-        return maps.contiguous()
+        return maps.flatten(-2)
 
 
-_SETTLING = 100  # masks between two looks at whether a map has settled
+_SETTLING = 100  # number of masks between two looks at whether a map has settled
 
 
 def _passes(masks: int, size: int, looks: int) -> list[slice]:

@@ -1,19 +1,14 @@
 """Is the map right? Pure functions, and ``torchmetrics.Metric`` classes around them."""
 
-from .faithfulness import (
+from .baselines import Baseline, baseline, canvas
+from .curves import (
     Deletion,
     Insertion,
     InsertionMinusDeletion,
     Schedule,
     area_under,
-    canvas,
     curves,
     ranks,
-    recall,
-    reverse_recall,
-    target_score,
-    top_k,
-    word_steps,
 )
 from .localization import (
     EnergyPointingGame,
@@ -28,10 +23,13 @@ from .localization import (
     pointing_game,
 )
 from .road import ROAD, noisy_linear_imputation
+from .scoring import ScoreFunction, recall, reverse_recall, target_score, top_k
 from .significance import TTest, bootstrap_interval, paired_t_test
+from .words import word_steps
 
 __all__ = [
     "ROAD",
+    "Baseline",
     "Deletion",
     "EnergyPointingGame",
     "HeatmapAveragePrecision",
@@ -41,8 +39,10 @@ __all__ = [
     "PixelAccuracy",
     "PointingGame",
     "Schedule",
+    "ScoreFunction",
     "TTest",
     "area_under",
+    "baseline",
     "bootstrap_interval",
     "canvas",
     "curves",

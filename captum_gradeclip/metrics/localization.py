@@ -1,13 +1,13 @@
-"""Does a map lie on the object? Maps against masks, as in the papers' localisation tables.
+"""Localization: does a map lie on the object? Maps are compared with masks, as in the tables of the papers.
 
-In all of these, maps ``(N, h, w)`` or ``(N, 1, h, w)`` are enlarged bilinearly to the masks ``(N, H, W)``, which hold 1 or
-True on the object, 0 elsewhere, and -1 on pixels that count for nothing. An empty mask is never a hit and has an energy, an
-accuracy and an overlap of 0.
+In all of these functions, maps ``(N, h, w)`` or ``(N, 1, h, w)`` are enlarged bilinearly to the size of the masks
+``(N, H, W)``. Masks hold 1 or True on the object, 0 elsewhere, and -1 on pixels that are not counted. An empty mask is never
+a hit, and its energy, its foreground accuracy and its overlap are 0.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_average_precision
 
-from ..maps import normalise
+from ..maps import normalize
+from .choices import one_of
 
 Threshold = float | Literal["mean", "otsu"]
 Accuracy = Literal["all", "foreground"]
@@ -30,12 +31,16 @@ def pointing_game(maps: Tensor, masks: Tensor, tolerance: float = 0.0) -> Tensor
     Of several highest pixels the first in raster order counts, so a constant map points at the top left corner.
 
     Args:
-        maps: ``(N, h, w)`` or ``(N, 1, h, w)``.
-        masks: ``(N, H, W)``.
-        tolerance: how far beside the object still counts, in pixels of the mask; the classical protocol allows 15.
+        maps: attributions ``(N, h, w)`` or ``(N, 1, h, w)``, finite.
+        masks: ``(N, H, W)``: 1 on the object, 0 elsewhere, -1 where nothing counts.
+        tolerance: distance from the object, in pixels of the mask, up to which the highest pixel still hits it (default 0;
+            the classical protocol allows 15).
 
     Returns:
         ``(N,)``, boolean.
+
+    Raises:
+        ValueError: if maps or masks have another shape or other values.
 
     >>> pointing_game(torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]]), torch.tensor([[[0, 1]], [[0, 1]]]))
     tensor([ True, False])
@@ -49,37 +54,46 @@ def pointing_game(maps: Tensor, masks: Tensor, tolerance: float = 0.0) -> Tensor
 
 
 def energy_pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
-    """Share of a map's sum that lies on the object; maps are stretched to [0, 1] before, since signed ones have no sum.
+    """Share of a map's sum that lies on the object.
+
+    The maps are stretched to [0, 1] first, since the sum of a signed map says nothing.
 
     Args:
-        maps: ``(N, h, w)`` or ``(N, 1, h, w)``.
-        masks: ``(N, H, W)``.
+        maps: attributions ``(N, h, w)`` or ``(N, 1, h, w)``, finite.
+        masks: ``(N, H, W)``: 1 on the object, 0 elsewhere, -1 where nothing counts.
 
     Returns:
-        ``(N,)`` from 0 to 1; 0 for a constant map.
+        ``(N,)``, 0 to 1; 0 for a constant map.
+
+    Raises:
+        ValueError: if maps or masks have another shape or other values.
 
     >>> energy_pointing_game(torch.tensor([[[0.0, 1.0, 3.0]]]), torch.tensor([[[0, 0, 1]]]))
     tensor([0.7500])
     """
-    heat, masks = _stretched(maps, masks)
-    heat = heat * (masks >= 0)
-    total = heat.sum(dim=(1, 2))
-    inside = (heat * (masks == 1)).sum(dim=(1, 2))
+    values, masks = _normalized(maps, masks)
+    values = values * (masks >= 0)
+    total = values.sum(dim=(1, 2))
+    inside = (values * (masks == 1)).sum(dim=(1, 2))
     return torch.where(total > 0, inside / total.clamp(min=torch.finfo(total.dtype).tiny), 0.0)
 
 
-def binarised(maps: Tensor, threshold: Threshold = "mean") -> Tensor:
-    """Maps of [0, 1] as foreground and background.
+def binarize(maps: Tensor, threshold: Threshold = "mean") -> Tensor:
+    """Divides maps into foreground and background by a threshold.
 
     Args:
-        maps: ``(N, H, W)``.
-        threshold: above which a pixel is foreground: a number, the map's ``"mean"``, or the one of ``"otsu"``, which parts a
-            histogram of 256 bins with the largest variance between the parts.
+        maps: attributions ``(N, H, W)``, 0 to 1.
+        threshold: the value above which a pixel is foreground: a number; ``"mean"`` (the default), the mean of the map; or
+            ``"otsu"``, Otsu's threshold, which divides a histogram of 256 bins so that the variance between its two parts is
+            largest.
 
     Returns:
-        ``(N, H, W)``, boolean.
+        ``(N, H, W)``, boolean: True on the foreground.
 
-    >>> binarised(torch.tensor([[[0.0, 0.2, 1.0]]]), "otsu")
+    Raises:
+        ValueError: if the threshold is another string.
+
+    >>> binarize(torch.tensor([[[0.0, 0.2, 1.0]]]), "otsu")
     tensor([[[False, False,  True]]])
     """
     if threshold == "mean":
@@ -91,17 +105,29 @@ def binarised(maps: Tensor, threshold: Threshold = "mean") -> Tensor:
     return maps > threshold
 
 
+binarised = binarize  # deprecated spelling, kept for one version
+
+
 def pixel_counts(maps: Tensor, masks: Tensor, threshold: Threshold = "mean") -> dict[str, Tensor]:
-    """How many pixels of each example are rightly and wrongly foreground and background.
+    """Counts the pixels of each example that a thresholded map labels rightly and wrongly.
+
+    Args:
+        maps: attributions ``(N, h, w)`` or ``(N, 1, h, w)``, finite. They are stretched to [0, 1] first.
+        masks: ``(N, H, W)``: 1 on the object, 0 elsewhere, -1 where nothing counts.
+        threshold: a number, ``"mean"`` or ``"otsu"``, see :func:`binarize` (default ``"mean"``).
 
     Returns:
-        ``(N,)`` each: ``true_foreground``, ``false_foreground``, ``true_background``, ``false_background``.
+        By the names ``true_foreground``, ``false_foreground``, ``true_background`` and ``false_background``, the numbers of
+        pixels ``(N,)``, integer.
+
+    Raises:
+        ValueError: if maps, masks or threshold are not as above.
 
     >>> {name: int(n) for name, n in pixel_counts(torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[0, 1]]])).items()}
     {'true_foreground': 1, 'false_foreground': 0, 'true_background': 1, 'false_background': 0}
     """
-    heat, masks = _stretched(maps, masks)
-    found = binarised(heat, threshold)
+    values, masks = _normalized(maps, masks)
+    found = binarize(values, threshold)
     parts = {
         "true_foreground": found & (masks == 1),
         "false_foreground": found & (masks == 0),
@@ -112,23 +138,49 @@ def pixel_counts(maps: Tensor, masks: Tensor, threshold: Threshold = "mean") -> 
 
 
 def pixel_accuracy(maps: Tensor, masks: Tensor, threshold: Threshold = "mean", accuracy: Accuracy = "all") -> Tensor:
-    """Share of the pixels that are rightly told apart, of ``"all"`` or of the ``"foreground"`` only (its recall), ``(N,)``.
+    """Share of the pixels that a thresholded map labels rightly.
+
+    Args:
+        maps: attributions ``(N, h, w)`` or ``(N, 1, h, w)``, finite. They are stretched to [0, 1] first.
+        masks: ``(N, H, W)``: 1 on the object, 0 elsewhere, -1 where nothing counts.
+        threshold: a number, ``"mean"`` or ``"otsu"``, see :func:`binarize` (default ``"mean"``).
+        accuracy: ``"all"`` (the default) for the share of all pixels; ``"foreground"`` for the share of those on the object,
+            which is the recall of the foreground.
+
+    Returns:
+        ``(N,)``, 0 to 1.
+
+    Raises:
+        ValueError: if an argument is not as above.
 
     >>> pixel_accuracy(torch.tensor([[[0.0, 1.0, 1.0]]]), torch.tensor([[[0, 0, 1]]]))
     tensor([0.6667])
     """
-    _one_of("accuracy", accuracy, Accuracy)
+    one_of("accuracy", accuracy, Accuracy)
     right, labelled = _accuracy(pixel_counts(maps, masks, threshold), accuracy)
     return _ratio(right, labelled)
 
 
 def mask_iou(maps: Tensor, masks: Tensor, threshold: Threshold = 0.5, overlap: Overlap = "foreground") -> Tensor:
-    """Intersection over union of the ``"foreground"``, or the ``"mean"`` of that and the background's, ``(N,)``.
+    """Intersection over union of a thresholded map and its mask.
+
+    Args:
+        maps: attributions ``(N, h, w)`` or ``(N, 1, h, w)``, finite. They are stretched to [0, 1] first.
+        masks: ``(N, H, W)``: 1 on the object, 0 elsewhere, -1 where nothing counts.
+        threshold: a number, ``"mean"`` or ``"otsu"``, see :func:`binarize` (default 0.5).
+        overlap: ``"foreground"`` (the default) for the overlap of the foreground; ``"mean"`` for the mean of that and the
+            overlap of the background.
+
+    Returns:
+        ``(N,)``, 0 to 1.
+
+    Raises:
+        ValueError: if an argument is not as above.
 
     >>> mask_iou(torch.tensor([[[0.0, 1.0, 1.0]]]), torch.tensor([[[0, 0, 1]]]))
     tensor([0.5000])
     """
-    _one_of("overlap", overlap, Overlap)
+    one_of("overlap", overlap, Overlap)
     foreground, background = _overlaps(pixel_counts(maps, masks, threshold))
     return _ratio(*foreground) if overlap == "foreground" else (_ratio(*foreground) + _ratio(*background)) / 2
 
@@ -137,21 +189,25 @@ def heatmap_average_precision(maps: Tensor, masks: Tensor, classes: Classes = "b
     """Area under the precision-recall curve of the pixels of each map.
 
     Args:
-        maps: ``(N, h, w)`` or ``(N, 1, h, w)``, stretched to [0, 1].
-        masks: ``(N, H, W)``.
-        classes: ``"both"`` counts every pixel twice, by its heat as foreground and by one minus it as background, as the
-            reference protocol of segmentation tests does; ``"foreground"`` once.
+        maps: attributions ``(N, h, w)`` or ``(N, 1, h, w)``, finite. They are stretched to [0, 1] first.
+        masks: ``(N, H, W)``: 1 on the object, 0 elsewhere, -1 where nothing counts.
+        classes: ``"foreground"`` counts every pixel once, with its value as the score of the foreground; ``"both"`` (the
+            default) counts it twice, the second time with one minus its value as the score of the background, as the
+            reference protocol of segmentation tests does.
 
     Returns:
-        ``(N,)``; 0 for an empty mask.
+        ``(N,)``, 0 to 1; 0 for an empty mask.
+
+    Raises:
+        ValueError: if an argument is not as above.
 
     >>> heatmap_average_precision(torch.tensor([[[0.0, 1.0, 0.6]]]), torch.tensor([[[0, 1, 1]]]))
     tensor([1.])
     """
-    _one_of("classes", classes, Classes)
-    heat, masks = _stretched(maps, masks)
+    one_of("classes", classes, Classes)
+    values, masks = _normalized(maps, masks)
     results = []
-    for one, mask in zip(heat, masks):
+    for one, mask in zip(values, masks):
         kept, truth = one[mask >= 0], mask[mask >= 0]
         if not (truth == 1).any():
             results.append(kept.new_zeros(()))
@@ -163,7 +219,7 @@ def heatmap_average_precision(maps: Tensor, masks: Tensor, classes: Classes = "b
 
 
 class _Mean(Metric):
-    """The mean over examples of what a function says of each."""
+    """The mean of one value per example."""
 
     is_differentiable = False
     higher_is_better = True
@@ -171,7 +227,7 @@ class _Mean(Metric):
     total: Tensor
     examples: Tensor
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: object) -> None:
         super().__init__(**settings)
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("examples", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
@@ -181,16 +237,18 @@ class _Mean(Metric):
         self.examples += len(values)
 
     def compute(self) -> Tensor:
-        """The mean, or NaN without any example."""
+        """The mean over all examples, a scalar, or NaN before the first."""
         return (self.total / self.examples).float()
 
 
 class PointingGame(_Mean):
     """Share of the maps whose highest pixel lies on the object, see :func:`pointing_game`.
 
+    Higher is better: 1 if every map hits its object, 0 if none does.
+
     Args:
-        tolerance: in pixels of the mask.
-        settings: of :class:`torchmetrics.Metric`.
+        tolerance: distance from the object, in pixels of the mask, up to which the highest pixel still hits it (default 0).
+        settings: keyword arguments of :class:`torchmetrics.Metric`.
 
     >>> metric = PointingGame()
     >>> metric.update(torch.rand(2, 1, 7, 7), torch.ones(2, 14, 14, dtype=torch.bool))
@@ -200,17 +258,22 @@ class PointingGame(_Mean):
     Source: Zhang et al.: "Top-down Neural Attention by Excitation Backprop", ECCV 2016; table IV of arXiv 2502.18816.
     """
 
-    def __init__(self, tolerance: float = 0.0, **settings: Any) -> None:
+    def __init__(self, tolerance: float = 0.0, **settings: object) -> None:
         super().__init__(**settings)
         self.tolerance = tolerance
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
-        """Adds maps ``(N, h, w)`` or ``(N, 1, h, w)`` with their masks ``(N, H, W)``."""
+        """Adds maps ``(N, h, w)`` or ``(N, 1, h, w)`` with their masks ``(N, H, W)``; see the head of this module."""
         self._add(pointing_game(maps, masks, self.tolerance))
 
 
 class EnergyPointingGame(_Mean):
-    """Mean share of a map's energy that lies on the object, see :func:`energy_pointing_game`.
+    """Mean share of a map's sum that lies on the object, see :func:`energy_pointing_game`.
+
+    Higher is better: 1 if every map lies on its object alone, 0 if none touches it.
+
+    Args:
+        settings: keyword arguments of :class:`torchmetrics.Metric`.
 
     >>> metric = EnergyPointingGame()
     >>> metric.update(torch.rand(2, 1, 7, 7), torch.ones(2, 14, 14, dtype=torch.bool))
@@ -221,16 +284,22 @@ class EnergyPointingGame(_Mean):
     """
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
-        """Adds maps ``(N, h, w)`` or ``(N, 1, h, w)`` with their masks ``(N, H, W)``."""
+        """Adds maps ``(N, h, w)`` or ``(N, 1, h, w)`` with their masks ``(N, H, W)``; see the head of this module."""
         self._add(energy_pointing_game(maps, masks))
 
 
 class HeatmapAveragePrecision(_Mean):
-    """Mean average precision of the pixels, see :func:`heatmap_average_precision`.
+    """Mean average precision of the pixels of a map, see :func:`heatmap_average_precision`.
+
+    Higher is better: 1 if every map is higher on its object than anywhere else; the lower bound is 0. The figures of the two
+    readings, see ``classes``, cannot be compared with each other.
 
     Args:
-        classes: ``"both"`` or ``"foreground"``; the two are different figures.
-        settings: of :class:`torchmetrics.Metric`.
+        classes: ``"both"`` (the default) or ``"foreground"``.
+        settings: keyword arguments of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ValueError: if ``classes`` is unknown.
 
     >>> metric = HeatmapAveragePrecision("foreground")
     >>> metric.update(torch.tensor([[[0.0, 1.0, 0.5]]]), torch.tensor([[[0, 1, 1]]]))
@@ -240,17 +309,17 @@ class HeatmapAveragePrecision(_Mean):
     Source: the segmentation test of Chefer, Gur, Wolf: "Transformer Interpretability Beyond Attention Visualization".
     """
 
-    def __init__(self, classes: Classes = "both", **settings: Any) -> None:
+    def __init__(self, classes: Classes = "both", **settings: object) -> None:
         super().__init__(**settings)
-        self.classes = _one_of("classes", classes, Classes)
+        self.classes = one_of("classes", classes, Classes)
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
-        """Adds maps ``(N, h, w)`` or ``(N, 1, h, w)`` with their masks ``(N, H, W)``."""
+        """Adds maps ``(N, h, w)`` or ``(N, 1, h, w)`` with their masks ``(N, H, W)``; see the head of this module."""
         self._add(heatmap_average_precision(maps, masks, self.classes))
 
 
 class _Pooled(Metric):
-    """A ratio of pixel counts, over all pixels of the data set, or as a mean over the images."""
+    """A ratio of pixel counts, either of the sums over the data set or as a mean of one ratio per image."""
 
     is_differentiable = False
     higher_is_better = True
@@ -260,9 +329,9 @@ class _Pooled(Metric):
     ratios: Tensor
     examples: Tensor
 
-    def __init__(self, parts: int, pool: Pool, threshold: Threshold, **settings: Any) -> None:
+    def __init__(self, parts: int, pool: Pool, threshold: Threshold, **settings: object) -> None:
         super().__init__(**settings)
-        self.pool, self.threshold = _one_of("pool", pool, Pool), threshold
+        self.pool, self.threshold = one_of("pool", pool, Pool), threshold
         for name in ("above", "below"):
             self.add_state(name, torch.zeros(parts, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("ratios", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
@@ -275,21 +344,28 @@ class _Pooled(Metric):
         self.examples += len(parts[0][0])
 
     def compute(self) -> Tensor:
-        """The ratio, or NaN without any example."""
+        """The ratio over all examples, a scalar, or NaN before the first."""
         if self.pool == "image" or not self.examples:
             return (self.ratios / self.examples).float()
         return _ratio(self.above, self.below).mean()
 
 
 class PixelAccuracy(_Pooled):
-    """Share of rightly labelled pixels.
+    """Share of the pixels that a thresholded map labels rightly, see :func:`pixel_accuracy`.
+
+    Higher is better: 1 if every pixel is right, 0 if none is.
 
     Args:
-        threshold: above which a pixel is foreground, see :func:`binarised`.
-        accuracy: of ``"all"`` pixels, as the reference protocol has it, or of the ``"foreground"`` (its recall), the reading
-            under which the figures of table IV of arXiv 2502.18816 are possible. The two are different figures.
-        pool: ``"dataset"`` counts all pixels alike, ``"image"`` all images.
-        settings: of :class:`torchmetrics.Metric`.
+        threshold: the value above which a pixel is foreground: a number, ``"mean"`` or ``"otsu"``, see :func:`binarize`
+            (default ``"mean"``).
+        accuracy: ``"all"`` (the default) for the share of all pixels, as in the reference protocol; ``"foreground"`` for the
+            share of those on the object, the only reading under which the numbers of table IV of arXiv 2502.18816 are
+            possible. The two figures cannot be compared with each other.
+        pool: ``"dataset"`` (the default) gives every pixel the same weight, ``"image"`` every image.
+        settings: keyword arguments of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ValueError: if ``accuracy`` or ``pool`` is unknown; an unknown threshold is refused by the first update.
 
     >>> metric = PixelAccuracy()
     >>> metric.update(torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[0, 1]]]))
@@ -298,25 +374,33 @@ class PixelAccuracy(_Pooled):
     """
 
     def __init__(
-        self, threshold: Threshold = "mean", accuracy: Accuracy = "all", pool: Pool = "dataset", **settings: Any
+        self, threshold: Threshold = "mean", accuracy: Accuracy = "all", pool: Pool = "dataset", **settings: object
     ) -> None:
         super().__init__(1, pool, threshold, **settings)
-        self.accuracy = _one_of("accuracy", accuracy, Accuracy)
+        self.accuracy = one_of("accuracy", accuracy, Accuracy)
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
-        """Adds maps ``(N, h, w)`` or ``(N, 1, h, w)`` with their masks ``(N, H, W)``."""
+        """Adds maps ``(N, h, w)`` or ``(N, 1, h, w)`` with their masks ``(N, H, W)``; see the head of this module."""
         self._add(_accuracy(pixel_counts(maps, masks, self.threshold), self.accuracy))
 
 
 class MaskIoU(_Pooled):
-    """Overlap of the thresholded map with the mask.
+    """Intersection over union of a thresholded map and its mask, see :func:`mask_iou`.
+
+    Higher is better: 1 if every map covers exactly its object, 0 if none touches it.
 
     Args:
-        threshold: above which a pixel is foreground, see :func:`binarised`.
-        overlap: of the ``"foreground"``, the reading under which table IV of arXiv 2502.18816 is possible, or the ``"mean"``
-            of foreground and background, as the reference protocol has it. The two are different figures.
-        pool: ``"image"`` averages over images, ``"dataset"`` adds intersections and unions up.
-        settings: of :class:`torchmetrics.Metric`.
+        threshold: the value above which a pixel is foreground: a number, ``"mean"`` or ``"otsu"``, see :func:`binarize`
+            (default 0.5).
+        overlap: ``"foreground"`` (the default) for the overlap of the foreground, the only reading under which the numbers
+            of table IV of arXiv 2502.18816 are possible; ``"mean"`` for the mean of foreground and background, as in the
+            reference protocol. The two figures cannot be compared with each other.
+        pool: ``"image"`` (the default) takes the mean of one ratio per image, ``"dataset"`` divides the sum of all
+            intersections by the sum of all unions.
+        settings: keyword arguments of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ValueError: if ``overlap`` or ``pool`` is unknown; an unknown threshold is refused by the first update.
 
     >>> metric = MaskIoU()
     >>> metric.update(torch.tensor([[[0.0, 1.0, 1.0]]]), torch.tensor([[[0, 0, 1]]]))
@@ -325,22 +409,22 @@ class MaskIoU(_Pooled):
     """
 
     def __init__(
-        self, threshold: Threshold = 0.5, overlap: Overlap = "foreground", pool: Pool = "image", **settings: Any
+        self, threshold: Threshold = 0.5, overlap: Overlap = "foreground", pool: Pool = "image", **settings: object
     ) -> None:
         super().__init__(1 if overlap == "foreground" else 2, pool, threshold, **settings)
-        self.overlap = _one_of("overlap", overlap, Overlap)
+        self.overlap = one_of("overlap", overlap, Overlap)
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
-        """Adds maps ``(N, h, w)`` or ``(N, 1, h, w)`` with their masks ``(N, H, W)``."""
+        """Adds maps ``(N, h, w)`` or ``(N, 1, h, w)`` with their masks ``(N, H, W)``; see the head of this module."""
         foreground, background = _overlaps(pixel_counts(maps, masks, self.threshold))
         self._add(*([foreground] if self.overlap == "foreground" else [foreground, background]))
 
 
 def _aligned(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps ``(N, H, W)`` in the size of their masks ``(N, H, W)``, which become integers.
+    """Enlarges maps to the size of their masks ``(N, H, W)``, and makes the masks integers.
 
     Raises:
-        ValueError: for other shapes, other values in the masks, or maps that are not finite.
+        ValueError: if shapes differ, masks hold other values than 1, 0 and -1, or maps are not finite.
     """
     maps = maps[:, 0] if maps.dim() == 4 and maps.shape[1] == 1 else maps
     if maps.dim() != 3 or masks.dim() != 3 or len(maps) != len(masks):
@@ -349,33 +433,39 @@ def _aligned(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
             f" {tuple(maps.shape)} and {tuple(masks.shape)}"
         )
     if not torch.isfinite(maps).all():
-        raise ValueError("maps: they hold NaN or infinite values")
+        raise ValueError("maps: expected finite values, got NaN or infinite values among them")
     masks = masks.to(maps.device, torch.long)
     if len(masks) and not (int(masks.min()) >= -1 and int(masks.max()) <= 1):
-        raise ValueError("masks: expected 1 on the object, 0 elsewhere, and -1 where nothing counts")
+        raise ValueError(
+            "masks: expected 1 on the object, 0 elsewhere, and -1 where nothing counts, got values from"
+            f" {int(masks.min())} to {int(masks.max())}"
+        )
     maps = maps.float()
     if maps.shape[1:] != masks.shape[1:]:
         maps = F.interpolate(maps[:, None], size=masks.shape[1:], mode="bilinear", align_corners=False)[:, 0]
     return maps, masks
 
 
-def _stretched(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+def _normalized(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, with the maps stretched to [0, 1]."""
     maps, masks = _aligned(maps, masks)
-    return normalise(maps), masks
+    return normalize(maps), masks
 
 
-def _otsu(heat: Tensor) -> Tensor:
-    counts = torch.histc(heat, bins=256, min=0.0, max=1.0)
-    centres = (torch.arange(256, device=heat.device) + 0.5) / 256
+def _otsu(values: Tensor) -> Tensor:
+    """Otsu's threshold of values in [0, 1], from a histogram of 256 bins."""
+    counts = torch.histc(values, bins=256, min=0.0, max=1.0)
+    centers = (torch.arange(256, device=values.device) + 0.5) / 256
     below = counts.cumsum(0)
     above = counts.sum() - below
-    mass = (counts * centres).cumsum(0)
+    mass = (counts * centers).cumsum(0)
     means = mass / below.clamp(min=1), (mass[-1] - mass) / above.clamp(min=1)
     best = (below * above * (means[0] - means[1]).square()).argmax()
     return (best + 1) / 256  # the upper edge of the last bin that is background
 
 
 def _accuracy(counts: dict[str, Tensor], accuracy: Accuracy) -> tuple[Tensor, Tensor]:
+    """The numbers of right pixels and of all pixels that count, each ``(N,)``."""
     foreground = counts["true_foreground"], counts["true_foreground"] + counts["false_background"]
     if accuracy == "foreground":
         return foreground
@@ -383,6 +473,7 @@ def _accuracy(counts: dict[str, Tensor], accuracy: Accuracy) -> tuple[Tensor, Te
 
 
 def _overlaps(counts: dict[str, Tensor]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Intersection and union of the foreground, and those of the background, each ``(N,)``."""
     wrong = counts["false_foreground"] + counts["false_background"]
     return (
         (counts["true_foreground"], counts["true_foreground"] + wrong),
@@ -391,11 +482,5 @@ def _overlaps(counts: dict[str, Tensor]) -> tuple[tuple[Tensor, Tensor], tuple[T
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """0 where there is nothing to divide by."""
+    """The quotient, or 0 where there is nothing to divide by."""
     return torch.where(below > 0, above / below.clamp(min=1), 0.0)
-
-
-def _one_of(name: str, value: Any, known: Any) -> Any:
-    if value not in get_args(known):
-        raise ValueError(f"{name}: expected one of {get_args(known)}, got {value!r}")
-    return value

@@ -1,38 +1,46 @@
-"""ROAD: pixels removed so that the hole itself tells nothing, from the most or from the least important on."""
+"""ROAD: pixels removed in such a way that the shape of the hole itself tells the model nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
 from torchmetrics import Metric
 
-from .faithfulness import Traced, ranks, traced_by
+from .choices import one_of
+from .curves import ranks
+from .scoring import ScoreChoice, score_function
 
-_NEIGHBOURS = tuple(
+Order = Literal["most", "least", "combined"]
+# Neighbors side by side weigh 1/6, diagonal ones 1/12: (row offset, column offset, weight).
+_NEIGHBORS = tuple(
     (dy, dx, 1 / 6 if 0 in (dy, dx) else 1 / 12) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)
 )
 
 
 def noisy_linear_imputation(image: Tensor, removed: Tensor, generator: torch.Generator, noise: float = 0.01) -> Tensor:
-    """An image whose removed pixels are the weighted mean of their neighbours, and a little noise.
+    """Fills removed pixels with the weighted mean of their neighbors, plus a little noise.
 
-    All removed pixels are solved for at once; neighbours side by side weigh 1/6, diagonal ones 1/12, and at the border the
-    weights that are there share what is missing.
+    The values of all removed pixels are found at once, as the solution of a linear system. Neighbors side by side weigh 1/6
+    and diagonal ones 1/12; at the border of the image the weights of the existing neighbors are scaled up to a sum of 1.
 
     Args:
         image: ``(C, H, W)``.
-        removed: ``(H, W)``, boolean.
-        generator: of the noise.
-        noise: its standard deviation.
+        removed: ``(H, W)``, boolean: True on the pixels to fill, which must not be all.
+        generator: source of the noise, on the CPU.
+        noise: standard deviation of the noise, 0 or more, in the units of the image (default 0.01).
 
     Returns:
-        ``(C, H, W)``.
+        ``(C, H, W)``; where nothing is removed, the image itself.
+
+    Raises:
+        ValueError: if all pixels are removed.
 
     >>> image = torch.tensor([[[0.0, 0.0, 3.0]]])
     >>> hole = torch.tensor([[False, True, False]])
@@ -44,15 +52,15 @@ def noisy_linear_imputation(image: Tensor, removed: Tensor, generator: torch.Gen
     height, width = removed.shape
     hole = removed.cpu().numpy()
     if hole.all():
-        raise ValueError("removed: all pixels, so there is nothing to fill them from")
+        raise ValueError("removed: expected at least one pixel that stays, to fill the others from, got all pixels")
     unknown = np.full(hole.shape, -1)
     unknown[hole] = np.arange(hole.sum())
     rows, columns = np.nonzero(hole)
     known = image.double().cpu().numpy()
     weights = np.zeros(len(rows))
     right = np.zeros((len(rows), len(known)))
-    entries: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], float]] = []
-    for dy, dx, weight in _NEIGHBOURS:
+    entries: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], float]] = []
+    for dy, dx, weight in _NEIGHBORS:
         y, x = rows + dy, columns + dx
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         here = np.nonzero(inside)[0]
@@ -73,15 +81,23 @@ def noisy_linear_imputation(image: Tensor, removed: Tensor, generator: torch.Gen
 
 
 class ROAD(Metric):
-    """Performance on images whose hottest (or coldest) pixels were removed and debiased, mean over several shares.
+    """Mean score on images of which the most or the least important pixels were removed and filled from their neighbors.
+
+    For ``order="most"`` lower is better, for ``"least"`` and ``"combined"`` higher is better. The bounds are those of the
+    score function, 0 to 1 for an accuracy; for ``"combined"`` they are half the width of that range, -0.5 to 0.5, and a
+    random map has an expected value of 0.
 
     Args:
-        forward_func: images ``(B, C, H, W)`` to outputs ``(B, T)``.
-        performance: as for :class:`~captum_gradeclip.metrics.Deletion`.
-        order: ``"most"`` relevant first (lower is better), ``"least"`` (higher is better), or ``"combined"``, half the
-            difference of least and most.
-        shares: of the pixels that are removed.
-        settings: of :class:`torchmetrics.Metric`.
+        forward_func: a function from images ``(B, C, H, W)`` to outputs ``(B, T)``.
+        performance: the score function, as for :class:`~captum_gradeclip.metrics.Deletion` (default ``"score"``).
+        order: which pixels are removed: ``"most"`` for the most important, ``"least"`` for the least important, or
+            ``"combined"`` (the default) for half the difference of the two, least minus most.
+        shares: the shares of the pixels that are removed, each above 0 and below 1 (default 0.2, 0.4, 0.6, 0.8); the result
+            is the mean over them.
+        settings: keyword arguments of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ValueError: if ``performance``, ``order`` or ``shares`` is not as above.
 
     >>> metric = ROAD(lambda x: x.mean(dim=(2, 3)), shares=(0.5,))
     >>> metric.update(torch.ones(1, 3, 8, 8), torch.rand(1, 4, 4), torch.tensor([0]))
@@ -100,25 +116,30 @@ class ROAD(Metric):
     def __init__(
         self,
         forward_func: Callable[[Tensor], Tensor],
-        performance: Traced = "score",
+        performance: ScoreChoice = "score",
         *,
-        order: Literal["most", "least", "combined"] = "combined",
+        order: Order = "combined",
         shares: Sequence[float] = (0.2, 0.4, 0.6, 0.8),
-        **settings: Any,
+        **settings: object,
     ) -> None:
         super().__init__(**settings)
-        if order not in ("most", "least", "combined"):
-            raise ValueError(f"order: expected 'most', 'least' or 'combined', got {order!r}")
         if not shares or not all(0 < share < 1 for share in shares):
-            raise ValueError(f"shares: expected numbers between 0 and 1, got {shares!r}")
+            raise ValueError(f"shares: expected at least one number, each above 0 and below 1, got {shares!r}")
         self._forward_func = (forward_func,)
-        self.performance, self.order, self.shares = performance, order, tuple(shares)
+        self.performance, self.order, self.shares = performance, one_of("order", order, Order), tuple(shares)
         self.add_state("total", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("examples", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, images: Tensor, maps: Tensor, targets: Tensor, seeds: Sequence[int] | None = None) -> None:
-        """Adds images ``(N, C, H, W)`` with their maps and targets ``(N,)``; ``seeds`` are of each image's noise."""
-        traced = traced_by(self.performance, targets)
+        """Adds images with their maps.
+
+        Args:
+            images: ``(N, C, H, W)``, normalized.
+            maps: attributions ``(N, h, w)`` or ``(N, 1, h, w)``, finite.
+            targets: label or column of the output for each image, ``(N,)``, integer.
+            seeds: one seed per image for its noise (default 0, 1, ...).
+        """
+        measure = score_function(self.performance, targets)
         place = ranks(maps, images.shape[-2:])
         pixels = place.shape[1]
         index = torch.arange(len(images), device=images.device)
@@ -134,12 +155,12 @@ class ROAD(Metric):
                     for image, hole, seed in zip(images, removed, seeds)
                 ]
                 with torch.no_grad():
-                    values = traced(self._forward_func[0](torch.stack(filled)), index)
+                    values = measure(self._forward_func[0](torch.stack(filled)), index)
                 self.total[side] += values.double().sum().to(self.total.device) / len(self.shares)
         self.examples += len(images)
 
     def compute(self) -> Tensor:
-        """The mean performance, or half the difference."""
+        """The mean score over all examples and shares, or half the difference of the two means, a scalar."""
         most, least = self.total / self.examples
         result: Tensor = {"most": most, "least": least, "combined": (least - most) / 2}[self.order]
         return result.float()

@@ -1,4 +1,4 @@
-"""How sure a difference is: paired tests between curves, intervals by resampling."""
+"""Significance: how sure a difference between methods is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class TTest:
-    """Of pairs: the statistic, its p-value, and whether all differences were equal, so that there is no statistic."""
+    """The result of a paired t-test.
+
+    Attributes:
+        statistic: the t statistic; infinite or 0 if the test is degenerate.
+        p_value: its p-value, 0 to 1.
+        degenerate: whether all differences are equal, so that the statistic is not defined.
+    """
 
     statistic: float
     p_value: float
@@ -23,18 +29,20 @@ class TTest:
 def paired_t_test(
     better: ArrayLike, other: ArrayLike, alternative: Literal["two-sided", "greater", "less"] = "two-sided"
 ) -> TTest:
-    """Whether two curves differ, point by point.
+    """Tests whether two curves differ, by the paired differences of their points.
 
     Args:
-        better: values of one method at all recorded steps.
-        other: of another, at the same steps.
-        alternative: ``"greater"`` asks whether the first is the higher one; the tables of the papers may be one-tailed.
+        better: values ``(points,)`` of one method, at least 2.
+        other: values ``(points,)`` of another method at the same steps.
+        alternative: ``"two-sided"`` (the default); ``"greater"``, whether the first curve is the higher one; or ``"less"``.
+            The p-values in the tables of the papers may be one-sided.
 
     Returns:
-        The test; where all differences are equal, p is 1 if they are zero (or on the wrong side), else 0, and it is marked.
+        The test. Where all differences are equal it is marked as degenerate, with a p-value of 1 if they are zero or have
+        the wrong sign, else 0.
 
     Raises:
-        ValueError: for curves of different or too few points.
+        ValueError: if the curves differ in length or have fewer than two points.
 
     >>> paired_t_test([0.9, 0.7, 0.6], [0.5, 0.4, 0.1], "greater").p_value < 0.05
     True
@@ -42,7 +50,7 @@ def paired_t_test(
     first, second = np.asarray(better, dtype=np.float64), np.asarray(other, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
         raise ValueError(
-            f"better, other: expected two curves of as many points, at least 2, got {first.shape}, {second.shape}"
+            f"better, other: expected two curves of as many points, at least 2, got shapes {first.shape} and {second.shape}"
         )
     difference = first - second
     rounding = 1e-12 * max(1.0, float(np.abs(first).max()), float(np.abs(second).max()))
@@ -57,7 +65,16 @@ def paired_t_test(
 def bootstrap_interval(
     values: Sequence[float], level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """The interval of the mean over examples, by resampling them (percentiles); seeded.
+    """The bootstrap interval of a mean: percentiles of the means of samples that are drawn again with replacement.
+
+    Args:
+        values: one value per example.
+        level: confidence level, above 0 and below 1 (default 0.95).
+        resamples: number of samples that are drawn, at least 1 (default 1000).
+        seed: seed of the draws (default 0).
+
+    Returns:
+        The lower and the upper end, or twice NaN if there are no values.
 
     >>> low, high = bootstrap_interval([0.0, 1.0] * 50)
     >>> 0.35 < low < 0.45 < 0.55 < high < 0.65

@@ -1,4 +1,4 @@
-"""The offline world: scenes with known truth, what can be said of them, and a CLIP that was trained on them."""
+"""The offline world: rendered scenes with known truth, captions of them, and a small CLIP that was trained on both."""
 
 from .captions import Caption, Phrase, holds, name, sample_caption, truth, with_article
 from .dataset import SceneDataset, SceneItem

@@ -1,4 +1,4 @@
-"""What can be said of a scene: captions from a grammar, with the meaning that decides whether they are true."""
+"""Captions: what a grammar can say of a scene, with the meaning that decides whether it is true."""
 
 from __future__ import annotations
 
@@ -33,7 +33,15 @@ _VALUES = {
 
 @dataclass(frozen=True)
 class Phrase:
-    """Things described by some of their attributes; ``None`` leaves an attribute open."""
+    """A description of things by some of their attributes.
+
+    Attributes:
+        colour: a key of :data:`COLOURS`, or ``None`` (the default) for any; likewise for the others.
+        shape: one of :data:`SHAPES`, or ``None``.
+        material: one of :data:`MATERIALS`, or ``None``.
+        size: a key of :data:`SIZES`, or ``None``.
+        place: one of :data:`PLACES`, or ``None``.
+    """
 
     colour: str | None = None
     shape: str | None = None
@@ -42,7 +50,10 @@ class Phrase:
     place: str | None = None
 
     def words(self, plural: bool = False) -> str:
-        """The attributes as they stand before the noun, and the noun.
+        """The words of the description: the attributes in the order of the grammar, then the noun. The place is left out.
+
+        Args:
+            plural: whether the noun is plural (default ``False``).
 
         >>> Phrase(colour="red", shape="cross", size="small").words(plural=True)
         'small red crosses'
@@ -54,8 +65,14 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Caption:
-    """A text and its meaning: every phrase has a thing, ``relation`` holds between the first two, and exactly
-    ``count`` things fit the first (where these are given).
+    """A text together with its meaning. It is true of a scene if all that its attributes state holds.
+
+    Attributes:
+        text: the text.
+        phrases: descriptions, each of which fits at least one thing of the scene.
+        relation: a key of :data:`RELATIONS` that holds between some thing of the first phrase and some thing of the second,
+            or ``None`` (the default).
+        count: the exact number of things that the first phrase fits, or ``None`` (the default).
 
     >>> from captum_gradeclip.scenes import Caption, Phrase, Scene, Thing, holds
     >>> star = Thing("blue", "star", "plain", "small", x=0.8, y=0.5, radius=0.1, angle=0.0)
@@ -74,12 +91,20 @@ class Caption:
 
 
 def holds(caption: Caption, scene: Scene) -> bool:
-    """Whether a caption is true of a scene."""
+    """Tells whether a caption is true of a scene."""
     return bool(truth([scene], [caption])[0, 0])
 
 
 def truth(scenes: Sequence[Scene], captions: Sequence[Caption]) -> npt.NDArray[np.bool_]:
-    """Which captions are true of which scenes, ``(scenes, captions)``, all at once."""
+    """Tells which captions are true of which scenes, all at once, since training asks for a whole batch.
+
+    Args:
+        scenes: at least one scene.
+        captions: captions, of these or of other scenes.
+
+    Returns:
+        ``(scenes, captions)``, boolean.
+    """
     most = max(len(scene.things) for scene in scenes)
     present = np.zeros((len(scenes), most), dtype=bool)
     where = np.zeros((len(scenes), most, 2), dtype=np.float32)
@@ -116,7 +141,7 @@ def truth(scenes: Sequence[Scene], captions: Sequence[Caption]) -> npt.NDArray[n
 
 
 def _related(where: npt.NDArray[np.float32], relation: str) -> npt.NDArray[np.bool_]:
-    """Whether thing ``i`` stands in ``relation`` to thing ``j``, ``(scenes, i, j)``, with a margin against doubt."""
+    """Whether thing ``i`` stands in ``relation`` to thing ``j``, ``(scenes, i, j)``; a difference of at most 0.1 is none."""
     axis, sign = {"left of": (0, 1), "right of": (0, -1), "above": (1, 1), "below": (1, -1)}[relation]
     ahead = where[:, None, :, axis] - where[:, :, None, axis]
     result: npt.NDArray[np.bool_] = sign * ahead > 0.1
@@ -124,7 +149,11 @@ def _related(where: npt.NDArray[np.float32], relation: str) -> npt.NDArray[np.bo
 
 
 def sample_caption(scene: Scene, rng: np.random.Generator) -> Caption:
-    """A random true caption of a scene.
+    """Draws a random caption that is true of a scene.
+
+    Args:
+        scene: a scene of at least one thing.
+        rng: source of the random choices.
 
     >>> from captum_gradeclip.scenes import sample_scene
     >>> scene = sample_scene(seed=0, index=0)
@@ -140,13 +169,13 @@ def sample_caption(scene: Scene, rng: np.random.Generator) -> Caption:
 
 
 def name(thing: Thing) -> Caption:
-    """The "colour shape" prompt of a thing, as used for zero-shot classification and the pointing game."""
+    """The caption "COLOR SHAPE" of a thing, as zero-shot classification and the pointing game use it."""
     phrase = Phrase(colour=thing.colour, shape=thing.shape)
     return Caption(phrase.words(), (phrase,))
 
 
 def _describe(thing: Thing, rng: np.random.Generator) -> Phrase:
-    """Some of a thing's attributes; colour and shape more often than the others."""
+    """Describes a thing by some of its attributes; color and shape are named more often than the others."""
     return Phrase(
         colour=thing.colour if rng.random() < 0.85 else None,
         shape=thing.shape if rng.random() < 0.85 else None,
@@ -156,7 +185,7 @@ def _describe(thing: Thing, rng: np.random.Generator) -> Phrase:
 
 
 def with_article(words: str) -> str:
-    """The words behind "a" or "an".
+    """Puts "a" or "an" before words.
 
     >>> with_article("orange ring")
     'an orange ring'
@@ -166,7 +195,7 @@ def with_article(words: str) -> str:
 
 def _article(phrase: Phrase, rng: np.random.Generator) -> str:
     words = phrase.words()
-    # Drawn without regard to the scene, so that the article says nothing about it.
+    # The article is drawn without regard to the scene, so that it tells nothing about it.
     return str(rng.choice((with_article(words), with_article(words), f"the {words}", words)))
 
 

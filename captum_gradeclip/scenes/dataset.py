@@ -1,4 +1,4 @@
-"""Scenes as a PyTorch dataset: seeded, of any length, with splits that share no scene."""
+"""The scenes as a PyTorch dataset, seeded and of any length, with splits that share no scene."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from .world import Scene, Split, sample_scene
 
 
 class SceneItem(NamedTuple):
-    """One scene: its picture, a boolean mask ``(things, size, size)``, and the scene it was drawn from."""
+    """One item of :class:`SceneDataset`.
+
+    Attributes:
+        image: the picture, RGB.
+        masks: ``(things, size, size)``, boolean, see :func:`captum_gradeclip.scenes.draw`.
+        scene: what the picture shows.
+    """
 
     image: Image.Image
     masks: Tensor
@@ -25,11 +31,12 @@ class SceneDataset(Dataset[SceneItem]):
     """The first ``length`` scenes of a split.
 
     Args:
-        length: number of scenes.
-        split: ``"train"``, ``"validation"`` or ``"evaluation"``; no arrangement occurs in two of them.
-        seed: another seed, another series.
-        size: side of the pictures in pixels.
-        counts: numbers of things per scene, drawn with equal chance.
+        length: number of scenes, 0 or more.
+        split: ``"train"`` (the default), ``"validation"`` or ``"evaluation"``; no arrangement occurs in two of them.
+        seed: seed of the series of scenes (default 0).
+        size: side of the pictures in pixels (default 64).
+        counts: numbers of things per scene, one of which is drawn with equal chance (default 1, 1, 1, 2, 3, 4, so that half
+            of the scenes have one thing).
 
     >>> item = SceneDataset(10, split="evaluation", counts=(2, 3, 4))[0]
     >>> item.image.size, len(item.masks) == len(item.scene.things)
@@ -50,7 +57,14 @@ class SceneDataset(Dataset[SceneItem]):
         return self.length
 
     def scene(self, index: int) -> Scene:
-        """The scene alone, without drawing it."""
+        """Gives a scene without drawing it.
+
+        Args:
+            index: number of the scene, from 0.
+
+        Raises:
+            IndexError: if there is no such scene.
+        """
         if not 0 <= index < self.length:
             raise IndexError(f"index: expected 0 to {self.length - 1}, got {index}")
         return sample_scene(self.seed, index, self.split, self.counts)

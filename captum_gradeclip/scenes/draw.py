@@ -1,4 +1,4 @@
-"""A scene as pixels: its picture, together with one mask per thing."""
+"""Drawing: the picture of a scene, together with the mask of each thing."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def draw(scene: Scene, size: int = 64) -> tuple[Image.Image, Mask]:
     """Paints a scene, anti-aliased, on its textured and noisy background.
 
     Args:
-        scene: what to paint.
-        size: side of the picture in pixels; the arrangement is the same at every size.
+        scene: the scene.
+        size: side of the picture in pixels (default 64); the arrangement is the same at every size.
 
     Returns:
-        The RGB picture ``(size, size)``, and masks ``(things, size, size)``, true on the pixels
-        at least half of which show that thing (what a later thing covers is not part of it).
+        The RGB picture ``(size, size)``, and masks ``(things, size, size)``, boolean: True on the pixels of which at least
+        half shows that thing. What a later thing covers is not part of an earlier one.
 
     >>> from captum_gradeclip.scenes import sample_scene
     >>> picture, masks = draw(sample_scene(seed=0, index=3), size=64)
@@ -42,7 +42,7 @@ def draw(scene: Scene, size: int = 64) -> tuple[Image.Image, Mask]:
 
 
 def _background(rng: np.random.Generator, size: int) -> npt.NDArray[np.float32]:
-    """A greyish tint with soft clouds and, on every other picture, faint waves."""
+    """A grayish tint with soft clouds and, on about every other picture, faint waves."""
     tint = rng.uniform(60, 200) + rng.uniform(-18, 18, 3)
     cells = int(rng.integers(3, 9))
     clouds = Image.fromarray(rng.normal(0, 1, (cells, cells)).astype(np.float32))
@@ -55,23 +55,23 @@ def _background(rng: np.random.Generator, size: int) -> npt.NDArray[np.float32]:
 
 
 def _paint(thing: Thing, rng: np.random.Generator, size: int) -> npt.NDArray[np.float32]:
-    """The thing's colour in every pixel of the picture, with its stripes, if it has any."""
-    colour = np.asarray(COLOURS[thing.colour]) * rng.uniform(0.88, 1.06) + rng.uniform(-10, 10, 3)
+    """The thing's color in every pixel of the picture, with its stripes, if it has any."""
+    color = np.asarray(COLOURS[thing.colour]) * rng.uniform(0.88, 1.06) + rng.uniform(-10, 10, 3)
     if thing.material == "plain":
-        return np.broadcast_to(colour, (size, size, 3)).astype(np.float32)
+        return np.broadcast_to(color, (size, size, 3)).astype(np.float32)
     y, x = np.mgrid[:size, :size] / size
     angle = math.pi / 4 + thing.angle
     wave = np.sin((x * math.cos(angle) + y * math.sin(angle)) * 2 * math.pi / 0.085)
     dark = np.clip(0.5 + 1.5 * wave, 0, 1)[..., None]
-    striped: npt.NDArray[np.float32] = ((1 - 0.6 * dark) * colour).astype(np.float32)
+    striped: npt.NDArray[np.float32] = ((1 - 0.6 * dark) * color).astype(np.float32)
     return striped
 
 
 def _cover(thing: Thing, size: int) -> npt.NDArray[np.float32]:
-    """How much of each pixel the thing covers, 0 to 1, from a drawing four times as fine."""
+    """The share of each pixel that the thing covers, 0 to 1, from a drawing with pixels of a quarter of the side."""
     fine = 4
     x, y, r = (value * size * fine for value in (thing.x, thing.y, thing.radius))
-    # Only the thing's own square is drawn: large canvases are what makes drawing slow.
+    # Only the square around the thing is drawn, since the time of drawing grows with the area.
     left, top = (max(0, math.floor((value - 1.1 * r) / fine)) for value in (x, y))
     right, bottom = (min(size, math.ceil((value + 1.1 * r) / fine) + 1) for value in (x, y))
     stencil = Image.new("L", ((right - left) * fine, (bottom - top) * fine))
@@ -91,7 +91,7 @@ def _cover(thing: Thing, size: int) -> npt.NDArray[np.float32]:
 
 
 def _corners(count: int, radii: tuple[float, ...]) -> list[tuple[float, float]]:
-    """``count`` points around the centre, clockwise from the top, whose distances go through ``radii`` in turn."""
+    """``count`` points around the center, clockwise from the top, whose distances go through ``radii`` in turn."""
     angles = [2 * math.pi * corner / count for corner in range(count)]
     return [(radii[n % len(radii)] * math.sin(a), -radii[n % len(radii)] * math.cos(a)) for n, a in enumerate(angles)]
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from open_clip import CLIP, SimpleTokenizer, image_transform
-from open_clip.model import set_model_preprocess_cfg
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .vocabulary import CONTEXT_LENGTH, tokenizer
+
+if TYPE_CHECKING:  # open_clip takes seconds to import, so that happens where it is used
+    from open_clip import CLIP, SimpleTokenizer
 
 WEIGHTS = Path(__file__).with_name("scenes_clip.safetensors")
 IMAGE_SIZE = 64
@@ -30,7 +32,24 @@ def build(
     text_mlp_ratio: float = 1.0,
     patch_dropout: float = 0.0,
 ) -> CLIP:
-    """The architecture with random weights; text tower of eight blocks, so that the paper's "last eight" exist."""
+    """Builds the architecture with random weights.
+
+    The text tower has eight blocks, so that the paper's choice for texts, the last eight, exists.
+
+    Args:
+        layers: number of blocks of the image tower, at least 1 (default 2).
+        width: width of the image tower, a multiple of ``heads`` (default 256).
+        heads: number of attention heads of the image tower, at least 1 (default 4).
+        text_width: width of the text tower, an even number (default 128).
+        text_mlp_ratio: width of the text tower's MLPs as a multiple of its own (default 1).
+        patch_dropout: share of the patches that are dropped in training mode, 0 to below 1 (default 0).
+
+    Returns:
+        The model, in training mode.
+    """
+    from open_clip import CLIP
+    from open_clip.model import set_model_preprocess_cfg
+
     model = CLIP(
         embed_dim=128,
         vision_cfg={
@@ -50,43 +69,55 @@ def build(
             "mlp_ratio": text_mlp_ratio,
         },
     )
-    # where open_clip keeps what a model's images are to look like
+    # This is where open_clip looks up the size and the statistics of a model's images.
     set_model_preprocess_cfg(model, {"size": (IMAGE_SIZE, IMAGE_SIZE), "mean": MEAN, "std": STD})
     return model
 
 
 def preprocess() -> Callable[[Image.Image], Tensor]:
-    """The model's transform: short side to 64 pixels, centre crop, values in [-1, 1]."""
+    """The model's transform of pictures: short side to 64 pixels, center crop, values in [-1, 1]."""
+    from open_clip import image_transform
+
     transform: Callable[[Image.Image], Tensor] = image_transform(IMAGE_SIZE, is_train=False, mean=MEAN, std=STD)
     return transform
 
 
 def load(weights: str | Path = WEIGHTS) -> tuple[CLIP, Callable[[Image.Image], Tensor], SimpleTokenizer]:
-    """The embedded CLIP, ready to be explained, without network: ``model, preprocess, tokenizer``.
+    """Loads the embedded CLIP, ready to be explained, without a network.
 
     Args:
-        weights: a file written by the training script (it names its architecture) instead of the one in the package.
+        weights: a file written by the training script, which names its architecture; the default is the one in the package.
+
+    Returns:
+        The model in evaluation mode, its transform of pictures, and its tokenizer.
 
     Raises:
-        FileNotFoundError: when there is no such file.
+        FileNotFoundError: if there is no such file.
 
     >>> model, preprocess, tokenizer = load()
     >>> model.encode_text(tokenizer(["a red circle"])).shape
     torch.Size([1, 128])
     """
     if not Path(weights).is_file():
-        raise FileNotFoundError(f"weights: no file {str(weights)!r}")
+        raise FileNotFoundError(f"weights: there is no file {str(weights)!r}")
     with safe_open(weights, framework="pt") as file:
         architecture = json.loads((file.metadata() or {}).get("architecture", "{}"))
         state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  # not a dictionary
-    with torch.random.fork_rng(devices=[]):  # random weights are drawn only to be replaced
+    with torch.random.fork_rng(devices=[]):  # the random weights are replaced at once, so the caller's random state stays
         model = build(**architecture)
     model.load_state_dict(state)
     return model.eval(), preprocess(), tokenizer()
 
 
 def save(model: CLIP, path: str | Path) -> None:
-    """Writes weights and architecture; in half precision, which halves the file and moves a score by less than 1e-3."""
+    """Writes the weights of a model together with its architecture.
+
+    They are written in half precision, which halves the file and changes a score by less than 1e-3.
+
+    Args:
+        model: a model as :func:`build` makes it.
+        path: the file, of safetensors.
+    """
     visual = model.visual.transformer
     mlp = model.transformer.resblocks[0].mlp.c_fc
     architecture = {

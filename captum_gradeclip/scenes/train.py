@@ -1,4 +1,6 @@
-"""Training of the embedded CLIP: ``python -m captum_gradeclip.scenes.train --out runs/scenes`` (resumes by itself).
+"""Training of the embedded CLIP: ``python -m captum_gradeclip.scenes.train --out runs/scenes``.
+
+The command goes on from the last checkpoint in its folder, if there is one.
 
 The loss is contrastive with several positives: the grammar knows which captions of a batch are true of which
 pictures, so a true caption of another picture is never treated as a negative. Pictures and captions are all that
@@ -38,7 +40,30 @@ from .world import COLOURS, SHAPES, Scene
 
 @dataclass
 class Recipe:
-    """Everything that decides what comes out; stored beside the weights."""
+    """Everything that decides the result of a training; stored beside the weights.
+
+    Attributes:
+        scenes: number of training scenes (default 120,000).
+        batch: scenes per step (default 256).
+        steps: number of steps (default 9,000).
+        decay_steps: number of last steps over which the learning rates fall to 0 (default 2,000).
+        warmup: number of first steps over which the learning rates rise (default 300).
+        muon_lr: learning rate of Muon, for the matrices of the blocks; 0 trains them by AdamW (default 0.02).
+        lr: learning rate of AdamW (default 0.0015).
+        weight_decay: weight decay of both (default 0.1).
+        patch_dropout: share of the patches that a training step drops, 0 to below 1 (default 0).
+        layers: number of blocks of the image tower (default 2).
+        width: width of the image tower (default 256).
+        heads: number of attention heads of the image tower (default 4).
+        text_width: width of the text tower (default 128).
+        text_mlp_ratio: width of the text tower's MLPs as a multiple of its own (default 1).
+        seed: seed of scenes, captions, weights and dropout (default 0).
+        logit_scale: fixed scale of the logits, above 0; 0 learns it (default 0). With a scale of 100, matching pairs reach a
+            high probability at a low cosine, so that strengthening a true word still raises the score. Near the maximum of
+            a cosine, its gradient would point to what a text does *not* say.
+        lock_image: file of weights whose image tower is taken over, centered and kept, so that only a text tower is trained;
+            empty (the default) to train both.
+    """
 
     scenes: int = 120_000
     batch: int = 256
@@ -56,14 +81,11 @@ class Recipe:
     text_mlp_ratio: float = 1.0
     seed: int = 0
     logit_scale: float = 0.0
-    """Fixed scale of the logits; 0 to learn it. At 100 true pairs need no high cosine, and more of a true word still
-    raises it: near its maximum, the gradient of a cosine would ask for what a text does *not* say."""
     lock_image: str = ""
-    """Weights whose image tower is taken over, centred and kept, so that only a text tower is trained."""
 
 
 class _Pixels(Dataset[Tensor]):
-    """Rendered scenes as bytes, in a class of its own so that worker processes can render them."""
+    """Rendered scenes as bytes; a class at the top of the module, so that worker processes can unpickle it."""
 
     def __init__(self, scenes: SceneDataset) -> None:
         self.scenes = scenes
@@ -77,7 +99,16 @@ class _Pixels(Dataset[Tensor]):
 
 
 def render(scenes: SceneDataset, workers: int, cache: Path | None = None) -> Tensor:
-    """All pictures of a dataset as bytes ``(scenes, 3, size, size)``, kept in ``cache`` for the next run."""
+    """Renders all pictures of a dataset.
+
+    Args:
+        scenes: the dataset.
+        workers: number of processes that render; 0 renders in this one.
+        cache: file in which the pictures are kept for the next run, or ``None`` (the default).
+
+    Returns:
+        Bytes ``(scenes, 3, size, size)``.
+    """
     if cache is not None and cache.exists():
         pixels: Tensor = torch.load(cache, mmap=True)
         return pixels
@@ -89,8 +120,16 @@ def render(scenes: SceneDataset, workers: int, cache: Path | None = None) -> Ten
     return pixels
 
 
-def normalise(pixels: Tensor, jitter: torch.Generator | None = None) -> Tensor:
-    """Bytes to the model's input; with ``jitter``, a random brightness, contrast and noise for each picture."""
+def normalize(pixels: Tensor, jitter: torch.Generator | None = None) -> Tensor:
+    """Makes bytes into the model's input.
+
+    Args:
+        pixels: ``(N, 3, H, W)``, 0 to 255.
+        jitter: source of a random brightness, contrast and noise for each picture, or ``None`` (the default) for none.
+
+    Returns:
+        ``(N, 3, H, W)``, float32; without jitter, -1 to 1.
+    """
     images = pixels.float() / 255
     if jitter is not None:
         light, contrast = (0.1 * (2 * torch.rand(2, len(images), 1, 1, 1, generator=jitter) - 1)).unbind()
@@ -99,22 +138,28 @@ def normalise(pixels: Tensor, jitter: torch.Generator | None = None) -> Tensor:
     return (images - MEAN[0]) / STD[0]
 
 
+normalise = normalize  # deprecated spelling, kept for one version
+
+
 def contrastive_loss(image: Tensor, text: Tensor, true: Tensor, scale: Tensor) -> Tensor:
-    r"""Contrastive loss with several positives, of which the more telling weigh more.
+    r"""Contrastive loss with several positives, among which the more specific captions weigh more.
 
     .. math:: -\tfrac12 \sum_{ij} \left( \frac{P_{ij}}{I} \log p(j \mid i) + \frac{Q_{ij}}{J} \log p(i \mid j) \right),
         \quad Q_{ij} = \frac{T_{ij}}{\sum_i T_{ij}}, \quad P_{ij} = \frac{Q_{ij}}{\sum_j Q_{ij}}
 
-    ``P`` is how likely caption ``j`` belongs to picture ``i`` if captions of all pictures are equally probable: one that
-    is true of few pictures speaks for its own. As with CLIP's loss, of which this is the mean over all draws of a caption
-    for a picture, a score then grows with every true word; with equal weights for all that is true, words that are true
-    would not matter to the score, and could not be explained.
+    ``Q`` is the probability of picture ``i`` given caption ``j``, and ``P`` that of caption ``j`` given picture ``i`` if all
+    captions are equally probable, so that a caption that is true of few pictures has more weight. This is the mean of CLIP's
+    loss over all draws of one true caption for each picture, and as with CLIP's loss, each true word raises the score. If
+    all true captions had equal weights, additional true words would not change it, and there would be nothing to explain.
 
     Args:
-        image: unit features (I, D).
-        text: unit features (J, D).
-        true: T, which captions hold for which pictures (I, J); every row and column has one at least.
-        scale: the logit scale, a scalar.
+        image: unit features of the pictures, ``(I, D)``.
+        text: unit features of the captions, ``(J, D)``.
+        true: T, which captions are true of which pictures, ``(I, J)``, boolean, with at least one in each row and column.
+        scale: the logit scale, a scalar above 0.
+
+    Returns:
+        The loss, a scalar of 0 or more.
     """
     logits, target = scale * image @ text.T, true.to(image.dtype)
     of_text = target / target.sum(dim=0, keepdim=True)
@@ -123,7 +168,17 @@ def contrastive_loss(image: Tensor, text: Tensor, true: Tensor, scale: Tensor) -
 
 
 def encode_text(model: CLIP, tokens: Tensor) -> Tensor:
-    """Unit text features of a batch, without the padding that all its captions share (it cannot be seen anyway)."""
+    """Encodes captions without the padding that all of them share, which saves time and changes nothing.
+
+    The text tower has a causal mask, so that no token sees the padding behind it.
+
+    Args:
+        model: the model.
+        tokens: token ids ``(N, L)``, padded by 0.
+
+    Returns:
+        Unit features ``(N, D)``.
+    """
     length = int(tokens.ne(0).sum(1).max())
     short = {"positional_embedding": model.positional_embedding[:length], "attn_mask": model.attn_mask[:length, :length]}
     swapped = {f"model.{name}": value for name, value in short.items()}
@@ -142,34 +197,58 @@ class _TextTower(torch.nn.Module):
 
 
 @torch.no_grad()
-def centre(visual: VisionTransformer, pixels: Tensor) -> None:
-    """Takes the mean feature out of an image tower, by the bias of its last norm.
+def center(visual: VisionTransformer, pixels: Tensor) -> None:
+    """Subtracts the mean feature from an image tower's output, by changing the bias of its last norm in place.
 
-    The features of all pictures lie in a narrow cone. Along its axis any word of a text can raise its score with every
-    picture, the articles as well as the nouns; without it, only words that tell pictures apart can.
+    The features of all pictures lie in a narrow cone. Along the axis of this cone, any word can raise the score of its text
+    with every picture, the articles as well as the nouns. Without it, only words that distinguish pictures can.
+
+    Args:
+        visual: the image tower.
+        pixels: bytes ``(N, 3, H, W)`` of the pictures over which the mean is taken.
     """
     outputs: list[Tensor] = []
     handle = visual.ln_post.register_forward_hook(lambda module, inputs, output: outputs.append(output[:, 0]))
     try:
         for part in pixels.split(250):
-            visual(normalise(part).to(visual.ln_post.weight.device))
+            visual(normalize(part).to(visual.ln_post.weight.device))
     finally:
         handle.remove()
     visual.ln_post.bias -= torch.cat(outputs).mean(dim=0)
 
 
+centre = center  # deprecated spelling, kept for one version
+
+
 @torch.no_grad()
 def zero_shot(model: CLIP, pixels: Tensor, scenes: Iterable[Scene]) -> float:
-    """Share of single-thing scenes whose "colour shape" is the nearest of all the colour and shape pairs."""
+    """Zero-shot accuracy: the share of scenes whose own "COLOR SHAPE" is the nearest of all 48 such captions.
+
+    Args:
+        model: the model, in evaluation mode.
+        pixels: bytes ``(N, 3, H, W)``.
+        scenes: the N scenes, of one thing each.
+
+    Returns:
+        A number from 0 to 1.
+    """
     pairs = list(itertools.product(COLOURS, SHAPES))
     text = model.encode_text(tokenizer()([Phrase(*pair).words() for pair in pairs]), normalize=True)
-    image = torch.cat([model.encode_image(normalise(part), normalize=True) for part in pixels.split(256)])
+    image = torch.cat([model.encode_image(normalize(part), normalize=True) for part in pixels.split(256)])
     truth = torch.tensor([pairs.index((scene.things[0].colour, scene.things[0].shape)) for scene in scenes])
     return float((image @ text.T).argmax(1).eq(truth).float().mean())
 
 
 def optimizers(model: CLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, AdamW for all else; AdamW alone if ``muon_lr`` is 0."""
+    """Makes the optimizers: Muon for the matrices of the blocks, AdamW for all else; AdamW alone if ``muon_lr`` is 0.
+
+    Args:
+        model: the model; parameters that need no gradient are left out.
+        recipe: learning rates and weight decay.
+
+    Raises:
+        RuntimeError: if Muon is wanted and this torch has none.
+    """
     names = {name: p for name, p in model.named_parameters() if p.requires_grad}
     blocks = [p for name, p in names.items() if ".resblocks." in f".{name}" and p.ndim == 2] if recipe.muon_lr else []
     rest = [p for p in names.values() if not any(p is block for block in blocks)]
@@ -181,7 +260,7 @@ def optimizers(model: CLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
     if blocks:
         if not hasattr(torch.optim, "Muon"):
             raise RuntimeError(
-                f"muon_lr: torch.optim.Muon needs torch 2.9, this is {torch.__version__}; use --muon-lr 0 for AdamW"
+                f"muon_lr: torch.optim.Muon needs torch 2.9, this is {torch.__version__}; use muon_lr = 0 for AdamW"
             )
         result.append(torch.optim.Muon(blocks, lr=recipe.muon_lr, weight_decay=recipe.weight_decay))
     for group in itertools.chain.from_iterable(optimizer.param_groups for optimizer in result):
@@ -190,7 +269,14 @@ def optimizers(model: CLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
 
 class Trainer:
-    """A run in a folder: weights, optimiser, history and recipe, so that it goes on where it stopped."""
+    """A training run in a folder, which goes on from its last checkpoint.
+
+    Args:
+        recipe: all that decides the result.
+        out: folder for weights, checkpoint, history and recipe; made if there is none.
+        device: where the model trains, ``"cpu"`` or ``"cuda"``.
+        workers: number of processes that render scenes; 0 renders in this one.
+    """
 
     def __init__(self, recipe: Recipe, out: Path, device: str, workers: int) -> None:
         self.recipe, self.out, self.device = recipe, out, torch.device(device)
@@ -224,7 +310,7 @@ class Trainer:
         held_out = SceneDataset(1000, "validation", recipe.seed, IMAGE_SIZE, counts=(1,))
         self.held_out = self._render(held_out, workers), [held_out.scene(index) for index in range(len(held_out))]
         if recipe.lock_image:
-            centre(self.model.visual, self.pixels[:8000])
+            center(self.model.visual, self.pixels[:8000])
             self.model.visual.requires_grad_(False)
         self.tokens = lru_cache(maxsize=200_000)(lambda text: tokenizer()(text)[0])
 
@@ -233,7 +319,7 @@ class Trainer:
         return render(scenes, workers, self.out.parent / "pixels" / name)
 
     def run(self) -> None:
-        """Trains until the recipe's last step; a checkpoint and a line of history every 250 steps."""
+        """Trains up to the last step of the recipe, with a checkpoint and a line of history every 250 steps."""
         columns = (*Progress.get_default_columns(), TextColumn("{task.fields[last]}"))
         with Progress(*columns) as progress:
             task = progress.add_task("training", total=self.recipe.steps, completed=self.step, last="")
@@ -251,15 +337,16 @@ class Trainer:
 
     def _one_step(self) -> float:
         recipe = self.recipe
-        # Seeded by the step, so that a resumed run sees what an undisturbed one would have seen.
+        # The seed depends on the step, so that a resumed run sees what an uninterrupted one would have seen.
         rng = np.random.default_rng([recipe.seed, self.step])
         jitter = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        chosen = np.sort(rng.choice(recipe.scenes, recipe.batch, replace=False))  # in the order of the mapped file
+        # Sorted, since the pictures lie in a mapped file, which is read fastest in order.
+        chosen = np.sort(rng.choice(recipe.scenes, recipe.batch, replace=False))
         scenes = [self.scenes[index] for index in chosen]
         captions = list({c.text: c for c in (sample_caption(scene, rng) for scene in scenes)}.values())
         true = torch.from_numpy(truth(scenes, captions)).to(self.device)
         tokens = torch.stack([self.tokens(caption.text) for caption in captions]).to(self.device)
-        images = normalise(self.pixels[torch.from_numpy(chosen)], jitter).to(self.device)
+        images = normalize(self.pixels[torch.from_numpy(chosen)], jitter).to(self.device)
 
         for group in itertools.chain.from_iterable(optimizer.param_groups for optimizer in self.optimizers):
             group["lr"] = group["initial_lr"] * self._schedule()
@@ -281,7 +368,10 @@ class Trainer:
         return float(loss.detach())
 
     def _schedule(self) -> float:
-        """Warm-up, constant, linear decay: a run can be prolonged from any checkpoint before its decay."""
+        """The factor of the learning rates, 0 to 1: warm-up, constant, linear decay.
+
+        A run can be prolonged from any checkpoint before its decay.
+        """
         left = (self.recipe.steps - self.step) / self.recipe.decay_steps
         return min(1.0, (self.step + 1) / self.recipe.warmup, left)
 
@@ -312,7 +402,12 @@ class Trainer:
 
 
 def plot(history: list[dict[str, float]], path: Path) -> None:
-    """Loss and zero-shot accuracy over the steps."""
+    """Draws loss and zero-shot accuracy over the steps.
+
+    Args:
+        history: the lines of a run's ``history.json``.
+        path: the file to write.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 3.2), layout="constrained")
@@ -326,11 +421,20 @@ def plot(history: list[dict[str, float]], path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; every field of :class:`Recipe` is an option."""
+    """Runs the command line, in which every field of :class:`Recipe` is an option.
+
+    Args:
+        arguments: the arguments, or ``None`` (the default) for those of the process.
+    """
     parser = argparse.ArgumentParser(description="train the embedded CLIP on scenes")
-    parser.add_argument("--out", type=Path, default=Path("runs/scenes"), help="folder of the run; resumed if it exists")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--workers", type=int, default=2, help="processes that draw the scenes")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/scenes"),
+        help="folder of the run, which is resumed if it exists [%(default)s]",
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="[%(default)s]")
+    parser.add_argument("--workers", type=int, default=2, help="number of processes that render scenes [%(default)s]")
     for field in fields(Recipe):
         default = field.default
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(default), default=default, help=f"[{default}]")

@@ -1,4 +1,4 @@
-"""The embedded model's tokenizer: open_clip's own byte-pair class on a merge table learnt from the grammar's words."""
+"""The vocabulary of the embedded model: open_clip's byte-pair tokenizer on merges learnt from the grammar's words."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-
-from open_clip import SimpleTokenizer
+from typing import TYPE_CHECKING
 
 from .captions import NUMBERS
 from .world import COLOURS, MATERIALS, SHAPES, SIZES
+
+if TYPE_CHECKING:  # open_clip takes seconds to import, so that happens where it is used
+    from open_clip import SimpleTokenizer
 
 CONTEXT_LENGTH = 24
 MERGES = Path(__file__).with_name("merges.txt.gz")
@@ -22,24 +24,32 @@ _GLUE = (
 
 
 def tokenizer() -> SimpleTokenizer:
-    """Every word of the grammar is one token; any other text falls apart into pieces, down to single letters.
+    """Makes the tokenizer. Every word of the grammar is one token; other words become several, down to single letters.
 
     >>> tokenizer()("a red circle").shape
     torch.Size([1, 24])
     >>> [tokenizer().decoder[i] for i in tokenizer().encode("red rectangle")][:2]
     ['red</w>', 're']
     """
+    from open_clip import SimpleTokenizer
+
     return SimpleTokenizer(bpe_path=str(MERGES), context_length=CONTEXT_LENGTH)
 
 
 def grammar_words() -> list[str]:
-    """Every word that a caption can contain, singular and plural."""
+    """Lists every word that a caption can contain, singular and plural."""
     nouns = [*SHAPES, *(f"{shape}s" for shape in SHAPES if not shape.endswith("s"))]
     return sorted({*_GLUE.split(), *COLOURS, *nouns, *MATERIALS, *SIZES, *NUMBERS.values()})
 
 
 def learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
-    """Byte-pair encoding: join the most frequent neighbours until every word is a single token.
+    """Learns byte-pair merges: the most frequent neighbors are joined until every word is a single token.
+
+    Args:
+        words: the words, each of at least one letter.
+
+    Returns:
+        The pairs in the order in which they were joined.
 
     >>> learn_merges(["red", "ring"])[-1]
     ('r', 'ing</w>')
@@ -65,6 +75,10 @@ def _join(word: list[str], pair: tuple[str, str]) -> list[str]:
 
 
 def write_merges(path: Path = MERGES) -> None:
-    """Learns the merge table of :func:`grammar_words` and writes it as open_clip reads it (one heading line)."""
+    """Learns the merges of :func:`grammar_words` and writes them in the format of open_clip, with one heading line.
+
+    Args:
+        path: the file, compressed by gzip; the default is the one in the package.
+    """
     lines = ["#version: 0.2", *(" ".join(merge) for merge in learn_merges(grammar_words()))]
     path.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))

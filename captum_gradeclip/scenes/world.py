@@ -1,4 +1,4 @@
-"""What a scene is: coloured things with a shape, a material, a size and a place, drawn at random from a seed."""
+"""Scenes: colored things with a shape, a material, a size and a place, drawn at random from a seed."""
 
 from __future__ import annotations
 
@@ -20,17 +20,28 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 MATERIALS = ("plain", "striped")
-SIZES = {"small": (0.17, 0.19), "large": (0.24, 0.27)}  # radius, as a share of the picture's side
+SIZES = {"small": (0.17, 0.19), "large": (0.24, 0.27)}  # range of the radius, as a share of the picture's side
 PLACES = ("left", "right", "top", "bottom")
 
 Split = Literal["train", "validation", "evaluation"]
-# A scene belongs to the split that the hash of its own description names, so the three can never share one.
+# The hash of a scene's description decides its split, so that no scene can belong to two of them.
 _BUCKETS: dict[Split, range] = {"train": range(0, 8), "validation": range(8, 9), "evaluation": range(9, 10)}
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One object of a scene; ``x`` (to the right), ``y`` (down) and ``radius`` are shares of the picture's side."""
+    """One object of a scene.
+
+    Attributes:
+        colour: a key of :data:`COLOURS`.
+        shape: one of :data:`SHAPES`.
+        material: one of :data:`MATERIALS`.
+        size: a key of :data:`SIZES`.
+        x: center, as a share of the picture's width from the left, 0 to 1.
+        y: center, as a share of the picture's height from the top, 0 to 1.
+        radius: radius, as a share of the picture's side.
+        angle: rotation in radians, clockwise.
+    """
 
     colour: str
     shape: str
@@ -54,30 +65,41 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """Things in the order in which they are painted, on a background that ``texture`` seeds."""
+    """An arrangement of things on a background.
+
+    Attributes:
+        things: the things in the order in which they are painted.
+        texture: seed of the background and of the noise.
+    """
 
     things: tuple[Thing, ...]
     texture: int
 
 
 def split_of(things: tuple[Thing, ...]) -> Split:
-    """The split to which an arrangement belongs, decided by its description alone (positions on a 64 x 64 grid)."""
+    """Tells to which split an arrangement belongs, by its description alone.
+
+    Args:
+        things: the things, in any order; their positions are rounded to a grid of 64 x 64.
+    """
     words = sorted(f"{t.colour} {t.shape} {t.material} {t.size} {int(t.x * 64)} {int(t.y * 64)}" for t in things)
     bucket = zlib.crc32("; ".join(words).encode()) % 10
     return next(split for split, buckets in _BUCKETS.items() if bucket in buckets)
 
 
 def sample_scene(seed: int, index: int, split: Split = "train", counts: tuple[int, ...] = (1, 1, 1, 2, 3, 4)) -> Scene:
-    """Scene number ``index`` of a split: always the same one for the same arguments.
+    """Draws scene number ``index`` of a split, always the same one for the same arguments.
 
     Args:
-        seed: of the whole series.
-        index: position in the series, from 0.
-        split: ``"train"``, ``"validation"`` or ``"evaluation"``; disjoint by construction (see :func:`split_of`).
-        counts: numbers of things, one of which is drawn with equal chance (repeat a number to prefer it).
+        seed: seed of the whole series of scenes.
+        index: number of the scene in the series, from 0.
+        split: ``"train"`` (the default), ``"validation"`` or ``"evaluation"``; disjoint by construction, see
+            :func:`split_of`.
+        counts: numbers of things, one of which is drawn with equal chance; a number that is repeated is drawn more often
+            (default 1, 1, 1, 2, 3, 4).
 
     Raises:
-        ValueError: for an unknown split.
+        ValueError: if the split is unknown.
 
     >>> sample_scene(0, 7) == sample_scene(0, 7)
     True
@@ -94,7 +116,7 @@ def sample_scene(seed: int, index: int, split: Split = "train", counts: tuple[in
 
 
 def _arrange(rng: np.random.Generator, count: int) -> tuple[Thing, ...]:
-    """``count`` random things, none of which covers another; starts afresh when there is no room left."""
+    """Draws ``count`` things, none of which covers another; starts again when there is no room left."""
     while True:
         things: list[Thing] = []
         for _ in range(40 * count):

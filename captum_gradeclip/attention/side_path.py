@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from .calls import AttentionMode
 from .layout import examples_axis
 from .record import LayerError, Record, Rule, merge_heads
+from .tap import Arguments, Function, Keywords, Tap
 
 
-class Branches:
+class SidePath(Tap):
     """Context in which chosen blocks also tell what their attention would add to the residual stream by another rule.
 
     The model itself runs on as it is: beside each block, the part up to the sum of the block's input with its attention is
-    run once more with the rule. Projections, layer scales and norms on that way are the model's own.
+    run once more with the rule. The projections, layer scales and norms on that way are the model's own.
 
     Args:
-        layers: blocks ``x + attention(x) + ...``.
-        rule: what their attention returns beside the model's own.
+        layers: blocks that compute ``x + attention(x) + ...``.
+        rule: decides what their attention returns beside the model's own answer.
         batch: number of examples.
-        axis: of the examples in the blocks' input, where it is known from another pass; told by the shape if not given.
+        axis: dimension of the examples in the blocks' input, 0 or 1, where it is known from another pass; by default the
+            shape shows it.
 
     Raises:
         LayerError: if a block does not add the outcome of its attention to its input.
@@ -34,7 +34,7 @@ class Branches:
     >>> from torchvision.models.vision_transformer import EncoderBlock
     >>> from captum_gradeclip.attention import value_only
     >>> block = EncoderBlock(2, 8, 16, dropout=0.0, attention_dropout=0.0).eval()
-    >>> with Branches([block], value_only, 1) as beside, torch.no_grad():
+    >>> with SidePath([block], value_only, 1) as beside, torch.no_grad():
     ...     output = block(torch.randn(1, 5, 8))
     >>> beside.inputs[0].shape, beside.added[0].shape
     (torch.Size([1, 5, 8]), torch.Size([1, 5, 8]))
@@ -43,25 +43,22 @@ class Branches:
     def __init__(self, layers: Sequence[nn.Module], rule: Rule, batch: int, axis: int | None = None) -> None:
         self._layers, self._rule, self._batch, self._axis = layers, rule, batch, axis
         self.inputs: list[Tensor] = []
-        """Of each block, in the order in which they ran, ``(batch, tokens, width)``."""
+        """The input of each block, in the order in which they ran, ``(batch, tokens, width)``."""
         self.added: list[Tensor] = []
         """What the rule's attention adds to it, of the same shape."""
 
-    def __enter__(self) -> Branches:
-        self._thread = threading.get_ident()
-        with ExitStack() as stack:
-            for layer in self._layers:
-                stack.callback(layer.register_forward_pre_hook(self._run, with_kwargs=True).remove)
-            self._stack = stack.pop_all()
-        return self
+    def _attach(self) -> Iterator[RemovableHandle]:
+        for layer in self._layers:
+            yield layer.register_forward_pre_hook(self._run, with_kwargs=True)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stack.close()
+        super().__exit__(kind, error, trace)
         if kind is None and len(self.added) != len(self._layers):
             raise LayerError(f"layer: {len(self._layers)} blocks ran {len(self.added)} times, expected once each")
 
-    def _run(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
-        if threading.get_ident() != self._thread or kwargs is None:
+    def _run(self, layer: nn.Module, args: Arguments, kwargs: Keywords | None = None) -> None:
+        # Torch notes in two steps that a hook wants keywords; another thread may come by between them.
+        if not self._here() or kwargs is None:
             return
         stream = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.dim() == 3), None)
         added: Tensor | None = None
@@ -101,8 +98,8 @@ class _UpToSum(AttentionMode):
         return merge_heads(self.rule(record))
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+        self, func: Function, types: object, args: Arguments = (), kwargs: Keywords | None = None
+    ) -> object:
         if self.answered and func in _SUM and any(x is self.stream for x in args[:2]):
             raise _Added(next(x for x in args[:2] if x is not self.stream))
         return super().__torch_function__(func, types, args, kwargs)

@@ -1,0 +1,126 @@
+"""Maps that every method should be measured against: an ablation, chance, the center of the picture, the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from .base import Evidence, Method, MethodInfo, Options, Request, Targets
+from .grad_eclip import GradECLIP, GradECLIPOptions, SpatialWeight
+from .registry import BASELINES
+
+
+@dataclass(frozen=True)
+class WithoutWeightOptions(GradECLIPOptions):
+    """The options of :class:`GradECLIPWithoutWeight`: those of Grad-ECLIP, with another default."""
+
+    spatial_weight: SpatialWeight = "none"
+
+
+@BASELINES.register
+class GradECLIPWithoutWeight(GradECLIP):
+    """Grad-ECLIP without the spatial weight, the ablation of its papers."""
+
+    info = replace(GradECLIP.info, name="Grad-ECLIP w/o weight")
+    Options = WithoutWeightOptions
+
+
+_INFO = MethodInfo("center prior", "baseline", convolutional=True, class_discriminative=False, layers=0)
+
+
+_O = TypeVar("_O", bound=Options)
+
+
+class Baseline(Method[_O, Evidence]):
+    """The base of maps that look at no layer.
+
+    Args:
+        forward_func: a score of this package.
+    """
+
+    def observe(self, request: Request, options: _O) -> Evidence:
+        """The scores of the inputs."""
+        return Evidence(request, request.forward(), request.content())
+
+
+@dataclass(frozen=True)
+class RandomMapOptions(Options):
+    """The options of :class:`RandomMap`.
+
+    Attributes:
+        seeds: seed of each input's map, N integers; ``None`` (default) for 0, 1, 2 and so on.
+    """
+
+    seeds: Sequence[int] | None = None
+
+
+@BASELINES.register
+class RandomMap(Baseline[RandomMapOptions]):
+    """Uniform random numbers between 0 and 1: chance."""
+
+    info = replace(_INFO, name="random map", text=True, stochastic=True, needs=("seeds",))
+    Options = RandomMapOptions
+
+    def explain(self, evidence: Evidence, targets: Targets, options: RandomMapOptions) -> Tensor:
+        """The same numbers for every target."""
+        seeds = range(len(evidence.output)) if options.seeds is None else options.seeds
+        maps = [torch.rand(evidence.tokens.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(maps).flatten(1).to(evidence.output.device).expand(len(targets), -1, -1)
+
+
+@BASELINES.register
+class CenterPrior(Baseline[Options]):
+    """A bell over the center of the picture, where photographers put what they mean."""
+
+    info = _INFO
+
+    def explain(self, evidence: Evidence, targets: Targets, options: Options) -> Tensor:
+        """The same bell for every image and target."""
+        y, x = (torch.linspace(-1, 1, side) if side > 1 else torch.zeros(1) for side in evidence.tokens.shape)
+        prior = torch.exp(-2 * (y[:, None] ** 2 + x[None] ** 2)).flatten().to(evidence.output.device)
+        return prior.expand(len(targets), len(evidence.output), -1)
+
+
+@dataclass(frozen=True)
+class OracleOptions(Options):
+    """The options of :class:`Oracle`.
+
+    Attributes:
+        masks: the truth ``(N, H, W)`` at the size of the images, 1 on what is asked for.
+    """
+
+    masks: Tensor | None = None
+
+
+@BASELINES.register
+class Oracle(Baseline[OracleOptions]):
+    """1 on the mask of what is asked for; outside it, a value below 1e-6 that decreases with distance.
+
+    This orders the pixels outside the mask without changing any sum.
+    """
+
+    info = replace(_INFO, name="oracle (mask)", class_discriminative=True, needs=("masks",))
+    Options = OracleOptions
+
+    def observe(self, request: Request, options: OracleOptions) -> Evidence:
+        """The scores of the inputs, and their pixels."""
+        evidence = super().observe(request, options)
+        return replace(evidence, tokens=replace(evidence.tokens, shape=(*request.inputs.shape[-2:],)))
+
+    def explain(self, evidence: Evidence, targets: Targets, options: OracleOptions) -> Tensor:
+        """The same mask for every target."""
+        from scipy.ndimage import distance_transform_edt
+
+        if options.masks is None or options.masks.shape != (len(evidence.output), *evidence.tokens.shape):
+            wanted = (len(evidence.output), *evidence.tokens.shape)
+            got = None if options.masks is None else tuple(options.masks.shape)
+            raise ValueError(f"masks: expected the truth of the inputs {wanted}, got {got}")
+        maps = []
+        for mask in options.masks.cpu() == 1:
+            away = torch.from_numpy(distance_transform_edt(~mask.numpy())).float()
+            maps.append(torch.where(mask, 1.0, 1e-6 * (1 - away / away.max().clamp(min=1))))
+        return torch.stack(maps).flatten(1).to(evidence.output.device).expand(len(targets), -1, -1)

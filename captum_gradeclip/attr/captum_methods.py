@@ -1,0 +1,163 @@
+"""Captum's own methods on the same scores, one value per pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import captum.attr
+import torch
+from torch import Tensor, nn
+
+from ..scores import Tokens
+from .base import Evidence, Method, MethodInfo, NotDefinedError, Options, Request, Targets, number
+from .registry import CAPTUM
+
+_O = TypeVar("_O", bound=Options)
+
+
+class CaptumMethod(Method[_O, Evidence]):
+    """The base of Captum's methods: one call of Captum for each target.
+
+    Args:
+        forward_func: a score of images.
+    """
+
+    def observe(self, request: Request, options: _O) -> Evidence:
+        """The scores of the images."""
+        return Evidence(request, request.forward(), Tokens("patches", (*request.inputs.shape[-2:],)))
+
+    def explain(self, evidence: Evidence, targets: Targets, options: _O) -> Tensor:
+        """Captum's attribution for every target."""
+        images = evidence.request.inputs
+        images = images.clone() if images.is_inference() else images
+        with torch.enable_grad():
+            maps = [self._attribute(evidence.request, images, index, options) for index in targets.index.tolist()]
+        return torch.stack(maps).float().flatten(-2)
+
+    def _attribute(self, request: Request, images: Tensor, target: list[int], options: _O) -> Tensor:
+        """One map for each image, ``(N, h, w)``."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class IntegratedGradientsOptions(Options):
+    """The options of :class:`IntegratedGradients`.
+
+    Attributes:
+        n_steps: number of points on the way from black to the image, at least 1 (default 20).
+        internal_batch_size: number of images in each forward pass, at least 1; ``None`` (default) stands for 16, or for the
+            number of images if these are more.
+    """
+
+    n_steps: int = number(20, least=1)
+    internal_batch_size: int | None = number(None, least=1)
+
+
+@CAPTUM.register
+class IntegratedGradients(CaptumMethod[IntegratedGradientsOptions]):
+    """Captum's integrated gradients, summed over the channels."""
+
+    info = MethodInfo(
+        "IntegratedGradients", "Sundararajan et al., ICML 2017, of Captum", convolutional=True, gradient=True, layers=0
+    )
+    Options = IntegratedGradientsOptions
+
+    def _attribute(self, request: Request, images: Tensor, target: list[int], options: IntegratedGradientsOptions) -> Tensor:
+        size = options.internal_batch_size or max(16, len(images))
+        method = captum.attr.IntegratedGradients(request.function)
+        settings = {"n_steps": options.n_steps, "internal_batch_size": size}
+        pixels: Tensor = method.attribute(images, None, target, request.arguments, **settings)
+        return pixels.sum(dim=1)
+
+
+@dataclass(frozen=True)
+class LastConvolution(Evidence):
+    """The last convolution that ran.
+
+    Attributes:
+        layer: the convolution.
+    """
+
+    layer: nn.Module
+
+
+@dataclass(frozen=True)
+class LayerGradCamOptions(Options):
+    """The options of :class:`LayerGradCam`.
+
+    Attributes:
+        relu_attributions: whether only positive evidence is kept (default False, as in Captum).
+    """
+
+    relu_attributions: bool = False
+
+
+@CAPTUM.register
+class LayerGradCam(Method[LayerGradCamOptions, LastConvolution]):
+    """Captum's Grad-CAM of the last convolution."""
+
+    info = MethodInfo("LayerGradCam", "Selvaraju et al., ICCV 2017, of Captum", convolutional=True, gradient=True, layers=0)
+    Options = LayerGradCamOptions
+
+    def observe(self, request: Request, options: LayerGradCamOptions) -> LastConvolution:
+        """The scores of the images, and the size of the last convolution's output."""
+        seen: list[tuple[nn.Module, Sequence[int]]] = []
+
+        def see(module: nn.Module, _: object, output: Tensor) -> None:
+            seen.append((module, output.shape[-2:]))
+
+        parts = [] if request.score.model is None else request.score.model.modules()
+        handles = [part.register_forward_hook(see) for part in parts if isinstance(part, nn.Conv2d)]
+        try:
+            output = request.forward()
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not seen:
+            raise NotDefinedError("layer: Captum's LayerGradCam needs a convolution, and this model has none")
+        layer, (height, width) = seen[-1]
+        return LastConvolution(request, output, Tokens("patches", (height, width)), layer)
+
+    def explain(self, evidence: LastConvolution, targets: Targets, options: LayerGradCamOptions) -> Tensor:
+        """Captum's attribution for every target."""
+        request = evidence.request
+        method = captum.attr.LayerGradCam(request.function, evidence.layer)
+        images = request.inputs.clone() if request.inputs.is_inference() else request.inputs
+        settings = {"additional_forward_args": request.arguments, "relu_attributions": options.relu_attributions}
+        maps = [method.attribute(images, target=index, **settings)[:, 0] for index in targets.index.tolist()]
+        return torch.stack(maps).float().flatten(-2)
+
+
+@dataclass(frozen=True)
+class OcclusionOptions(Options):
+    """The options of :class:`Occlusion`.
+
+    Attributes:
+        sliding_window_shapes: channels, height and width of the window; ``None`` (default) for two patches along each side.
+        strides: steps of the window in these directions; ``None`` (default) for one patch along each side.
+        perturbations_per_eval: number of windows in each forward pass, at least 1 (default 16).
+    """
+
+    sliding_window_shapes: tuple[int, ...] | None = None
+    strides: tuple[int, ...] | None = None
+    perturbations_per_eval: int = number(16, least=1)
+
+
+@CAPTUM.register
+class Occlusion(CaptumMethod[OcclusionOptions]):
+    """Captum's occlusion by windows of zeros; a pixel has the mean change of the score under the windows over it."""
+
+    info = MethodInfo("Occlusion", "Zeiler and Fergus, ECCV 2014, of Captum", convolutional=True, layers=0)
+    Options = OcclusionOptions
+
+    def _attribute(self, request: Request, images: Tensor, target: list[int], options: OcclusionOptions) -> Tensor:
+        window, strides = options.sliding_window_shapes, options.strides
+        if window is None or strides is None:
+            side, channels = images.shape[-2] // request.content().shape[0], images.shape[1]
+            window, strides = window or (channels, 2 * side, 2 * side), strides or (channels, side, side)
+        method, at_once = captum.attr.Occlusion(request.function), {"perturbations_per_eval": options.perturbations_per_eval}
+        pixels: Tensor = method.attribute(images, tuple(window), tuple(strides), None, target, request.arguments, **at_once)
+        # A window covers all channels, so each of them carries the whole change of the score.
+        return pixels.mean(dim=1)

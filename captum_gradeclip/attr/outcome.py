@@ -1,0 +1,42 @@
+"""What a method made of some inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ..scores import Tokens
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one method made of some inputs, or why it made nothing.
+
+    Attributes:
+        method: name of the method's class, by which it is known.
+        name: the method's name as tables print it.
+        maps: ``(N, T, h, w)`` for images, on the patch grid or in pixels, or ``(N, T, L)`` for texts; ``None`` if refused.
+        tokens: what the cells of the maps stand for.
+        explained_scores: scores ``(N, T)`` of the pass that was explained, which may have had other heads than the model.
+        seconds: time from the inputs to all maps.
+        options: the options that were given.
+        refused: why the method is not defined for this model or input; ``None`` if it is.
+        class_discriminative: whether the maps depend on the target.
+    """
+
+    method: str
+    name: str
+    maps: Tensor | None = None
+    tokens: Tokens | None = None
+    explained_scores: Tensor | None = None
+    seconds: float = 0.0
+    options: Mapping[str, object] = field(default_factory=dict)
+    refused: str | None = None
+    class_discriminative: bool = True
+
+    @property
+    def needs_text(self) -> bool:
+        """The name of :attr:`class_discriminative` in version 0.1; it goes with the next version."""
+        return self.class_discriminative

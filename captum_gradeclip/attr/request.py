@@ -1,0 +1,300 @@
+"""One question to a score: the inputs and layers it is about, and the forward passes that answer it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from ..adapters.base import Foreign
+from ..attention import Interception, LayerError, Record, ReplaceOutput, Rule, is_observed
+from ..scores import BareScore, ImageScore, ModelScore, Site, Targets, Tokens, check_mode
+from ..scores.checks import ForwardArguments, check_arguments, check_output
+from .info import MethodInfo, NotDefinedError
+
+Context = AbstractContextManager[object]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A batch of inputs, the score and layers that are asked about them, and the forward passes of the model.
+
+    Attributes:
+        info: what the method that asks declares about itself.
+        score: the forward function, as :func:`~captum_gradeclip.scores.describe` sees it.
+        function: the forward function as it was given.
+        layers: the chosen layers.
+        inputs: images ``(N, C, H, W)`` or token ids ``(N, L)``.
+        arguments: what the forward function is given behind the inputs.
+        grad_kwargs: further arguments of :func:`torch.autograd.grad`.
+    """
+
+    info: MethodInfo
+    score: ModelScore | BareScore
+    function: Callable[..., Foreign]
+    layers: Sequence[nn.Module]
+    inputs: Tensor
+    arguments: ForwardArguments = None
+    grad_kwargs: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the inputs are images, which are floating point, rather than token ids, which are integers."""
+        return self.inputs.is_floating_point()
+
+    @property
+    def pools_convolutions(self) -> bool:
+        """Whether the only attention is a pool over convolutions."""
+        return bool(self.score.sites) and self.score.sites[0].kind == "pool"
+
+    @property
+    def keeps_graph(self) -> bool:
+        """Whether the maps are to be differentiated themselves."""
+        return bool(self.grad_kwargs.get("create_graph"))
+
+    def split(self, size: int | None) -> Iterator[Request]:
+        """Parts of at most ``size`` inputs, each with the part of the additional arguments that belongs to it."""
+        check_arguments(self.arguments, len(self.inputs))
+        size = size or len(self.inputs)
+        for start in range(0, len(self.inputs), size):
+            part = slice(start, start + size)
+            yield self.changed(lambda argument, part=part: argument[part])  # type: ignore[misc]
+
+    def repeat(self, times: int) -> Request:
+        """Each input ``times`` times, the copies of one input side by side, with the arguments that belong to it."""
+        return self.changed(lambda argument: argument.repeat_interleave(times, dim=0))
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> Request:
+        """The same question about other examples: ``change`` is applied to the inputs and to all tensor arguments."""
+
+        def each(argument: object) -> object:
+            return change(argument) if isinstance(argument, Tensor) and argument.dim() > 0 else argument
+
+        arguments = self.arguments
+        others = tuple(map(each, arguments)) if isinstance(arguments, tuple) else each(arguments)
+        return replace(self, inputs=change(self.inputs), arguments=others)
+
+    def forward(self, *contexts: Context, function: Callable[..., Foreign] | None = None) -> Tensor:
+        """One forward pass inside some contexts; a graph begins only where one of them says so.
+
+        Args:
+            contexts: contexts that see the pass, entered in this order.
+            function: what runs in place of the forward function (default ``None``).
+        """
+        check_mode(self.score if isinstance(self.score, ModelScore) else self.score.model)
+        check_arguments(self.arguments, len(self.inputs))
+        arguments = self.arguments if isinstance(self.arguments, tuple) else (self.arguments,)
+        arguments = () if self.arguments is None else arguments
+        # Under inference mode no graph could be built at all; its tensors become ordinary ones by cloning.
+        with torch.inference_mode(False), torch.set_grad_enabled(self.keeps_graph), ExitStack() as stack:
+            for context in contexts:
+                stack.enter_context(context)
+            inputs = self.inputs.clone() if self.inputs.is_inference() else self.inputs
+            output = check_output((function or self.function)(inputs, *arguments))
+        return output
+
+    def intercept(
+        self,
+        rule: Rule,
+        *contexts: Context,
+        layers: Sequence[nn.Module] | None = None,
+        row: int | None = None,
+    ) -> Attention:
+        """One forward pass in which the chosen layers answer by a rule, and what they were given.
+
+        Args:
+            rule: decides what the attention of the layers returns.
+            contexts: further contexts that see the pass, entered before the interception.
+            layers: layers in place of the chosen ones (default ``None``).
+            row: index of the token that alone goes on behind the attention (default: all tokens go on).
+        """
+        # A bare callable does not say which token it reads; its gradient does.
+        graph = self.info.gradient or self.score.readout.kind == "unknown"
+        seen = Interception(self.layers if layers is None else layers, rule, row, graph)
+        output = self.forward(*contexts, seen)
+        records = seen.records()
+        for record in records:
+            if record.query.shape[0] != self.inputs.shape[0]:
+                raise ValueError(
+                    f"layer: it attends in {record.query.shape[0]} groups for {self.inputs.shape[0]} inputs; layers with"
+                    " attention inside windows (a hierarchical model), or inputs that are repeated on the way, cannot be"
+                    " explained; use captum.attr.LayerGradCam for such models"
+                )
+        return Attention(self, output, self.keys(records[-1].key.shape[-2]), records)
+
+    def intercept_tail(self, rule: Rule) -> Attention:
+        """The same as :meth:`intercept`, with less work where the score reads one token.
+
+        Everything behind the attention of the last layer then runs on the token that is read alone, and the records hold
+        the query of that token only.
+        """
+        if not self._has_tokenwise_tail():
+            return self.intercept(rule)
+        try:
+            return self.intercept(rule, row=0)
+        except torch.cuda.OutOfMemoryError:
+            raise  # all tokens would need more memory
+        except LayerError:
+            pass  # there are as many examples as tokens, say; the full pass tells what else may be wrong
+        except (RuntimeError, IndexError) as error:
+            warnings.warn(
+                f"the read-out token alone was not enough to run {type(self.layers[0]).__name__} and what follows"
+                f" ({error}); all tokens run instead, which gives the same map more slowly",
+                stacklevel=4,
+            )
+        return self.intercept(rule)
+
+    def _has_tokenwise_tail(self) -> bool:
+        """Whether the rest of the model can run on the read-out token alone, with nobody else looking into the block."""
+        if len(self.layers) != 1 or not self.score.readout.tokenwise_tail:
+            return False
+        (layer,) = self.layers
+        last = layer is self.score.sites[-1].module
+        return last and not is_observed(layer) and not any(part.training for part in layer.modules())
+
+    def site(self, layer: nn.Module) -> Site:
+        """The site of the score that a layer is or lies in; behind a bare callable, the layer itself."""
+        sites = self.score.sites
+        return next((site for site in sites if any(part is layer for part in site.module.modules())), Site(layer))
+
+    def keys(self, rows: int) -> Tokens:
+        """What a number of keys of the first layer stands for."""
+        _, keys = self.score.tokens(self.site(self.layers[0]), self.inputs, rows)
+        return keys
+
+    def content(self) -> Tokens:
+        """The patches or words of the inputs, without regard to any layer.
+
+        Raises:
+            NotDefinedError: for images behind a bare callable, whose patches only its layers show.
+        """
+        if not self.is_image:
+            return Tokens("words", (self.inputs.shape[1],))
+        if not isinstance(self.score, ImageScore):
+            raise NotDefinedError(f"forward_func: {self.info.name} needs a score module of images, which knows its patches")
+        return Tokens("patches", self.score.grid(self.inputs))
+
+    def examples_axis(self, layer: nn.Module) -> int | None:
+        """Which dimension of a block's output holds the examples, shown by a pass of one of them alone.
+
+        ``None`` where the shape itself will show it, since there are not just as many examples as tokens.
+        """
+        if self.is_image and not isinstance(self.score, ImageScore):
+            return None
+        # Up to sixteen tokens stand beside the patches: class, distillation and register tokens.
+        if not 0 <= len(self.inputs) - prod(self.content().shape) <= 16:
+            return None
+        probe = ReplaceOutput(layer, 1, lambda x: x)
+        next(self.split(1)).forward(probe)
+        return probe.axis
+
+    def at_once(self, on_accelerator: int) -> int:
+        """How many variants of an input one forward pass should hold.
+
+        On a CPU, batches beyond about 16 images of 224 x 224 (3,136 tokens of 16 x 16 pixels) gain nothing and miss the
+        cache, since the memory of larger activations is fetched anew in every block.
+
+        Args:
+            on_accelerator: the number on any other device, at least 1.
+        """
+        if self.inputs.device.type != "cpu":
+            return on_accelerator
+        size = self.inputs[0, 0].numel() / 16**2 if self.is_image else self.inputs.shape[1]
+        return max(1, int(16 * 14**2 / size))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the forward pass of a method has shown.
+
+    Attributes:
+        request: the question.
+        output: scores ``(N, T)`` of the pass that is explained.
+        tokens: what the rows of the maps stand for.
+    """
+
+    request: Request
+    output: Tensor
+    tokens: Tokens
+
+    @property
+    def at(self) -> Sequence[Tensor]:
+        """The tensors at which the gradient of the score is asked for."""
+        return ()
+
+    def gradient(self, targets: Targets, output: Tensor | None = None, at: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """The gradient of the targets at some tensors, ``(T, *tensor.shape)`` for each; by default at :attr:`at`."""
+        chosen = self.output if output is None else output
+        return targets.gradient(chosen, self.at if at is None else at, self.request.grad_kwargs)
+
+
+@dataclass(frozen=True)
+class Attention(Evidence):
+    """What the attention of the chosen layers was given.
+
+    Attributes:
+        records: one for each layer, in the order in which the layers were given.
+    """
+
+    records: Sequence[Record]
+
+    @property
+    def at(self) -> list[Tensor]:
+        """The outputs of the attention of each layer, ``(N, Lq, C)``."""
+        return [record.output for record in self.records if record.output is not None]
+
+    @property
+    def ordered(self) -> list[Record]:
+        """The records in the order in which the layers ran."""
+        return sorted(self.records, key=lambda record: record.order)
+
+    def rows(self, targets: Targets, gradients: Sequence[Tensor] | None = None) -> Tensor | None:
+        """Which row of the last layer the score reads in each example ``(N,)``; ``None`` where it reads several.
+
+        At the last layer only the read-out token receives gradient, so it shows itself. Where several rows do (an average,
+        or only inner layers were chosen), a score that knows its token states it.
+
+        Args:
+            targets: what is asked.
+            gradients: the gradient at the output of each layer, ``(T, N, Lq, C)``, if it is known already.
+
+        Raises:
+            ValueError: for layers of several towers, which have different numbers of keys.
+        """
+        lengths = sorted({record.key.shape[-2] for record in self.records})
+        if len(lengths) != 1:
+            raise ValueError(
+                f"layer: the chosen layers have different numbers of tokens, {lengths}; choose layers of one tower"
+            )
+        stated = self.request.score.readout
+        last = self.ordered[-1]
+        if gradients is not None:
+            gradient = gradients[next(number for number, record in enumerate(self.records) if record is last)]
+        elif stated.kind == "unknown" and last.output is not None:
+            (gradient,) = self.gradient(targets, at=[last.output])
+        else:
+            return None if stated.rows is None else stated.rows(self.request.inputs)
+        touched = gradient.ne(0).any(dim=-1).any(dim=0)
+        if int(touched.sum(dim=-1).max()) <= 1:
+            return touched.int().argmax(dim=-1)
+        return None if stated.rows is None else stated.rows(self.request.inputs)
+
+    def same_queries(self, record: Record) -> bool:
+        """Whether the queries of a layer are those of the last one.
+
+        The one query of an attention pool is no row of the blocks in front of it: all of their rows are read.
+        """
+        return record.query.shape[-2] == self.ordered[-1].query.shape[-2]
+
+
+def take_rows(x: Tensor, rows: Tensor | None) -> Tensor:
+    """Row ``rows[n]`` of each example of ``x`` ``(..., N, Lq, C)`` as ``(..., N, 1, C)``; all rows for ``None``."""
+    if rows is None:
+        return x
+    index = rows.to(x.device)[:, None, None]
+    return x.take_along_dim(index[(None,) * (x.dim() - 3)], dim=-2)

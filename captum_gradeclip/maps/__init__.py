@@ -1,0 +1,26 @@
+"""From tokens to what people see: the patch grid, the pixels of the original picture, the words of a text.
+
+Nothing in here knows a model: all functions take tensors and numbers, and import nothing else of the package.
+"""
+
+from .frame import Frame, to_pixels
+from .grid import MOST_PREFIX_OTHERWISE, MOST_PREFIX_TOKENS, infer_grid, nearest_multiple
+from .points import point_prompts
+from .stretch import normalise, normalize, normalize_to, shares
+from .words import Words, merge_words
+
+__all__ = [
+    "MOST_PREFIX_OTHERWISE",
+    "MOST_PREFIX_TOKENS",
+    "Frame",
+    "Words",
+    "infer_grid",
+    "merge_words",
+    "nearest_multiple",
+    "normalise",
+    "normalize",
+    "normalize_to",
+    "point_prompts",
+    "shares",
+    "to_pixels",
+]

@@ -1,0 +1,68 @@
+"""The patch grid: how a sequence of tokens lies on an image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+MOST_PREFIX_TOKENS = 16
+"""The most tokens that may precede the patches: one class token, and up to 15 register tokens."""
+MOST_PREFIX_OTHERWISE = 5
+"""The same limit where no patch size divides both sides of the image. It is stricter, since nearly any number of tokens
+would otherwise fit some patch size."""
+
+
+def infer_grid(tokens: int, size: Sequence[int]) -> tuple[int, tuple[int, int]]:
+    """Finds the patch grid behind a number of key tokens.
+
+    The result has the smallest prefix ``p`` (class and register tokens) for which some patch size ``P`` gives
+    ``(H // P) * (W // P) == tokens - p``. A patch size that divides both sides is preferred as long as its prefix is at most
+    :data:`MOST_PREFIX_TOKENS`, because small oblong images would otherwise fit a wrong patch size with a smaller prefix.
+
+    Args:
+        tokens: number of key tokens, at least 1.
+        size: height and width of the image in pixels.
+
+    Returns:
+        The number of prefix tokens, and the rows and columns of the grid: ``(prefix, (h, w))``.
+
+    Raises:
+        ValueError: if no patch size fits.
+
+    >>> infer_grid(197, (224, 224)), infer_grid(261, (224, 224)), infer_grid(1201, (480, 640))
+    ((1, (14, 14)), (5, (16, 16)), (1, (30, 40)))
+    """
+    height, width = size
+    best: dict[bool, tuple[int, tuple[int, int]]] = {}
+    for patch in range(min(height, width), 0, -1):
+        grid = height // patch, width // patch
+        prefix = tokens - grid[0] * grid[1]
+        if prefix < 0:
+            break  # smaller patches only give more of them
+        exact = height % patch == 0 and width % patch == 0
+        if exact not in best or prefix < best[exact][0]:
+            best[exact] = prefix, grid
+    if True in best and best[True][0] <= MOST_PREFIX_TOKENS:
+        return best[True]
+    if False in best and best[False][0] <= MOST_PREFIX_OTHERWISE:
+        return best[False]
+    raise ValueError(
+        f"layer: {tokens} key tokens are not a patch grid of a {height} x {width} image with up to {MOST_PREFIX_TOKENS}"
+        " prefix tokens; is patch dropout active (train mode), or does the layer belong to another tower?"
+    )
+
+
+def nearest_multiple(length: float, unit: int) -> int:
+    """Rounds a length to the nearest multiple of a unit, and never to zero.
+
+    Args:
+        length: a length in pixels, 0 or more.
+        unit: side of a patch in pixels, at least 1.
+
+    Returns:
+        A multiple of ``unit``, at least ``unit`` itself. Halfway between two multiples, it is the larger one.
+
+    >>> nearest_multiple(478, 16), nearest_multiple(3, 16)
+    (480, 16)
+    """
+    return max(1, math.floor(length / unit + 0.5)) * unit

@@ -1,0 +1,115 @@
+"""The words of a text: the weights of sub-word tokens, added up to one weight per word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeGuard
+
+from torch import Tensor
+
+Words = Sequence[tuple[str, float]]
+"""The words of one text with their weights, in reading order."""
+
+_BEGINS = ("\u0120", "\u2581")  # how byte-level BPE (GPT) and sentence-piece mark a piece that begins a word
+
+
+class _Tokenizer(Protocol):
+    """What the tokenizers of open_clip and transformers have in common."""
+
+    all_special_ids: list[int]
+
+    def decode(self, ids: list[int], /) -> str: ...
+
+
+def _is_tokenizer(given: object) -> TypeGuard[_Tokenizer]:
+    return hasattr(given, "all_special_ids") and hasattr(given, "decode")
+
+
+def merge_words(attributions: Tensor, tokens: Tensor, tokenizer: object) -> list[list[tuple[str, float]]]:
+    """Turns token weights into word weights: sub-words are added up; start mark, end mark and padding are left out.
+
+    Args:
+        attributions: ``(N, L)``, or ``(L,)`` for one text.
+        tokens: the token ids ``(N, L)`` that were explained, or ``(L,)``.
+        tokenizer: the tokenizer of open_clip or transformers, or the processor of transformers, that made the tokens.
+
+    Returns:
+        For each text, ``[(word, weight), ...]`` in reading order. The weights of a text add up to those of its content
+        tokens.
+
+    Raises:
+        ValueError: if attributions and tokens differ in shape.
+        TypeError: if the tokenizer is of neither library.
+
+    >>> import torch
+    >>> from captum_gradeclip import scenes
+    >>> _, _, tokenizer = scenes.load()
+    >>> tokens = tokenizer(["a red octagon"])
+    >>> words = merge_words(torch.ones(tokens.shape), tokens, tokenizer)[0]
+    >>> [word for word, weight in words]
+    ['a', 'red', 'octagon']
+    """
+    if attributions.shape != tokens.shape or tokens.dim() not in (1, 2):
+        raise ValueError(
+            f"attributions: expected one value per token id {tuple(tokens.shape)}, got shape {tuple(attributions.shape)}"
+        )
+    if tokens.dim() == 1:
+        attributions, tokens = attributions[None], tokens[None]
+    speller = _Speller(tokenizer)
+    return [speller.words(ids, weights) for ids, weights in zip(tokens.tolist(), attributions.tolist())]
+
+
+class _Speller:
+    """Reads the words behind token ids, for every way in which a vocabulary marks the borders of words."""
+
+    def __init__(self, tokenizer: object) -> None:
+        # Processors of transformers, and open_clip's wrapper, keep the tokenizer of transformers in an attribute.
+        inner = tokenizer if _is_tokenizer(tokenizer) else getattr(tokenizer, "tokenizer", tokenizer)
+        if not _is_tokenizer(inner):
+            raise TypeError(
+                f"tokenizer: expected one of open_clip or transformers, got {type(tokenizer).__name__}, which lacks"
+                " all_special_ids or decode"
+            )
+        self.inner = inner
+        self.special = set(inner.all_special_ids)
+        vocabulary: dict[str, int] = inner.get_vocab() if hasattr(inner, "get_vocab") else getattr(inner, "encoder", {})
+        self.pieces = {number: piece for piece, number in vocabulary.items()}
+        # CLIP's pieces mark where a word ends; those of sentence-piece and GPT mark where one begins; BERT's pieces mark
+        # where a word goes on.
+        self.mark_end = any(piece.endswith("</w>") for piece in vocabulary)
+        begins = sum(piece.startswith(_BEGINS) for piece in vocabulary)
+        self.mark_begin = not self.mark_end and begins > sum(piece.startswith("##") for piece in vocabulary)
+
+    def words(self, ids: list[int], weights: list[float]) -> list[tuple[str, float]]:
+        words: list[tuple[list[int], float]] = []
+        complete = True
+        for position in self._content(ids):
+            piece = self.pieces.get(ids[position], "")
+            if self.mark_end:
+                begins = complete
+                complete = piece.endswith("</w>")
+            else:
+                begins = piece.startswith(_BEGINS) if self.mark_begin else not piece.startswith("##")
+            if begins or not words:
+                words.append(([], 0.0))
+            words[-1] = [*words[-1][0], ids[position]], words[-1][1] + weights[position]
+        return [(self.inner.decode(numbers).strip(), weight) for numbers, weight in words]
+
+    def _content(self, ids: list[int]) -> list[int]:
+        """The positions between the start and the end mark.
+
+        The end mark decides, since the padding behind it may have any id, even that of a letter.
+        """
+        start = 0
+        for name in ("sot_token_id", "bos_token_id", "cls_token_id"):
+            if (mark := getattr(self.inner, name, None)) in ids and mark is not None:
+                start = ids.index(mark) + 1
+                break
+        ends = {getattr(self.inner, name, None) for name in ("eot_token_id", "eos_token_id", "sep_token_id")}
+        content: list[int] = []
+        for position in range(start, len(ids)):
+            if ids[position] in ends and (start or content):
+                break
+            if ids[position] not in self.special:
+                content.append(position)
+        return content

@@ -1,0 +1,42 @@
+"""Captions with words taken away, or given back, in the order of their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from .choices import one_of
+from .curves import Mode
+
+
+def word_steps(
+    words: Sequence[str], weights: Sequence[float], mode: Mode, counts: Sequence[int] = (1, 2, 3, 4, 5)
+) -> Iterator[str]:
+    """Takes the most important words out of a caption, or gives them back to an empty one, step by step.
+
+    Words that come back stand in the order of the sentence. A caption that has run out of words stays as it is. Of words of
+    equal weight, the first in the sentence goes first.
+
+    Args:
+        words: the words of the caption, in order.
+        weights: one weight per word.
+        mode: ``"deletion"`` or ``"insertion"``.
+        counts: the numbers of words, 0 or more, after which the caption is given (default 1 to 5, as in the papers).
+
+    Yields:
+        The caption after each number of words.
+
+    Raises:
+        ValueError: if the mode is unknown, or words and weights differ in number.
+
+    >>> list(word_steps(["a", "red", "dog"], [0.0, 0.2, 0.8], "deletion", [1, 2]))
+    ['a red', 'a']
+    >>> list(word_steps(["a", "red", "dog"], [0.0, 0.2, 0.8], "insertion", [1, 2]))
+    ['dog', 'red dog']
+    """
+    one_of("mode", mode, Mode)
+    if len(words) != len(weights):
+        raise ValueError(f"weights: expected one for each of {len(words)} words, got {len(weights)}")
+    order = sorted(range(len(words)), key=lambda number: -weights[number])
+    for count in counts:
+        chosen = set(order[:count])
+        yield " ".join(word for number, word in enumerate(words) if (number in chosen) == (mode == "insertion"))

@@ -1,0 +1,31 @@
+"""What is explained: numbers that say how well images and texts match, as forward functions for Captum."""
+
+from ..adapters import Readout, Site
+from ..adapters.tokenizers import Tokenizer
+from .base import BareScore, ModelScore, Score, Tokens, check_mode, describe
+from .classes import ClassScore
+from .image_text import ImageScore, ImageTextScore
+from .targets import Target, Targets
+from .text_image import TextImageScore
+from .texts import empty_text, encode_text, tokenize
+
+__all__ = [
+    "BareScore",
+    "ClassScore",
+    "ImageScore",
+    "ImageTextScore",
+    "ModelScore",
+    "Readout",
+    "Score",
+    "Site",
+    "Target",
+    "Targets",
+    "TextImageScore",
+    "Tokenizer",
+    "Tokens",
+    "check_mode",
+    "describe",
+    "empty_text",
+    "encode_text",
+    "tokenize",
+]

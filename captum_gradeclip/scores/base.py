@@ -1,0 +1,216 @@
+"""What is explained: a number per example and target, with the facts that an explanation needs of its model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from types import MethodType
+from typing import Literal, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..adapters import ImageTower, Readout, Site, TextTower
+from ..adapters.base import Foreign
+from ..adapters.training import disturbance
+from ..maps import infer_grid
+
+ForwardFunction: TypeAlias = "Score | Foreign"
+"""A score of ours, a module, or any other callable that returns scores ``(N,)`` or ``(N, T)``."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What the rows of an attention stand for.
+
+    Attributes:
+        kind: ``"patches"`` of an image or ``"words"`` of a text.
+        shape: rows and columns ``(h, w)`` of the patches, or ``(L,)`` for the tokens of a text.
+        start: number of rows in front of them, such as class and register tokens, at least 0.
+
+    >>> Tokens("patches", (2, 3), 1).fold(torch.arange(7))
+    tensor([[1, 2, 3],
+            [4, 5, 6]])
+    """
+
+    kind: Literal["patches", "words"]
+    shape: tuple[int, ...]
+    start: int = 0
+
+    @property
+    def content(self) -> slice:
+        """The rows of the patches or words among all rows."""
+        return slice(self.start, self.start + prod(self.shape))
+
+    def fold(self, values: Tensor) -> Tensor:
+        """Values of all rows ``(..., rows)`` in the shape of what they stand for ``(..., *shape)``."""
+        folded: Tensor = values[..., self.content].unflatten(-1, self.shape)
+        return folded
+
+
+class Score(Protocol):
+    """A number per example and target, with what is known of the attention behind it."""
+
+    @property
+    def sites(self) -> Sequence[Site]:
+        """The attentions that can be explained, in the order in which they run."""
+
+    @property
+    def readout(self) -> Readout:
+        """How the score leaves the tokens of the last site."""
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Inputs to scores ``(N, T)``."""
+
+    def tokens(self, site: Site, inputs: Tensor, rows: int) -> tuple[Tokens | None, Tokens]:
+        """What the queries and the keys of a site stand for.
+
+        Args:
+            site: the attention.
+            inputs: the inputs of the score.
+            rows: number of keys.
+
+        Returns:
+            The tokens of the queries, ``None`` if these are learned and stand for nothing, and the tokens of the keys.
+        """
+
+
+class ModelScore(nn.Module):
+    """The base of the scores of this package: a model, with the facts that its adapter states.
+
+    Scores are recognized by this class. Whatever attributes another callable happens to have, it is a :class:`BareScore`.
+    """
+
+    model: nn.Module
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.training = model.training  # a wrapper around a model in evaluation mode is in evaluation mode
+
+    def __getattr__(self, name: str) -> Foreign:
+        # nn.Module takes an AttributeError inside a property for a missing property; asking again shows what is missing.
+        found = inspect.getattr_static(type(self), name, None)
+        return found.fget(self) if isinstance(found, property) and found.fget else super().__getattr__(name)
+
+    @property
+    def tower(self) -> ImageTower | TextTower:
+        """The facts of the encoder whose inputs are explained."""
+        raise NotImplementedError
+
+    @property
+    def sites(self) -> Sequence[Site]:
+        """The attentions that can be explained, in the order in which they run."""
+        return self.tower.sites
+
+    @property
+    def readout(self) -> Readout:
+        """How the score leaves the tokens of the last site."""
+        return self.tower.readout
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The modules of the sites, the last one last. The paper explains the last for images, the last eight for texts."""
+        return self.tower.layers
+
+    def tokens(self, site: Site, inputs: Tensor, rows: int) -> tuple[Tokens | None, Tokens]:
+        """What the queries (``None`` for learned ones) and the keys of a site stand for; see :meth:`Score.tokens`."""
+        keys = self._keys(inputs, rows)
+        return (keys if site.kind == "self" else None), keys
+
+    def _keys(self, inputs: Tensor, rows: int) -> Tokens:
+        return words(inputs, rows)
+
+
+class BareScore:
+    """A callable of which nothing is known: its patch grid is inferred, and only its gradient shows which token it reads.
+
+    Args:
+        forward_func: returns scores ``(N,)`` or ``(N, T)``.
+    """
+
+    def __init__(self, forward_func: ForwardFunction) -> None:
+        self.forward_func = forward_func
+        owner = forward_func.__self__ if isinstance(forward_func, MethodType) else forward_func
+        self.model = owner if isinstance(owner, nn.Module) else None
+        """The module that is called, as far as the callable shows it."""
+
+    sites: Sequence[Site] = ()
+    readout = Readout("unknown")
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """The scores that the callable returns."""
+        scores: Tensor = self.forward_func(*inputs)
+        return scores
+
+    def tokens(self, site: Site, inputs: Tensor, rows: int) -> tuple[Tokens | None, Tokens]:
+        """Patches of an inferred grid behind up to 16 prefix tokens, or the words of a text; see :meth:`Score.tokens`."""
+        if inputs.is_floating_point():
+            start, grid = infer_grid(rows, inputs.shape[-2:])
+            keys = Tokens("patches", grid, start)
+        else:
+            keys = words(inputs, rows)
+        return keys, keys
+
+
+def describe(forward_func: ForwardFunction) -> ModelScore | BareScore:
+    """A forward function as a score: one of ours is itself, also where its bound ``forward`` is given.
+
+    >>> describe(lambda images: images.mean(dim=(1, 2, 3))).readout.kind
+    'unknown'
+    """
+    if isinstance(forward_func, ModelScore):
+        return forward_func
+    if isinstance(forward_func, MethodType) and isinstance(forward_func.__self__, ModelScore):
+        return forward_func.__self__
+    return BareScore(forward_func)
+
+
+def words(inputs: Tensor, rows: int) -> Tokens:
+    """The tokens of texts ``(N, L)`` among the keys of an attention.
+
+    Raises:
+        ValueError: if there are fewer keys than tokens.
+    """
+    length = inputs.shape[1]
+    if rows < length:
+        raise ValueError(f"layer: it attends over {rows} tokens, but inputs hold {length}; is it a layer of the text tower?")
+    return Tokens("words", (length,))
+
+
+def check_mode(model: nn.Module | None) -> None:
+    """Refuses a model in training mode where that changes the model, mixes examples or drops tokens.
+
+    Raises:
+        ValueError: naming the module.
+    """
+    found = None if model is None else disturbance(model)
+    if found:
+        raise ValueError(f"model: {found}; call model.eval() first")
+
+
+def unit_features(features: Tensor, name: str) -> Tensor:
+    """Unit vectors of features ``(T, D)``: a detached copy, which is usable after inference mode and no one else can edit.
+
+    Raises:
+        ValueError: naming the parameter, if there is no vector or one that is not finite.
+    """
+    if len(features) == 0 or not torch.isfinite(features).all():
+        raise ValueError(f"{name}: expected at least one feature vector, all finite, got shape {tuple(features.shape)}")
+    with torch.inference_mode(False):
+        return F.normalize(wide(features.detach().clone()), dim=-1)
+
+
+def cosines(features: Tensor, others: Tensor) -> Tensor:
+    """Cosines ``(N, T)`` of features ``(N, D)`` with unit vectors ``(T, D)``, in single precision at least."""
+    with torch.autocast(features.device.type, enabled=False):
+        features = F.normalize(wide(features), dim=-1)
+        return features @ others.to(features.dtype).T
+
+
+def wide(x: Tensor) -> Tensor:
+    """The tensor in single precision at least, since the gradient of a cosine vanishes in half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,78 @@
+"""What a forward function is given and returns: refused with the parameter, what was expected, what arrived, what to do."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+ForwardArguments: TypeAlias = object
+"""What is passed to a forward function behind the inputs: one object, a tuple of them, or ``None`` for nothing."""
+
+
+def check_inputs(inputs: object) -> Tensor:
+    """The tensor of ``inputs`` (a tensor, or Captum's tuple of one), refused unless it is an image or token ids.
+
+    Raises:
+        TypeError: if it is no tensor.
+        ValueError: for other shapes, several tensors, or values that are not finite.
+    """
+    if isinstance(inputs, tuple):
+        if len(inputs) != 1:
+            raise ValueError(
+                f"inputs: expected one tensor, got a tuple of {len(inputs)}; bind the others in forward_func or pass"
+                " them as additional_forward_args"
+            )
+        inputs = inputs[0]
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"inputs: expected a tensor, got {type(inputs).__name__}")
+    if inputs.is_floating_point():
+        if inputs.dim() != 4:
+            raise ValueError(f"inputs: expected images (N, C, H, W), got shape {tuple(inputs.shape)}")
+        if not torch.isfinite(inputs).all():
+            raise ValueError("inputs: the images hold NaN or infinite values; repair or leave out these images")
+    elif inputs.dim() != 2 or inputs.dtype == torch.bool:
+        raise ValueError(f"inputs: expected token ids (N, L), got {inputs.dtype} of shape {tuple(inputs.shape)}")
+    if len(inputs) == 0:
+        raise ValueError(f"inputs: expected at least one example, got shape {tuple(inputs.shape)}")
+    return inputs
+
+
+def check_arguments(arguments: ForwardArguments, examples: int) -> None:
+    """Refuses tensors among the additional arguments that are not aligned with the examples.
+
+    Raises:
+        ValueError: since Captum repeats such tensors in NoiseTunnel and its metrics, and the target then means another text.
+    """
+    for argument in arguments if isinstance(arguments, tuple) else (arguments,):
+        if isinstance(argument, Tensor) and argument.dim() > 0 and len(argument) != examples:
+            raise ValueError(
+                f"additional_forward_args: a tensor of shape {tuple(argument.shape)} does not have one entry for each of"
+                f" the {examples} inputs, and Captum would repeat it as if it had; bind it in the forward function, as"
+                " ImageTextScore binds its texts"
+            )
+
+
+def check_output(output: object) -> Tensor:
+    """The scores that a forward function returned.
+
+    Raises:
+        TypeError: for anything but a tensor.
+    """
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"forward_func: expected a tensor (N,) or (N, T), got {type(output).__name__}; wrap the model in a"
+            " function that returns its logits or similarities"
+        )
+    return output[None] if output.dim() == 0 else output
+
+
+def check_scores(scores: Tensor) -> None:
+    """Refuses scores that are not finite.
+
+    Raises:
+        ValueError: if there is nothing to explain.
+    """
+    if not torch.isfinite(scores).all():
+        raise ValueError("forward_func: it returned NaN or infinite scores for finite inputs; there is nothing to explain")

@@ -1,0 +1,110 @@
+"""How well images match texts that are bound: the score that explains images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from .. import adapters
+from ..adapters import ImageTower
+from ..adapters.base import execution_device
+from ..adapters.tokenizers import Tokenizer
+from .base import ModelScore, Tokens, cosines, unit_features
+from .texts import empty_text, encode_text, text_features, tokenize
+
+
+class ImageScore(ModelScore):
+    """The base of the scores of images: a model, and the facts of its image tower.
+
+    Args:
+        model: a model that an adapter knows; used as it is and never changed.
+
+    Raises:
+        UnsupportedModelError: if no adapter knows the model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        adapters.image_tower(model)
+        super().__init__(model)
+
+    @property
+    def tower(self) -> ImageTower:
+        """The facts of the image encoder."""
+        return adapters.image_tower(self.model)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images ``(N, 3, H, W)`` to the image tower's features ``(N, D)``, not normalized; of a classifier, its logits."""
+        tower = self.tower
+        return tower.encode(images.to(tower.dtype))
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Rows and columns of the patches of images ``(N, 3, H, W)``."""
+        patch = self.tower.patch
+        return images.shape[-2] // patch, images.shape[-1] // patch
+
+    def _keys(self, inputs: Tensor, rows: int) -> Tokens:
+        height, width = self.grid(inputs)
+        start = rows - height * width
+        if start < 0:
+            raise ValueError(f"layer: it attends over {rows} tokens, fewer than the image's {height} x {width} patches")
+        return Tokens("patches", (height, width), start)
+
+
+class ImageTextScore(ImageScore):
+    r"""Cosines of images with prompts that are bound in the module: explain *images*, ``target`` is the prompt's index.
+
+    .. math:: S_{nt} = \frac{\langle f_n, g_t \rangle}{|f_n| |g_t|}
+
+    Args:
+        model: a model that an adapter knows; used as it is and never changed.
+        text: prompts as token ids ``(T, L)``, as features ``(T, D)``, or as strings together with ``tokenizer``. They are
+            bound here since Captum's NoiseTunnel and metrics would repeat a tensor among the additional arguments.
+        tokenizer: tokenizer of open_clip or transformers, needed for strings only (default ``None``).
+
+    Raises:
+        TypeError: for strings without a tokenizer, or a text of another kind.
+        ValueError: for an empty text, one longer than the model's context, or features of another width.
+        UnsupportedModelError: if no adapter knows the model.
+
+    >>> import torch
+    >>> from captum_gradeclip import scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    >>> score(torch.zeros(3, 3, 64, 96)).shape
+    torch.Size([3, 2])
+    """
+
+    text_features: Tensor
+    _empty: Tensor | None
+
+    def __init__(self, model: nn.Module, text: Tensor | str | Sequence[str], tokenizer: Tokenizer | None = None) -> None:
+        super().__init__(model)
+        if not isinstance(text, Tensor):
+            features = text_features(model, tokenize(model, text, tokenizer))
+        elif text.is_floating_point():
+            features = text.to(execution_device(model))
+            if text.dim() != 2 or text.shape[1] != self.tower.width:
+                raise ValueError(f"text: expected features (T, {self.tower.width}), got shape {tuple(text.shape)}")
+        else:
+            features = text_features(model, text.to(execution_device(model)))
+        self.register_buffer("text_features", unit_features(features, "text"))
+        self.register_buffer("_empty", None, persistent=False)
+        self._tokenizer = tokenizer
+
+    @property
+    def empty_features(self) -> Tensor:
+        """Unit features ``(1, D)`` of a text without words, encoded once.
+
+        Raises:
+            ValueError: if only the tokenizer knows the marks around a text, and none was given.
+        """
+        if self._empty is None:
+            known = self._tokenizer is not None
+            tokens = tokenize(self.model, "", self._tokenizer, allow_empty=True) if known else empty_text(self.model)
+            self._empty = encode_text(self.model, tokens)
+        return self._empty
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``(N, 3, H, W)`` of any size that is a multiple of the patch, to cosines ``(N, T)``."""
+        return cosines(self.features(images), self.text_features)

@@ -1,0 +1,202 @@
+"""What is asked of a score: one target or many, in one form, and the gradient of what they pick."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import CheckpointError
+
+Target: TypeAlias = "int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None"
+"""Captum's kinds of target: an index, or one for each example, or ``None`` where an example has one score."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """T targets for each of N examples.
+
+    Attributes:
+        index: the places ``(T, N)`` of the picked scores among all scores of an example, counted from 0.
+        shape: shape of the scores of one example.
+
+    >>> output = torch.arange(6.0).view(2, 3)
+    >>> Targets.parse([2, 0], output).pick(output)
+    tensor([[2., 3.]])
+    >>> Targets.columns([0, -1], output).pick(output)
+    tensor([[0., 3.],
+            [2., 5.]])
+    """
+
+    index: Tensor
+    shape: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, target: Target, output: Tensor) -> Targets:
+        """One target (T = 1) of any of Captum's kinds.
+
+        Args:
+            target: an index, a tuple of indices for scores of several dimensions, a list or tensor of one index for each
+                example, a list of tuples, or ``None`` if each example has one score.
+            output: scores ``(N, ...)``.
+
+        Raises:
+            AssertionError: for a wrong target, as in Captum.
+        """
+        count, shape = (len(output), tuple(output.shape[1:])) if output.dim() else (1, ())
+        if isinstance(target, Tensor):
+            target = _numbers(target, count)
+        if target is None:
+            if prod(shape) != 1:
+                raise AssertionError(
+                    f"target: None leaves all of an output of shape {tuple(output.shape)}, expected one score for each of"
+                    " the inputs; give an index into the last dimension"
+                )
+            places = [0] * count
+        elif isinstance(target, list):
+            if len(target) != count:
+                raise AssertionError(f"target: expected one for each of the {count} inputs, got {target!r}")
+            # Torch would take negative indices in lists for errors, and so does Captum.
+            places = [_place(one, shape, output, target, lowest=0) for one in target]
+        else:
+            places = [_place(target, shape, output, target)] * count
+        return cls(torch.tensor([places], device=output.device), shape)
+
+    @classmethod
+    def columns(cls, targets: Sequence[int] | Tensor | None, output: Tensor) -> Targets:
+        """Several columns of scores ``(N, T)``, the same for every example; ``None`` stands for all columns.
+
+        Raises:
+            AssertionError: for an output that is not ``(N, T)``, or an index outside it.
+        """
+        if output.dim() != 2:
+            raise AssertionError(f"targets: expected an output (N, T), got shape {tuple(output.shape)}")
+        chosen = torch.tensor(select_columns(output, targets), device=output.device)
+        return cls(chosen[:, None].expand(-1, len(output)), (output.shape[1],))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def split(self, size: int) -> Iterator[Targets]:
+        """Groups of at most ``size`` targets."""
+        return (replace(self, index=part) for part in self.index.split(max(1, size)))
+
+    def pick(self, values: Tensor) -> Tensor:
+        """Values of all targets ``(N, ..., *shape)`` to those that are asked for ``(T, N, ...)``.
+
+        There may be ``k`` values for each example, ``(N * k, ...)``, side by side; then the result is ``(T, N * k, ...)``.
+        """
+        flat = values.flatten(values.dim() - len(self.shape)) if self.shape else values[..., None]
+        index = self.index.repeat_interleave(len(flat) // self.index.shape[1], dim=1)
+        index = index.view(*index.shape, *[1] * (flat.dim() - 1))
+        return flat.expand(len(index), *flat.shape).gather(-1, index.expand(*index.shape[:2], *flat.shape[1:-1], 1))[..., 0]
+
+    def gradient(
+        self, output: Tensor, at: Sequence[Tensor], grad_kwargs: Mapping[str, object] | None = None
+    ) -> list[Tensor]:
+        """The gradient of the picked scores at some tensors, ``(T, *tensor.shape)`` for each.
+
+        Examples do not touch each other, so the gradient of the sum over them holds the gradient of each.
+
+        Args:
+            output: scores ``(N, ...)`` with their graph.
+            at: tensors of that graph.
+            grad_kwargs: further arguments of :func:`torch.autograd.grad`, ``{"create_graph": True}`` for example.
+
+        Raises:
+            ValueError: if the scores do not depend on a tensor, or blocks run again during the backward pass.
+        """
+        check_differentiable(output)
+        with torch.inference_mode(False), torch.enable_grad():
+            picked = self.pick(output)
+            many = len(picked) > 1
+            seeds = torch.eye(len(picked), dtype=picked.dtype, device=picked.device)[:, :, None].expand(-1, *picked.shape)
+            settings = {"retain_graph": True, "allow_unused": True, "is_grads_batched": many, **(grad_kwargs or {})}
+            try:
+                found = torch.autograd.grad(picked, at, seeds if many else seeds[0], **settings)  # type: ignore[call-overload]
+            except RuntimeError as error:
+                if isinstance(error, CheckpointError) or "checkpoint" in str(error):
+                    raise ValueError(
+                        "layer: gradient checkpointing runs blocks a second time, outside the interception; switch it off"
+                        " for the explanation, model.set_grad_checkpointing(False) or model.gradient_checkpointing_disable()"
+                    ) from error
+                raise
+        if any(one is None for one in found):
+            raise ValueError(
+                "layer: a chosen layer ran, but the score does not depend on it; choose layers on the way to the score"
+            )
+        if not any(one.any() for one in found):
+            warnings.warn(
+                "the gradient of the score at the chosen layers is exactly zero, and so is the map: either the score does"
+                " not depend on this input, or the layers come after the token that is read",
+                stacklevel=3,
+            )
+        return [one if many else one[None] for one in found]
+
+
+def select_columns(output: Tensor, targets: Sequence[int] | Tensor | None) -> list[int]:
+    """The columns of an output ``(N, T)`` that several targets mean, counted from 0; ``None`` stands for all columns.
+
+    Raises:
+        AssertionError: for an index outside the output, or anything but indices.
+    """
+    count = output.shape[1]
+    if targets is None:
+        return list(range(count))
+    try:
+        columns = torch.as_tensor(targets).tolist()
+    except (TypeError, ValueError, RuntimeError):
+        columns = None
+    if not isinstance(columns, list) or not columns:
+        raise AssertionError(f"targets: expected a sequence of column indices, got {targets!r}")
+    for column in columns:
+        if isinstance(column, bool) or not isinstance(column, int) or not -count <= column < count:
+            raise AssertionError(f"targets: expected indices below {count}, got {column!r}")
+    return [column % count for column in columns]
+
+
+def check_differentiable(output: Tensor) -> None:
+    """Refuses a score without a graph.
+
+    Raises:
+        ValueError: if nothing could be differentiated.
+    """
+    if not output.requires_grad:
+        raise ValueError(
+            "forward_func: its output does not depend on the chosen layer through differentiable operations; choose a layer"
+            " of the tower that makes the score, and do not detach, threshold or enter inference_mode in between"
+        )
+
+
+def _numbers(target: Tensor, count: int) -> int | list[int]:
+    """A tensor of indices as Captum reads it: one element for all examples, or one element for each."""
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise AssertionError(f"target: expected integers, got a tensor of {target.dtype}")
+    if target.numel() == 1:
+        return int(target)
+    if target.dim() != 1 or len(target) != count:
+        raise AssertionError(f"target: expected one for each of the {count} inputs, got {target!r}")
+    return [int(one) for one in target]
+
+
+def _place(
+    one: int | tuple[int, ...], shape: tuple[int, ...], output: Tensor, target: object, lowest: int | None = None
+) -> int:
+    """The place of an index among the flattened scores of an example."""
+    indices = one if isinstance(one, tuple) else (one,)
+    whole = all(isinstance(index, int) and not isinstance(index, bool) for index in indices)
+    if not whole or len(indices) > len(shape) or prod(shape[len(indices) :]) != 1:
+        raise AssertionError(
+            f"target: expected an index into an output of shape {tuple(output.shape)} that leaves one score for each input,"
+            f" got {target!r}"
+        )
+    place = 0
+    for index, size in zip(indices, shape):
+        if not (-size if lowest is None else lowest) <= index < size:
+            raise AssertionError(f"target: expected indices into an output of shape {tuple(output.shape)}, got {target!r}")
+        place = place * size + index % size
+    return place

@@ -1,0 +1,94 @@
+"""Texts as token ids and as features of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .. import adapters
+from ..adapters.base import execution_device
+from ..adapters.tokenizers import Tokenizer, token_count, token_ids
+from .base import unit_features
+
+CHUNK = 256
+"""Largest number of texts or images that one pass encodes."""
+
+
+def empty_text(model: nn.Module) -> Tensor:
+    """Token ids ``(1, L)`` of a text without words.
+
+    Args:
+        model: a model with a text encoder that an adapter knows.
+
+    Raises:
+        ValueError: if only the model's tokenizer knows the marks around a text.
+
+    >>> from captum_gradeclip import scenes
+    >>> model, _, tokenizer = scenes.load()
+    >>> torch.equal(empty_text(model), tokenizer([""]))
+    True
+    """
+    tower = adapters.text_tower(model)
+    if tower.start is None or tower.end is None:
+        raise ValueError(
+            "text: the marks around a text of this model are only known to its tokenizer; pass the features of an empty text"
+        )
+    length = tower.context_length if tower.pad else 2
+    return torch.tensor([[tower.start, tower.end] + [0] * (length - 2)], device=execution_device(model))
+
+
+def encode_text(model: nn.Module, tokens: Tensor, encode: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Unit features ``(T, D)`` of texts, without a graph.
+
+    Args:
+        model: a model with a text encoder that an adapter knows.
+        tokens: token ids ``(T, L)``.
+        encode: an encoder of token ids to use in place of the model's own (default ``None``).
+
+    Raises:
+        ValueError: if ``tokens`` are not ``(T, L)``, or the features are not finite.
+    """
+    return unit_features(text_features(model, tokens, encode), "text")
+
+
+def text_features(model: nn.Module, tokens: Tensor, encode: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Features ``(T, D)`` of texts, not normalized, without a graph; arguments as for :func:`encode_text`."""
+    if tokens.dim() != 2 or tokens.dtype == torch.bool:
+        raise ValueError(f"text: expected token ids (T, L), got {tokens.dtype} of shape {tuple(tokens.shape)}")
+    encode = encode or adapters.text_tower(model).encode
+    with torch.inference_mode(False), torch.no_grad():
+        return torch.cat([encode(part.clone()) for part in tokens.split(CHUNK)])
+
+
+def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer | None, allow_empty: bool = False) -> Tensor:
+    """Strings to token ids ``(T, L)``, refused where the tokenizer would silently cut them.
+
+    Args:
+        model: a model with a text encoder that an adapter knows.
+        text: one string or T strings.
+        tokenizer: the model's own tokenizer, of open_clip or transformers.
+        allow_empty: whether a string may have no words (default False).
+
+    Raises:
+        TypeError: without a tokenizer, or for anything but strings.
+        ValueError: for no text, an empty one (unless that is allowed), or one longer than the model's context.
+    """
+    texts = [text] if isinstance(text, str) else list(text)
+    if tokenizer is None:
+        raise TypeError("tokenizer: needed to turn strings into token ids; pass the model's own, or token ids as text")
+    if not texts:
+        raise ValueError("text: expected at least one prompt, got none")
+    tower = adapters.text_tower(model)
+    for one in texts:
+        if not isinstance(one, str):
+            raise TypeError(f"text: expected strings, token ids or features, got a list of {type(one).__name__}")
+        if not one.strip() and not allow_empty:
+            raise ValueError(f"text: expected words, got {one!r}")
+        length = token_count(tokenizer, one)
+        if length is not None and length > tower.context_length:
+            raise ValueError(
+                f"text: {length} tokens with its marks, but the model reads {tower.context_length}; shorten {one!r}"
+            )
+    return token_ids(tokenizer, texts, tower).to(execution_device(model))
