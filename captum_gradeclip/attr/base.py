@@ -29,7 +29,7 @@ _O = TypeVar("_O", bound=Options)
 _E = TypeVar("_E", bound=Evidence)
 
 
-class Method(Attribution, Generic[_O, _E]):  # type: ignore[misc]  # captum is not typed
+class Method(Attribution, Generic[_O, _E]):
     """The base of all methods: a method is its two verbs :meth:`observe` and :meth:`explain` with one class of options.
 
     Everything else is written once here: checks, targets, the fold from tokens to maps. ``forward_func`` stays public and
@@ -40,6 +40,14 @@ class Method(Attribution, Generic[_O, _E]):  # type: ignore[misc]  # captum is n
     Options: ClassVar[type[Options]] = Options
     forward_func: Callable[..., Foreign]
 
+    about: ClassVar[MethodInfo]
+    """The name of :attr:`info` in version 0.1; it goes with the next version."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "info" in cls.__dict__:
+            cls.about = cls.info
+
     def observe(self, request: Request, options: _O) -> _E:
         """What one forward pass shows: all that maps are made of, whatever the target."""
         raise NotImplementedError
@@ -48,7 +56,7 @@ class Method(Attribution, Generic[_O, _E]):  # type: ignore[misc]  # captum is n
         """The value ``(T, N, rows)``, or ``(T, N, heads, rows)``, of every token for each of T targets, signed or not."""
         raise NotImplementedError
 
-    @log_usage()  # type: ignore[untyped-decorator]  # outermost: Captum reaches through it by __wrapped__
+    @log_usage()  # outermost: Captum reaches through it by __wrapped__
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -242,7 +250,7 @@ class Method(Attribution, Generic[_O, _E]):  # type: ignore[misc]  # captum is n
         return maps.contiguous() if keeps_graph else maps.detach().contiguous()
 
 
-class TokenAttribution(Method[_O, _E], LayerAttribution, GradientAttribution):  # type: ignore[misc]  # captum is not typed
+class TokenAttribution(Method[_O, _E], LayerAttribution, GradientAttribution):
     """A Captum layer attribution whose layers are attention layers and whose maps lie on tokens.
 
     ``multiplies_by_inputs`` is False, as for Grad-CAM, since what multiplies a gradient belongs to the layer.

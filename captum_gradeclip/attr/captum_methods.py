@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import captum.attr
 import torch
 from torch import Tensor, nn
 
+from ..adapters.base import Foreign
 from ..scores import Tokens
 from .base import Evidence, Method, MethodInfo, NotDefinedError, Options, Request, Targets, number
 from .registry import CAPTUM
 
+Settings: TypeAlias = "dict[str, Foreign]"
 _O = TypeVar("_O", bound=Options)
 
 
@@ -67,7 +69,7 @@ class IntegratedGradients(CaptumMethod[IntegratedGradientsOptions]):
     def _attribute(self, request: Request, images: Tensor, target: list[int], options: IntegratedGradientsOptions) -> Tensor:
         size = options.internal_batch_size or max(16, len(images))
         method = captum.attr.IntegratedGradients(request.function)
-        settings = {"n_steps": options.n_steps, "internal_batch_size": size}
+        settings: Settings = {"n_steps": options.n_steps, "internal_batch_size": size}
         pixels: Tensor = method.attribute(images, None, target, request.arguments, **settings)
         return pixels.sum(dim=1)
 
@@ -125,7 +127,7 @@ class LayerGradCam(Method[LayerGradCamOptions, LastConvolution]):
         request = evidence.request
         method = captum.attr.LayerGradCam(request.function, evidence.layer)
         images = request.inputs.clone() if request.inputs.is_inference() else request.inputs
-        settings = {"additional_forward_args": request.arguments, "relu_attributions": options.relu_attributions}
+        settings: Settings = {"additional_forward_args": request.arguments, "relu_attributions": options.relu_attributions}
         maps = [method.attribute(images, target=index, **settings)[:, 0] for index in targets.index.tolist()]
         return torch.stack(maps).float().flatten(-2)
 
@@ -157,7 +159,8 @@ class Occlusion(CaptumMethod[OcclusionOptions]):
         if window is None or strides is None:
             side, channels = images.shape[-2] // request.content().shape[0], images.shape[1]
             window, strides = window or (channels, 2 * side, 2 * side), strides or (channels, side, side)
-        method, at_once = captum.attr.Occlusion(request.function), {"perturbations_per_eval": options.perturbations_per_eval}
+        method = captum.attr.Occlusion(request.function)
+        at_once: Settings = {"perturbations_per_eval": options.perturbations_per_eval}
         pixels: Tensor = method.attribute(images, tuple(window), tuple(strides), None, target, request.arguments, **at_once)
         # A window covers all channels, so each of them carries the whole change of the score.
         return pixels.mean(dim=1)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from captum.attr import Attribution
 from captum.log import log_usage
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..adapters.base import Foreign
 from .registry import AnyMethod
 
+_Inputs = TypeVar("_Inputs", Tensor, tuple[Tensor])
 
-class InputSpaceAttribution(Attribution):  # type: ignore[misc]  # captum is not typed
+
+class InputSpaceAttribution(Attribution):
     """The same method, its map returned in the input's shape: a tuple for a tuple, a tensor for a tensor.
 
     Captum's ``infidelity`` and ``sensitivity_max`` compare attributions with inputs element by element and are wrong for
@@ -36,7 +39,7 @@ class InputSpaceAttribution(Attribution):  # type: ignore[misc]  # captum is not
         self.method = method
 
     @property
-    def forward_func(self) -> Callable[..., Any]:
+    def forward_func(self) -> Callable[..., Foreign]:
         """The wrapped method's forward function, whichever it has by now."""
         return self.method.forward_func
 
@@ -45,8 +48,8 @@ class InputSpaceAttribution(Attribution):  # type: ignore[misc]  # captum is not
         name: str = self.method.get_name()
         return name
 
-    @log_usage()  # type: ignore[untyped-decorator]  # outermost: Captum reaches through it by __wrapped__
-    def attribute(self, inputs: Tensor | tuple[Tensor], **kwargs: Any) -> Tensor | tuple[Tensor]:
+    @log_usage()  # outermost: Captum reaches through it by __wrapped__
+    def attribute(self, inputs: _Inputs, **kwargs: Foreign) -> _Inputs:
         """The wrapped method's map in the shape of ``inputs``.
 
         Args:

@@ -76,7 +76,7 @@ def smooth_masks(flips: Tensor, shifts: Tensor, size: Sequence[int]) -> Tensor:
     return F.grid_sample(flips[:, None], grid, padding_mode="reflection", align_corners=True)[:, 0]
 
 
-class RISE(Method[RISEOptions, Evidence], PerturbationAttribution):  # type: ignore[misc]  # captum is not typed
+class RISE(Method[RISEOptions, Evidence], PerturbationAttribution):
     r"""Randomized input sampling: pixels that are visible when the score is high.
 
     .. math:: H_i = \frac{1}{N p} \sum_j S(x \odot M_j) \, M_{j,i}
