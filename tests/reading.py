@@ -21,11 +21,10 @@ def place(file: Path, root: Path) -> tuple[str, ...]:
     return parts[:-1] if parts[-1] == "__init__" else parts
 
 
-def imports(file: Path, root: Path, at_once: bool = False) -> tuple[set[str], set[str]]:
+def imports(file: Path, root: Path) -> tuple[set[str], set[str]]:
     """Our own modules (dotted, below the package; ``""`` for its root) and the foreign roots that a file imports.
 
     Relative and absolute statements count, at any depth of the code, and ``import_module("...")`` with the name written out.
-    With ``at_once``, only what stands at the left margin counts: what loading the file loads.
     """
     here = file.relative_to(root).parts[:-1]  # the folder that one dot means
     ours, foreign = set(), set()
@@ -51,7 +50,7 @@ def imports(file: Path, root: Path, at_once: bool = False) -> tuple[set[str], se
             absolute(whole)
 
     tree = ast.parse(file.read_text())
-    for node in tree.body if at_once else ast.walk(tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 absolute(alias.name)
@@ -76,11 +75,17 @@ def attribute_strings(file: Path) -> list[str]:
     own = {"self", "cls"} | {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
     found = []
     excused = set()
+
+    def ours(node: ast.expr) -> bool:
+        """``self``, ``type(self)``, or a class of the file."""
+        if isinstance(node, ast.Call) and name_of(node.func) == "type" and len(node.args) == 1:
+            return ours(node.args[0])
+        return isinstance(node, ast.Name) and node.id in own
+
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and name_of(node.func) in ASKING and node.args and name_of(node.args[0]) in own:
-            if isinstance(node.args[0], ast.Name):
-                excused.add(node.func)
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in own:
+        if isinstance(node, ast.Call) and name_of(node.func) in ASKING and node.args and ours(node.args[0]):
+            excused.add(node.func)
+        elif isinstance(node, ast.Attribute) and ours(node.value):
             excused.add(node)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Name, ast.Attribute)) and name_of(node) in ASKING and node not in excused:
@@ -108,7 +113,16 @@ def code_lines(file: Path) -> set[int]:
     return lines - told
 
 
-def anys(file: Path) -> int:
-    """How often a file says ``Any``, its import lines aside."""
+def anys(file: Path, names: set[str]) -> int:
+    """How often a file says ``Any``, by one of its names; import lines aside."""
     tree = ast.parse(file.read_text())
-    return sum(isinstance(node, (ast.Name, ast.Attribute)) and name_of(node) == "Any" for node in ast.walk(tree))
+    return sum(isinstance(node, ast.Name | ast.Attribute) and name_of(node) in names for node in ast.walk(tree))
+
+
+def aliases_of_any(file: Path) -> set[str]:
+    """Names that a file gives to ``Any`` itself."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None and name_of(node.value) == "Any":
+            found |= {name_of(target) for target in (node.targets if isinstance(node, ast.Assign) else [node.target])}
+    return found

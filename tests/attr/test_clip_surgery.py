@@ -149,7 +149,7 @@ def test_what_clip_surgery_refuses(double: nn.Module) -> None:
             CLIPSurgery(score, layers).attribute(x, target=0)
     method = CLIPSurgery(score, score.layers[-2:])
     for options, message in (
-        ({"redundancy": "some"}, "redundancy: expected features or one of"),
+        ({"redundancy": "some"}, "redundancy: expected a Tensor or one of"),
         ({"redundancy": torch.zeros(3)}, "redundancy, redundant_features: expected finite features"),
         ({"normalization": "rows"}, "normalization: expected one of"),
         ({"pool_query": "key"}, "pool_query: expected one of"),

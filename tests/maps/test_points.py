@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from captum_gradeclip.points import point_prompts
+from captum_gradeclip.maps import point_prompts
 
 
 def test_point_prompts_count_and_place() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import open_clip
 import pytest
 import torch
-from captum_gradeclip.scores.prompts import imagenet_templates, prompt_ensemble
 
 from captum_gradeclip import scenes
+from captum_gradeclip.scores.prompts import imagenet_templates, prompt_ensemble
 
 
 def test_prompt_ensemble_is_the_mean_direction() -> None:
