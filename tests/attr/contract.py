@@ -14,6 +14,7 @@ import copy
 import dataclasses
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -44,6 +45,8 @@ BESIDE_THE_SCORE = {
     "GAME": "relevance begins with the identity, so the word that is read stays relevant for itself",
 }
 """Methods whose maps are not zero where the gradient is, and why."""
+WITHOUT_GRAPH = {"M2IB": "found by a search and have no graph"}
+"""Methods whose maps cannot be differentiated, and why."""
 TOO_MANY = 99
 FOREIGN = ("readout", "grid", "alone", "pooled", "layers", "labels", "compare", "text_features", "sites", "tokens", "tower")
 """Names of this package that a user's model may well have, for something else."""
@@ -370,6 +373,26 @@ class Contract:
                         else:
                             assert relative(got, right) < 1e-5
 
+    def check_graph(self) -> None:
+        """With ``create_graph``, the map is the same and can be differentiated itself; else it has no graph."""
+        for score, inputs, _ in self.asked(count=2):
+            method = self.kind.for_score(score)
+            for ask, target in ((method.attribute, 1), (method.attribute_targets, [1])):
+                plain = ask(inputs, target, **self.few, **self.signed)
+                assert not plain.requires_grad
+                if self.kind.__name__ in WITHOUT_GRAPH:
+                    with pytest.raises(NotDefinedError, match=WITHOUT_GRAPH[self.kind.__name__]):
+                        ask(inputs, target, grad_kwargs={"create_graph": True}, **self.few)
+                    continue
+                before = fingerprint(self.model)
+                kept = ask(inputs, target, grad_kwargs={"create_graph": True}, **self.few, **self.signed)
+                assert kept.requires_grad and relative(kept, plain) < 1e-5
+                learned = [p for p in self.model.parameters() if p.requires_grad]
+                gradients = torch.autograd.grad(kept.pow(2).sum(), learned, allow_unused=True)
+                found = [one for one in gradients if one is not None]
+                assert all(one.isfinite().all() for one in found) and any(one.abs().max() > 0 for one in found)
+                assert fingerprint(self.model) == before
+
     def check_layers_off_the_path(self) -> None:
         """A layer that runs beside the score, one of another tower, and one that does not run at all."""
         if not issubclass(self.kind, TokenAttribution):
@@ -504,7 +527,8 @@ def checkpointed(transformer: nn.Module, reentrant: bool) -> Iterator[None]:
 
     transformer.grad_checkpointing = True  # type: ignore[assignment]
     try:
-        with mock.patch("open_clip.transformer.checkpoint", run):
+        with warnings.catch_warnings(), mock.patch("open_clip.transformer.checkpoint", run):
+            warnings.filterwarnings("ignore", "None of the inputs have requires_grad")
             yield
     finally:
         transformer.grad_checkpointing = False  # type: ignore[assignment]

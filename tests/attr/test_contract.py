@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
+from open_clip.model import CLIP
 from torch import nn
 
 from captum_gradeclip import ImageTextScore, TextImageScore
 from captum_gradeclip.adapters import Family
 from captum_gradeclip.attr import CAPTUM, METHODS, compare
 
-from ..conftest import FAMILIES, captions, fingerprint, images, stir
+from ..conftest import FAMILIES, TEXT, VIT, captions, fingerprint, images, stir
 from ..covering import covered
 from .contract import Contract
 from .refusals import refusal
 
 KINDS = {kind.__name__: kind for kind in METHODS}
-ON_ALL_FAMILIES = ("check_refusals", "check_form", "check_targets", "check_batch", "check_state")
+ON_ALL_FAMILIES = ("check_form", "check_targets", "check_batch", "check_state")
 
 
 @pytest.mark.parametrize("method", KINDS)
@@ -35,6 +36,24 @@ def explains(family: str, method: str) -> bool:
 @pytest.mark.parametrize(("family", "method"), covered(FAMILIES, KINDS, telling=explains), indirect=["family"])
 def test_every_family(model: nn.Module, family: Family, check: str, method: str) -> None:
     getattr(Contract(KINDS[method], model, family), check)()
+
+
+def test_every_refusal(model: nn.Module, family: Family) -> None:
+    """What the table says of a family: these methods refuse it, for this reason, and the others do not."""
+    for kind in METHODS:
+        Contract(kind, model, family).check_refusals()
+
+
+@pytest.mark.parametrize("method", KINDS)
+def test_with_patch_dropout(method: str) -> None:
+    """Tokens that are dropped at random would make another map each time."""
+    torch.manual_seed(0)
+    model = stir(CLIP(24, {**VIT, "patch_dropout": 0.5}, TEXT))
+    score, x = ImageTextScore(model, captions()), images((32, 32))
+    contract = Contract(KINDS[method], model, FAMILIES["open_clip ViT"])
+    assert len(KINDS[method].for_score(score).attribute(x, target=1, **contract.few)) == 2
+    model.train()
+    contract.refused(KINDS[method].for_score(score), x, "drops patches at random")
 
 
 @pytest.mark.parametrize("method", KINDS)
