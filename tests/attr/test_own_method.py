@@ -73,7 +73,9 @@ def test_the_command_takes_it(own: type[Any], tmp_path: Path, capsys: pytest.Cap
     assert "gradient x value" in capsys.readouterr().out
     (found,) = json.loads((tmp_path / "out" / "compare.json").read_text())["methods"]
     assert found["options"] == {"absolute": True} and found["words"]
-    assert any(np.load(tmp_path / "out" / "compare.npz")[key].std() > 0 for key in (NAME, "gradient x value") if key)
+    stored = np.load(tmp_path / "out" / "compare.npz")
+    maps = [stored[key] for key in stored.files if key != "texts"]  # of the picture and of the words
+    assert len(maps) == 2 and all(one.std() > 0 for one in maps)
     with pytest.raises(SystemExit):
         main(["compare", "--help"])
     assert NAME in capsys.readouterr().out
