@@ -206,6 +206,16 @@ def execution_device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device if dispatched is None else torch.device(dispatched)
 
 
+def class_among(module: nn.Module, known: Sequence[str]) -> str | None:
+    """The first of some class names that a module's class has or is derived from, as a parametrized or own class is.
+
+    >>> class Mine(nn.Linear): ...
+    >>> class_among(Mine(2, 2), ["Conv2d", "Linear"])
+    'Linear'
+    """
+    return next((kind.__name__ for kind in type(module).__mro__ if kind.__name__ in known), None)
+
+
 def unsupported(kind: str, supported: str) -> UnsupportedModelError:
     """The error for a tower that no adapter explains, with what to do instead."""
     if any(name in kind.lower() for name in _WITHOUT_PLAIN_ATTENTION):

@@ -26,6 +26,7 @@ from .base import (
     UnsupportedModelError,
     blocks,
     check_size,
+    class_among,
     class_token,
     first_row,
     replaced,
@@ -39,16 +40,14 @@ from .base import (
 
 def image_tower(model: nn.Module) -> ImageTower:
     """The facts of ``model.visual``: a ViT, a ResNet with an attention pool, or a tower of timm."""
-    owner: Foreign = model
-    visual = uncompiled(owner.visual)
-    kind = type(visual).__name__
-    if kind == "VisionTransformer":
-        return _vit(visual)
-    if kind == "ModifiedResNet":
-        return _resnet(visual)
-    if kind == "TimmModel":
-        return _timm(visual)
-    raise unsupported(f"the image tower {kind}", "VisionTransformer, ModifiedResNet and vision transformers of timm")
+    visual = uncompiled(getattr(model, "visual", nn.Identity()))
+    towers = {"VisionTransformer": _vit, "ModifiedResNet": _resnet, "TimmModel": _timm}
+    kind = class_among(visual, list(towers))
+    if kind is not None:
+        return towers[kind](visual)
+    raise unsupported(
+        f"the image tower {type(visual).__name__}", "VisionTransformer, ModifiedResNet and vision transformers of timm"
+    )
 
 
 def _vit(visual: Foreign) -> ImageTower:
@@ -140,7 +139,7 @@ def _statistics(
 def text_tower(model: nn.Module) -> TextTower:
     """The facts of the text tower, which sits in ``model`` itself (``CLIP``) or in ``model.text``."""
     tower: Foreign = getattr(model, "text", model)
-    if type(tower).__name__ == "HFTextEncoder":
+    if class_among(tower, ["HFTextEncoder"]):
         return _hugging_face(model, tower)
     if not hasattr(tower, "transformer") or not hasattr(tower.transformer, "resblocks"):
         raise unsupported(f"the text tower {type(tower).__name__}", "open_clip's TextTransformer and HFTextEncoder")

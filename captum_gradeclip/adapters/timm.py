@@ -17,6 +17,7 @@ from .base import (
     TextTower,
     UnsupportedModelError,
     check_size,
+    class_among,
     class_token,
     replaced,
     sites,
@@ -26,15 +27,14 @@ from .base import (
 
 def image_tower(model: nn.Module) -> ImageTower:
     """The facts of a timm model; what it encodes to are its logits, or features if it was made with no classes."""
-    kinds = [kind.__name__ for kind in type(model).__mro__]
-    if not any(kind in kinds for kind in ("VisionTransformer", "Eva", "Beit")):
+    if not class_among(model, ("VisionTransformer", "Eva", "Beit")):
         raise unsupported(type(model).__name__, "timm's VisionTransformer (and DeiT, DINOv2, SigLIP), Eva and Beit")
     trunk: Foreign = model
     rows, columns = trunk.patch_embed.patch_size
     if rows != columns:
         raise UnsupportedModelError(f"model: patches must be square, got {rows} x {columns}")
     pool = getattr(trunk, "attn_pool", None)
-    one_token = trunk.global_pool == "token" and pool is None and "VisionTransformerDistilled" not in kinds
+    one_token = trunk.global_pool == "token" and pool is None and not class_among(model, ["VisionTransformerDistilled"])
     # Rotary positions and a bias for each pair of positions are made for all tokens, and a block expects them so.
     tokenwise = getattr(trunk, "rope", None) is None and not _biased_by_pairs(trunk)
     readout = Readout("pool") if pool is not None else class_token(tokenwise) if one_token else Readout("several")

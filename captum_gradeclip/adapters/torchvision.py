@@ -13,6 +13,7 @@ from .base import (
     TextTower,
     UnsupportedModelError,
     check_size,
+    class_among,
     class_token,
     replaced,
     resize_positions,
@@ -23,7 +24,7 @@ from .base import (
 
 def image_tower(model: nn.Module) -> ImageTower:
     """The facts of a ``VisionTransformer``, which reads its class token."""
-    if "VisionTransformer" not in [kind.__name__ for kind in type(model).__mro__]:
+    if not class_among(model, ["VisionTransformer"]):
         raise unsupported(type(model).__name__, "torchvision's VisionTransformer")
     vit: Foreign = model
     patch, native = int(vit.patch_size), vit.image_size // vit.patch_size

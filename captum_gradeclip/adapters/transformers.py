@@ -26,6 +26,7 @@ from .base import (
     UnsupportedModelError,
     blocks,
     check_size,
+    class_among,
     class_token,
     first_row,
     sites,
@@ -46,7 +47,7 @@ _CLASS_AND_MEAN = ("Dinov2ForImageClassification", "Dinov2WithRegistersForImageC
 
 def image_tower(model: nn.Module) -> ImageTower:
     """The facts of a dual encoder's image side, or of an image classifier."""
-    kind = _kind(model, (*_DUAL, *_CLASSIFIERS))
+    kind = _kind(model)
     owner: Foreign = model
     if kind in _CLASSIFIERS:
         config, trunk = owner.config, getattr(owner, owner.base_model_prefix)
@@ -86,7 +87,7 @@ def image_tower(model: nn.Module) -> ImageTower:
 
 def text_tower(model: nn.Module) -> TextTower:
     """The facts of a dual encoder's text side."""
-    kind = _kind(model, (*_DUAL, *_CLASSIFIERS))
+    kind = _kind(model)
     owner: Foreign = model
     if kind in _CLASSIFIERS:
         raise UnsupportedModelError(
@@ -137,12 +138,12 @@ def text_tower(model: nn.Module) -> TextTower:
     )
 
 
-def _kind(model: nn.Module, known: tuple[str, ...]) -> str:
+def _kind(model: nn.Module) -> str:
     """The first of the known classes that the model's class is, or is derived from."""
-    for one in type(model).__mro__:
-        if one.__name__ in known:
-            return one.__name__
-    raise unsupported(type(model).__name__, ", ".join(known))
+    kind = class_among(model, (*_DUAL, *_CLASSIFIERS))
+    if kind is None:
+        raise unsupported(type(model).__name__, ", ".join((*_DUAL, *_CLASSIFIERS)))
+    return kind
 
 
 def _tensor(output: Foreign) -> Tensor:

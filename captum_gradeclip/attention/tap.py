@@ -46,14 +46,14 @@ class Tap:
         return threading.get_ident() == self._thread
 
 
-def is_observed(layer: nn.Module) -> bool:
-    """Whether somebody else's hook looks into a layer, and expects to find all tokens there.
+def is_observed(modules: Iterable[nn.Module]) -> bool:
+    """Whether somebody else's hook looks into some modules, and expects to find all tokens there.
 
     >>> layer = nn.Linear(2, 2)
-    >>> is_observed(layer)
+    >>> is_observed(layer.modules())
     False
     >>> handle = layer.register_forward_hook(lambda module, inputs, output: None)
-    >>> is_observed(layer)
+    >>> is_observed(layer.modules())
     True
     """
     everywhere = (
@@ -62,5 +62,5 @@ def is_observed(layer: nn.Module) -> bool:
     )
     return any(everywhere) or any(
         part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
-        for part in layer.modules()
+        for part in modules
     )

@@ -68,7 +68,10 @@ class RandomMap(Baseline[RandomMapOptions]):
     def explain(self, evidence: Evidence, targets: Targets, options: RandomMapOptions) -> Tensor:
         """The same numbers for every target."""
         seeds = range(len(evidence.output)) if options.seeds is None else options.seeds
-        maps = [torch.rand(evidence.tokens.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        maps = [
+            torch.rand(evidence.tokens.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+            for seed in seeds
+        ]
         return torch.stack(maps).flatten(1).to(evidence.output.device).expand(len(targets), -1, -1)
 
 

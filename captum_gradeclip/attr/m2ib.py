@@ -221,7 +221,7 @@ def _minimize(evidence: BlockOutput, targets: Targets, options: M2IBOptions) -> 
     given = request if late else request.repeat(copies)
     counts = torch.zeros_like(visible[..., 0], dtype=torch.bool)
     counts[:, evidence.tokens.content] = visible[:, evidence.tokens.content, 0] > 0
-    result = torch.zeros(feature.shape[:2], device=feature.device)
+    result = torch.zeros(feature.shape[:2], dtype=torch.float32, device=feature.device)
     running = torch.ones(len(feature), 1, dtype=torch.bool, device=feature.device)
     generator = torch.Generator().manual_seed(options.seed)
     alpha = torch.full_like(feature, 5.0).requires_grad_()

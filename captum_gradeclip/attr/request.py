@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..adapters.base import Foreign
-from ..attention import Interception, LayerError, Record, ReplaceOutput, Rule, is_observed
+from ..attention import CaptureInput, Interception, LayerError, Record, Rule, examples_axis, is_observed
 from ..scores import BareScore, ImageScore, ModelScore, Site, Targets, Tokens, check_mode
 from ..scores.checks import ForwardArguments, check_arguments, check_output
 from .info import MethodInfo, NotDefinedError
@@ -153,9 +153,13 @@ class Request:
         """Whether the rest of the model can run on the read-out token alone, with nobody else looking into the block."""
         if len(self.layers) != 1 or not self.score.readout.tokenwise_tail:
             return False
-        (layer,) = self.layers
-        last = layer is self.score.sites[-1].module
-        return last and not is_observed(layer) and not any(part.training for part in layer.modules())
+        (layer,), sites = self.layers, self.score.sites
+        if layer is not sites[-1].module or any(part.training for part in layer.modules()):
+            return False
+        # A hook on an earlier block sees all tokens anyway.
+        earlier = {part for site in sites[:-1] for part in site.module.modules()}
+        parts = () if self.score.model is None else self.score.model.modules()
+        return not is_observed(part for part in parts if part not in earlier)
 
     def site(self, layer: nn.Module) -> Site:
         """The site of the score that a layer is or lies in; behind a bare callable, the layer itself."""
@@ -180,7 +184,7 @@ class Request:
         return Tokens("patches", self.score.grid(self.inputs))
 
     def examples_axis(self, layer: nn.Module) -> int | None:
-        """Which dimension of a block's output holds the examples, shown by a pass of one of them alone.
+        """Which dimension of a block's input and output holds the examples, shown by a pass of one of them alone.
 
         ``None`` where the shape itself will show it, since there are not just as many examples as tokens.
         """
@@ -189,9 +193,9 @@ class Request:
         # Up to sixteen tokens stand beside the patches: class, distillation and register tokens.
         if not 0 <= len(self.inputs) - prod(self.content().shape) <= 16:
             return None
-        probe = ReplaceOutput(layer, 1, lambda x: x)
+        probe = CaptureInput(layer)
         next(self.split(1)).forward(probe)
-        return probe.axis
+        return examples_axis(probe.tensor, 1)
 
     def at_once(self, on_accelerator: int) -> int:
         """How many variants of an input one forward pass should hold.

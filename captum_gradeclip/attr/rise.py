@@ -68,7 +68,7 @@ def smooth_masks(flips: Tensor, shifts: Tensor, size: Sequence[int]) -> Tensor:
         # rand is below 1, but the product with a large cell may round up to it
         start = (shift * cell).long().clamp(max=cell - 1)
         pixels = start[:, None] + torch.arange(side, device=flips.device)
-        centers = (pixels + 0.5) * cells / ((cells + 1) * cell) - 0.5  # in cells, from the center of the first
+        centers = (pixels.float() + 0.5) * cells / ((cells + 1) * cell) - 0.5  # in cells, from the center of the first
         places.append(2 * centers / max(cells - 1, 1) - 1)
     rows, columns = places
     shape = (-1, len(rows[0]), len(columns[0]))
@@ -109,14 +109,14 @@ class RISE(Method[RISEOptions, Evidence], PerturbationAttribution):
         request, inputs = evidence.request, evidence.request.inputs
         # The flips and places of all masks are small; the masks themselves are made for one pass only.
         generator = torch.Generator().manual_seed(options.seed)
-        draws = torch.rand(options.n_masks, options.cells**2 + 2, generator=generator).to(inputs.device)
+        draws = torch.rand(options.n_masks, options.cells**2 + 2, generator=generator, dtype=torch.float32).to(inputs.device)
         flips = (draws[:, 2:] < options.probability).float().unflatten(1, (options.cells, options.cells))
         shifts = draws[:, :2]
         size = max(1, request.at_once(50 * len(inputs)) // len(inputs))
         # Whether a map has settled is asked where a pass ends.
         looks = _SETTLING if options.tolerance is not None else options.n_masks
         passes = _passes(options.n_masks, options.masks_per_eval or size, looks)
-        visible = weighted = total = torch.zeros((), device=inputs.device)
+        visible = weighted = total = torch.zeros((), dtype=torch.float32, device=inputs.device)
         maps: Tensor | None = None
         running = torch.ones((), dtype=torch.bool, device=inputs.device)
         for part in track(passes, "RISE", transient=True, disable=not options.show_progress):

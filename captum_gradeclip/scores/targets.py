@@ -111,13 +111,15 @@ class Targets:
             ValueError: if the scores do not depend on a tensor, or blocks run again during the backward pass.
         """
         check_differentiable(output)
+        if not all(tensor.requires_grad for tensor in at):
+            raise ValueError(
+                "layer: a chosen layer ran without a graph, as re-entrant gradient checkpointing runs it; switch it off for"
+                " the explanation, model.gradient_checkpointing_disable()"
+            )
         with torch.inference_mode(False), torch.enable_grad():
             picked = self.pick(output)
-            many = len(picked) > 1
-            seeds = torch.eye(len(picked), dtype=picked.dtype, device=picked.device)[:, :, None].expand(-1, *picked.shape)
-            settings = {"retain_graph": True, "allow_unused": True, "is_grads_batched": many, **(grad_kwargs or {})}
             try:
-                found = torch.autograd.grad(picked, at, seeds if many else seeds[0], **settings)  # type: ignore[call-overload]
+                found = _gradients(picked, at, {"retain_graph": True, "allow_unused": True, **(grad_kwargs or {})})
             except RuntimeError as error:
                 if isinstance(error, CheckpointError) or "checkpoint" in str(error):
                     raise ValueError(
@@ -129,13 +131,27 @@ class Targets:
             raise ValueError(
                 "layer: a chosen layer ran, but the score does not depend on it; choose layers on the way to the score"
             )
-        if not any(one.any() for one in found):
+        gradients = [one for one in found if one is not None]
+        if not any(one.any() for one in gradients):
             warnings.warn(
                 "the gradient of the score at the chosen layers is exactly zero, and so is the map: either the score does"
                 " not depend on this input, or the layers come after the token that is read",
                 stacklevel=3,
             )
-        return [one if many else one[None] for one in found]
+        return gradients
+
+
+def _gradients(picked: Tensor, at: Sequence[Tensor], grad_kwargs: dict[str, object]) -> Sequence[Tensor | None]:
+    """Gradients ``(T, ...)`` of T rows of scores, in one batched backward pass where that is possible."""
+    many = len(picked) > 1
+    if many and not torch.is_anomaly_enabled():
+        seeds = torch.eye(len(picked), dtype=picked.dtype, device=picked.device)[:, :, None].expand(-1, *picked.shape)
+        try:
+            return torch.autograd.grad(picked, at, seeds, is_grads_batched=True, **grad_kwargs)  # type: ignore[call-overload, no-any-return]
+        except RuntimeError:
+            pass  # a backward function of somebody's own may not be batched; one after the other, a real error comes again
+    rows = [torch.autograd.grad(row, at, torch.ones_like(row), **grad_kwargs) for row in picked]  # type: ignore[call-overload]
+    return [None if column[0] is None else torch.stack(column) for column in zip(*rows)]
 
 
 def select_columns(output: Tensor, targets: Sequence[int] | Tensor | None) -> list[int]:
