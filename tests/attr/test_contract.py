@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from open_clip.model import CLIP
-from torch import nn
+from torch import Tensor, nn
 
 from captum_gradeclip import ImageTextScore, TextImageScore
 from captum_gradeclip.adapters import Family
-from captum_gradeclip.attr import CAPTUM, METHODS, compare
+from captum_gradeclip.attr import CAPTUM, GAME, METHODS, Attention, NotDefinedError, Request, Targets, compare
 
 from ..conftest import FAMILIES, TEXT, VIT, captions, fingerprint, images, stir
 from ..covering import covered
@@ -87,3 +90,68 @@ def test_what_methods_say_of_themselves() -> None:
     for kind in METHODS:
         assert kind.Options() == kind.Options() and kind.Options.__doc__
         assert kind.info.image or kind.info.text
+
+
+class OfTheBatch(GAME):
+    """Divides by the highest value of all examples."""
+
+    def explain(self, evidence: Attention, targets: Targets, options: Any) -> Tensor:
+        values = super().explain(evidence, targets, options)
+        return values / values.amax()
+
+
+class BlindToTargets(GAME):
+    """Gives the first target's map to all."""
+
+    def explain(self, evidence: Attention, targets: Targets, options: Any) -> Tensor:
+        values = super().explain(evidence, targets, options)
+        return values[:1].expand_as(values)
+
+
+class LeavesAHook(GAME):
+    """Forgets to take its hook off."""
+
+    def observe(self, request: Request, options: Any) -> Attention:
+        request.layers[0].register_forward_hook(lambda module, inputs, output: None)
+        return super().observe(request, options)
+
+
+class SaysNothing(GAME):
+    """Zero everywhere."""
+
+    def explain(self, evidence: Attention, targets: Targets, options: Any) -> Tensor:
+        return 0 * super().explain(evidence, targets, options)
+
+
+class TakesOurNameForAFact(GAME):
+    """Reads a grid off the user's own model."""
+
+    def observe(self, request: Request, options: Any) -> Attention:
+        evidence = super().observe(request, options)
+        grid = getattr(request.function, "grid", None)
+        return evidence if not isinstance(grid, tuple) else replace(evidence, output=2 * evidence.output)
+
+
+class RefusesForNoReason(GAME):
+    """Not defined for what the table says that it explains."""
+
+    def observe(self, request: Request, options: Any) -> Attention:
+        raise NotDefinedError("layer: not today")
+
+
+@pytest.mark.parametrize(
+    ("kind", "check"),
+    [
+        (OfTheBatch, "check_batch"),
+        (BlindToTargets, "check_targets"),
+        (LeavesAHook, "check_state"),
+        (SaysNothing, "check_form"),
+        (TakesOurNameForAFact, "check_foreign_attributes"),
+        (RefusesForNoReason, "check_refusals"),
+    ],
+)
+def test_the_contract_can_fail(kind: type[Any], check: str) -> None:
+    torch.manual_seed(0)
+    family = FAMILIES["open_clip ViT"]
+    with pytest.raises((AssertionError, NotDefinedError)):
+        getattr(Contract(kind, stir(family.build()), family), check)()
