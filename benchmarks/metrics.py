@@ -1,7 +1,7 @@
 """What a metric costs beside the forward passes that it needs: ``python benchmarks/metrics.py --out runs/metrics``.
 
-Deletion and insertion ask the model once for every step of every image. The time of an update is told as a ratio to as many
-plain batched forward passes, both taking turns in one process, median of the rounds.
+Deletion and insertion run the model once for every step of every image. The time of an update is reported as a ratio to as
+many plain batched forward passes, both taking turns in one process, as the median over the rounds.
 """
 
 from __future__ import annotations
@@ -9,34 +9,26 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import open_clip
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from captum_gradeclip import ImageTextScore
+from captum_gradeclip.experiments.timing import take_turns
 from captum_gradeclip.metrics import Deletion, Insertion
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Of one call."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="ViT-B-16", help="of open_clip [%(default)s]")
-    parser.add_argument("--images", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("gradeclip-out/metrics"))
+    parser.add_argument("--model", default="ViT-B-16", help="name of an open_clip model [%(default)s]")
+    parser.add_argument("--images", type=int, default=2, help="number of images [%(default)s]")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds [%(default)s]")
+    parser.add_argument("--out", type=Path, default=Path("gradeclip-out/metrics"), help="folder [%(default)s]")
     options = parser.parse_args()
 
     torch.manual_seed(0)
@@ -53,12 +45,9 @@ def main() -> None:
         for batch in batches:
             score(batch)
 
-    ratios: dict[str, list[float]] = {name: [] for name in metrics}
-    plain()
-    for _ in track(range(options.rounds), "rounds", transient=True):
-        base = seconds(plain)
-        for name, metric in metrics.items():
-            ratios[name].append(seconds(lambda metric=metric: metric.update(images, maps, targets)) / base)
+    updates = {name: partial(metric.update, images, maps, targets) for name, metric in metrics.items()}
+    times = take_turns({"plain": plain, **updates}, options.rounds)
+    ratios = {name: [spent / base for spent, base in zip(times[name], times["plain"])] for name in metrics}
     found = {name: statistics.median(values) for name, values in ratios.items()}
     table = Table("metric", "ratio", title=f"{options.model}, {11 * options.images} forward passes in batches of 11")
     for name, ratio in found.items():

@@ -1,8 +1,8 @@
 """What an explanation costs, as a ratio to one plain forward pass: ``python benchmarks/speed.py --out runs/speed``.
 
 All contenders take turns in one process, so that a slow minute of the machine hits each of them; a ratio is formed within a
-round, and the median and quartiles over the rounds are told. Memory is the peak of a process of its own for each contender.
-Weights are random: they do not matter to the time.
+round, and its median and quartiles over the rounds are reported. Memory is the peak of a process that runs one contender
+alone. Weights are random, since they do not affect the time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from importlib.util import find_spec
@@ -25,20 +24,20 @@ import open_clip
 import torch
 from captum.attr import LayerGradCam, Saliency
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
 from captum_gradeclip import GradECLIP, ImageTextScore, adapters
 from captum_gradeclip.attention import Interception, single_head
 from captum_gradeclip.attr.grad_eclip import grad_eclip, loosened_attention
+from captum_gradeclip.experiments.timing import take_turns
 
 FOREIGN = ("pytorch-grad-cam", "LeGrad")
 FEW = 10  # contenders whose time grows with the number of texts are timed up to this many
 
 
 def contenders(score: ImageTextScore, images: Tensor, texts: int, foreign: bool = True) -> dict[str, Callable[[], object]]:
-    """Everything that is compared, as a function that explains all texts for all images."""
+    """All contenders by name, each a function that explains all texts for all images."""
     last = score.layers[-1]
     method = GradECLIP(score, last)
     plain = {"plain forward": torch.no_grad()(lambda: score(images))}
@@ -60,7 +59,7 @@ def contenders(score: ImageTextScore, images: Tensor, texts: int, foreign: bool 
 
 
 def others(score: ImageTextScore, images: Tensor, texts: int) -> dict[str, Callable[[], object]]:
-    """pytorch-grad-cam and LeGrad, where they are installed and run on this model."""
+    """The contenders pytorch-grad-cam and LeGrad, where they are installed and run on this model."""
     found: dict[str, Callable[[], object]] = {}
     if find_spec("pytorch_grad_cam"):
         from pytorch_grad_cam import GradCAM
@@ -93,7 +92,7 @@ def others(score: ImageTextScore, images: Tensor, texts: int) -> dict[str, Calla
 
 
 def published(score: ImageTextScore, images: Tensor, texts: int) -> list[Tensor]:
-    """As the paper's code goes about it: a graph of the whole model, all tokens to the end, one backward pass per text."""
+    """The scheme of the paper's code: a graph of the whole model, all tokens up to the end, one backward pass per text."""
     with Interception(score.layers[-1:], single_head) as seen, torch.enable_grad():
         output = score(images)
     record = seen.records()[0].merged()
@@ -106,7 +105,7 @@ def published(score: ImageTextScore, images: Tensor, texts: int) -> list[Tensor]
 
 
 def build(name: str, device: str, dtype: str, batch: int, texts: int) -> tuple[ImageTextScore, Tensor]:
-    """A score on random weights, prompts and images."""
+    """A score of random weights and prompts, and random images."""
     torch.manual_seed(0)
     model: nn.Module = open_clip.create_model(name).eval().to(device, getattr(torch, dtype))
     tower = adapters.image_tower(model)
@@ -114,24 +113,15 @@ def build(name: str, device: str, dtype: str, batch: int, texts: int) -> tuple[I
     return ImageTextScore(model, features), torch.randn(batch, 3, *tower.size, device=device, dtype=tower.dtype)
 
 
-def seconds(call: Callable[[], object], device: str) -> float:
-    """Of one call, to the end of what it started on the device."""
-    started = time.perf_counter()
-    call()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
 def peak(options: argparse.Namespace, contender: str, batch: int, texts: int) -> float:
-    """Peak memory of a process that runs one contender three times, in MiB: of the process, or of the device."""
+    """Peak memory in MiB, of the process or of its GPU, while a process runs one contender three times."""
     inner = {"model": options.model, "device": options.device, "dtype": options.dtype, "batch": batch, "texts": texts}
     command = [sys.executable, __file__, "--measure-memory", json.dumps({**inner, "contender": contender})]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
 def measure_memory(inner: dict) -> None:
-    """The other side of :func:`peak`."""
+    """What the process that :func:`peak` starts does: it prints its own peak memory in MiB."""
     contender = inner.pop("contender")
     score, images = build(inner["model"], inner["device"], inner["dtype"], inner["batch"], inner["texts"])
     call = contenders(score, images, inner["texts"], foreign=contender in FOREIGN)[contender]
@@ -146,18 +136,13 @@ def measure_memory(inner: dict) -> None:
 
 
 def compare(options: argparse.Namespace) -> list[dict]:
-    """One row for each contender, batch and number of texts."""
+    """Measures one row for each contender, batch size and number of texts."""
     rows = []
     for batch in options.batch:
         for texts in options.texts:
             score, images = build(options.model, options.device, options.dtype, batch, texts)
             calls = contenders(score, images, texts)
-            for call in calls.values():
-                call()
-            times: dict[str, list[float]] = {name: [] for name in calls}
-            for _ in track(range(options.rounds), f"batch {batch}, {texts} texts", transient=True):
-                for name, call in calls.items():
-                    times[name].append(seconds(call, options.device))
+            times = take_turns(calls, options.rounds, options.device, f"batch {batch}, {texts} texts")
             for name in calls:
                 ratios = [one / plain for one, plain in zip(times[name], times["plain forward"])]
                 low, middle, high = statistics.quantiles(ratios, n=4)
@@ -169,7 +154,7 @@ def compare(options: argparse.Namespace) -> list[dict]:
 
 
 def write(rows: list[dict], options: argparse.Namespace) -> None:
-    """CSV, a Markdown table, a plot, and the table on the screen."""
+    """Writes CSV, a Markdown table and a plot, and prints the table."""
     from matplotlib.figure import Figure
 
     options.out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""``python -m captum_gradeclip`` is ``gradeclip``."""
+"""``python -m captum_gradeclip`` is the command ``gradeclip``."""
 
 import sys
 

@@ -1,325 +1,312 @@
-"""One picture explained with all that belongs to it, and written as files: pictures, maps, numbers."""
+"""Explanations as files and pages; nothing is computed here that an explanation does not hold already."""
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import platform
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
-from torch import Tensor, nn
 
-from . import adapters, images, show
-from .attention import Interception, model_heads, single_head
-from .attr import GradECLIP, compare
-from .attr.grad_eclip import Heads, SpatialWeight
-from .loading import Loaded
-from .maps import Frame, merge_words, to_pixels
-from .scores import ClassScore, ImageTextScore, TextImageScore, tokenize
+from . import show
+from .attr import Outcome
+from .explain import Explanation, on_picture
+from .images import Picture
+from .maps import Words, shares
+
+_DPI = 130  # pixels per inch of figures that are drawn into another one
+
+
+def save(explanation: Explanation, folder: Path, about: Mapping[str, object] | None = None) -> list[dict[str, object]]:
+    """Writes the files of an explanation: of one image into the folder itself, of several into a folder inside for each.
+
+    These are ``overlay-<t>-<text>.png`` for each text at the size of the image, ``strip.png`` with all of them,
+    ``words.png`` and ``words.html`` if words were explained, ``maps.npz`` (``image`` ``(T, h, w)``, with words ``text``
+    ``(T, L)``, and ``texts`` or ``classes``), and ``explanation.json`` with all numbers. The files of an earlier
+    explanation are replaced.
+
+    Args:
+        explanation: what :func:`captum_gradeclip.explain` returned.
+        folder: it is made if it is not there.
+        about: further entries for ``options`` in ``explanation.json``, the name of the model for instance.
+
+    Returns:
+        What ``explanation.json`` holds, for each image.
+
+    Raises:
+        OSError: if a file cannot be written; what lay there before is then still there.
+    """
+    if len(explanation) == 1:
+        return [_save(explanation, 0, folder, about or {})]
+    names = [f"{number}-{_slug(Path(name).stem)}" for number, name in enumerate(explanation.names)]
+    return [_save(explanation, number, folder / name, about or {}) for number, name in enumerate(names)]
 
 
 @dataclass(frozen=True)
-class Options:
-    """What decides an explanation; written beside it."""
+class Comparison:
+    """What several methods found out about one picture and its texts.
 
-    model: str = "scenes"
-    pretrained: str | None = None
-    layers: int = 1
-    text_layers: int | None = None
-    """The last eight, as in the paper, or all of a smaller tower."""
-    heads: Heads = "single"
-    spatial_weight: SpatialWeight = "loosened"
-    resize: images.Resize = "keep"
-    scale: float = 1.0
-    max_tokens: int = 8192
-    device: str = "cpu"
-
-
-def explain(
-    loaded: Loaded, image: Image.Image, texts: Sequence[str], options: Options, out: Path, name: str
-) -> dict[str, Any]:
-    """Explains one picture with several texts, both ways, and writes every result under ``out``.
-
-    Returns:
-        What ``explanation.json`` holds.
-
-    Raises:
-        ValueError, TypeError: for anything that was given and does not fit.
-        OSError: if the results cannot be written.
+    Attributes:
+        name: the name of the picture.
+        picture: the picture and the input that was explained.
+        texts: the T texts.
+        scores: the cosine of each text with the picture.
+        of_images: what each method found out about the picture.
+        of_texts: what each method found out about the texts, in the same order of methods.
+        captions: the words of each text with weights that add up to 1, for each method; ``None`` where it does not explain
+            texts.
     """
-    picture, pixels = _prepare(loaded, image, options)
-    tokens = tokenize(loaded.model, list(texts), loaded.tokenizer)
-    image_score = ImageTextScore(loaded.model, tokens)
-    text_score = TextImageScore(loaded.model, pixels)
-    image_layers = _last(image_score.layers, options.layers, "--layers")
-    count = min(8, len(text_score.layers)) if options.text_layers is None else options.text_layers
-    text_layers = _last(text_score.layers, count, "--text-layers")
-    choice: dict[str, Any] = {"heads": options.heads, "spatial_weight": options.spatial_weight}
-    maps = GradECLIP(image_score, image_layers).attribute_targets(pixels, **choice)[0].cpu()
-    weights = GradECLIP(text_score, text_layers).attribute(tokens, target=0, **choice).cpu()
-    with torch.no_grad():
-        cosines = text_score(tokens)[:, 0].tolist()
-    image_pass = _scores(image_score, pixels, image_layers, options)[0].tolist()
-    text_pass = _scores(text_score, tokens, text_layers, options)[:, 0].tolist()
-    captions = [_shares(words) for words in merge_words(weights, tokens.cpu(), loaded.tokenizer)]
-    entries = [
-        {
-            "text": text,
-            "score": score,
-            "explained_score": by_image,
-            "explained_text_score": by_text,
-            "words": [{"word": word, "weight": weight} for word, weight in caption],
-        }
-        for text, score, by_image, by_text, caption in zip(texts, cosines, image_pass, text_pass, captions)
-    ]
-    arrays = {"image": maps.numpy(), "text": weights.numpy(), "texts": np.array(texts)}
-    return _write(out, picture, maps, entries, arrays, options, name, captions)
+
+    name: str
+    picture: Picture
+    texts: Sequence[str]
+    scores: Sequence[float]
+    of_images: Sequence[Outcome]
+    of_texts: Sequence[Outcome]
+    captions: Sequence[Sequence[Words] | None]
 
 
-def explain_classes(
-    loaded: Loaded, image: Image.Image, classes: Sequence[str], options: Options, out: Path, name: str
-) -> dict[str, Any]:
-    """Explains some classes of a classifier for one picture; with none given, the three that it finds most likely.
+def save_comparison(
+    comparison: Comparison, folder: Path, about: Mapping[str, object] | None = None, same_scale: bool = False
+) -> None:
+    """Writes ``compare.png``, ``compare.npz`` (maps by the printed name of the method) and ``compare.json``.
 
     Args:
-        loaded: a classifier.
-        image: of any mode.
-        classes: indices, or names (or a part that only one name has).
-        options: as for texts.
-        out: folder for the results.
-        name: of the picture.
-
-    Returns:
-        What ``explanation.json`` holds.
+        comparison: what is written.
+        folder: it is made if it is not there.
+        about: what ``compare.json`` holds as ``options``, the name of the model for instance.
+        same_scale: whether the maps of a row share one color scale (default: each map has its own).
 
     Raises:
-        ValueError, TypeError: for anything that was given and does not fit.
-        OSError: if the results cannot be written.
+        OSError: if a file cannot be written; what lay there before is then still there.
     """
-    picture, pixels = _prepare(loaded, image, options)
-    score = ClassScore(loaded.model)
-    layers = _last(score.layers, options.layers, "--layers")
-    with torch.no_grad():
-        logits = score(pixels)[0]
-    labels = score.labels
-    targets = [find_class(one, len(logits), labels) for one in classes] or logits.topk(min(3, len(logits))).indices.tolist()
-    choice: dict[str, Any] = {"heads": options.heads, "spatial_weight": options.spatial_weight}
-    maps = GradECLIP(score, layers).attribute_targets(pixels, targets, **choice)[0].cpu()
-    explained = _scores(score, pixels, layers, options)[0]
-    entries = [
-        {
-            "text": labels[target] if labels else f"class {target}",
-            "class": target,
-            "score": float(logits[target]),
-            "probability": float(logits.softmax(dim=0)[target]),
-            "explained_score": float(explained[target]),
-        }
-        for target in targets
-    ]
-    return _write(out, picture, maps, entries, {"image": maps.numpy(), "classes": np.array(targets)}, options, name)
-
-
-def compare_methods(
-    loaded: Loaded,
-    image: Image.Image,
-    texts: Sequence[str],
-    methods: str | Sequence[str],
-    options: Options,
-    out: Path,
-    name: str,
-    *,
-    method_options: Mapping[str, Mapping[str, Any]] | None = None,
-    same_scale: bool = False,
-) -> dict[str, Any]:
-    """Explains one picture and its texts by many methods and writes ``compare.png``, ``compare.npz`` and ``compare.json``.
-
-    Args:
-        loaded: a model of images and texts.
-        image: of any mode.
-        texts: what to look for.
-        methods: ``"all"``, or names, see :func:`captum_gradeclip.attr.compare`.
-        options: of the input; each method runs on its own layers.
-        out: folder for the results.
-        name: of the picture.
-        method_options: by method.
-        same_scale: one colour scale per row instead of one per map.
-
-    Returns:
-        What ``compare.json`` holds.
-
-    Raises:
-        ValueError, TypeError: for anything that was given and does not fit.
-        OSError: if the results cannot be written.
-    """
-    picture, pixels = _prepare(loaded, image, options)
-    tokens = tokenize(loaded.model, list(texts), loaded.tokenizer)
-    image_score = ImageTextScore(loaded.model, tokens, loaded.tokenizer)
-    text_score = TextImageScore(loaded.model, pixels)
-    given: dict[str, Any] = {"options": method_options, "show_progress": True}
-    of_image = compare(image_score, pixels, methods, **given)
-    of_text = {one.method: one for one in compare(text_score, tokens, methods, **given)}
-    if all(one.maps is None and of_text[one.method].maps is None for one in of_image):
-        raise ValueError(f"methods: none of them is defined for this model; {of_image[0].refused}")
-    with torch.no_grad():
-        cosines = image_score(pixels)[0].tolist()
+    texts, picture = comparison.texts, comparison.picture
     small = _shrunk(picture.image, 320)
     frame = picture.frame.resized(small.size)
+    arrays: dict[str, object] = {"texts": np.array(texts)}
     rows: list[show.Row] = []
-    entries: list[dict[str, Any]] = []
-    arrays: dict[str, Any] = {"texts": np.array(texts)}
-    for one in of_image:
-        words = of_text[one.method]
-        captions, fine = None, None
-        entry: dict[str, Any] = {"method": one.method, "seconds": one.seconds, "refused": one.refused}
-        entry |= {"options": one.options, "needs_text": one.needs_text}
-        if words.maps is not None:
-            arrays[f"{one.method}, words"] = words.maps[:, 0].cpu().numpy()
-            captions = [_shares(caption) for caption in merge_words(words.maps[:, 0].cpu(), tokens.cpu(), loaded.tokenizer)]
-            entry |= {"seconds_words": words.seconds, "words": [[list(pair) for pair in caption] for caption in captions]}
+    entries: list[dict[str, object]] = []
+    for image, text, captions in zip(comparison.of_images, comparison.of_texts, comparison.captions):
+        entry: dict[str, object] = {"method": image.name, "seconds": image.seconds, "refused": image.refused}
+        entry |= {"options": dict(image.options), "needs_text": image.class_discriminative}
+        heading, fine = image.name, None
+        if image.maps is not None:
+            arrays[image.name] = image.maps[0].cpu().numpy()
+            fine = on_picture(image.maps[0].cpu(), frame)
+            heading += f"\n{_duration(image.seconds)}"
+        if text.maps is not None:
+            arrays[f"{text.name}, words"] = text.maps[:, 0].cpu().numpy()
+            entry["seconds_words"] = text.seconds
+        if captions is not None:
+            entry["words"] = [[list(pair) for pair in caption] for caption in captions]
         entries.append(entry)
-        if one.maps is not None:
-            maps = one.maps[0].cpu()
-            arrays[one.method] = maps.numpy()
-            fine = _seen(to_pixels(maps, frame), frame)
-        heading = one.method if one.maps is None else f"{one.method}\n{_duration(one.seconds)}"
-        rows.append(show.Row(heading + ("" if one.needs_text else "\nfor any text"), fine, captions))
+        rows.append(show.Row(heading + ("" if image.class_discriminative else "\nfor any text"), fine, captions))
     result = {
-        "image": name,
-        "texts": [{"text": text, "score": cosine} for text, cosine in zip(texts, cosines)],
+        "image": comparison.name,
+        "texts": [{"text": text, "score": score} for text, score in zip(texts, comparison.scores)],
         "methods": entries,
-        "options": {key: asdict(options)[key] for key in ("model", "pretrained", "resize", "scale", "max_tokens", "device")},
+        "options": dict(about or {}),
         "same_scale": same_scale,
         "versions": versions(),
     }
-    titles = [f"{text} ({cosine:.3f})" for text, cosine in zip(texts, cosines)]
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as folder:
-        part = Path(folder)
+    titles = [f"{text} ({score:.3f})" for text, score in zip(texts, comparison.scores)]
+    with _aside(folder) as part:
         show.save(show.matrix(small, rows, titles, same_scale=same_scale), part / "compare.png")
-        np.savez_compressed(part / "compare.npz", **arrays)
-        (part / "compare.json").write_text(json.dumps(result, indent=2, ensure_ascii=False), encoding="utf-8")
-        for file in part.iterdir():
-            file.replace(out / file.name)
+        _write_npz(part / "compare.npz", arrays)
+        _write_json(part / "compare.json", result)
+
+
+def figure(explanation: Explanation, i: int | None = None) -> Figure:
+    """The overlays of an explanation in a row, with the words of each text below.
+
+    Args:
+        explanation: what :func:`captum_gradeclip.explain` returned.
+        i: the number of the image, from 0 to N - 1; ``None`` (default) for one row for each image.
+
+    Returns:
+        A figure that belongs to no window.
+    """
+    if i is None and len(explanation) > 1:
+        return _stacked([figure(explanation, n) for n in range(len(explanation))])
+    i = i or 0
+    small = _shrunk(explanation.pictures[i].image, 640)
+    size = (small.height, small.width)
+    fine = torch.nn.functional.interpolate(explanation.pixels(i)[None], size=size, mode="area")[0]
+    return show.strip(small, fine, _titles(explanation, i), words=_captions(explanation, i))
+
+
+def html(explanation: Explanation) -> str:
+    """A page fragment that stands alone: a table with a row for each image and an overlay with its words for each text.
+
+    All text is escaped and all pictures lie inside; it has no scripts and loads nothing.
+
+    Args:
+        explanation: what :func:`captum_gradeclip.explain` returned.
+    """
+    rows = []
+    for i, (name, picture) in enumerate(zip(explanation.names, explanation.pictures)):
+        small = _shrunk(picture.image, 320)
+        size = (small.height, small.width)
+        fine = torch.nn.functional.interpolate(explanation.pixels(i)[None], size=size, mode="area")[0]
+        captions = _captions(explanation, i) or [[] for _ in explanation.texts]
+        cells = [f"{_png(small)}<div>{escape(name)}</div>"]
+        for one, title, caption in zip(fine, _titles(explanation, i), captions):
+            cells.append(f"{_png(show.overlay(small, one))}<div>{escape(title)}</div><div>{_colored(caption)}</div>")
+        style = "vertical-align:top;text-align:left;padding:4px;max-width:320px"
+        rows.append("<tr>" + "".join(f'<td style="{style}">{cell}</td>' for cell in cells) + "</tr>")
+    warned = "".join(f"<div><b>warning:</b> {escape(one)}</div>" for one in explanation.warnings)
+    return f"<div><div>{escape(explanation.method)}</div>{warned}<table>{''.join(rows)}</table></div>"
+
+
+def versions() -> dict[str, str]:
+    """The installed versions of everything that could change a result, by name."""
+    found = {"python": platform.python_version()}
+    for name in ("captum_gradeclip", "torch", "captum", "open_clip_torch", "timm", "transformers", "torchvision"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _save(explanation: Explanation, i: int, folder: Path, about: Mapping[str, object]) -> dict[str, object]:
+    picture, maps, full = explanation.pictures[i], explanation.maps[i], explanation.pixels(i)
+    titles, captions = _titles(explanation, i), _captions(explanation, i)
+    result: dict[str, object] = {
+        "image": explanation.names[i],
+        "size": list(picture.image.size),
+        "input": {"height": picture.pixels.shape[-2], "width": picture.pixels.shape[-1], "grid": list(maps.shape[-2:])},
+        "texts": _entries(explanation, i, captions),
+        "method": explanation.method,
+        "options": {**explanation.options, **about},
+        "warnings": explanation.warnings,
+        "versions": versions(),
+    }
+    arrays: dict[str, object] = {"image": maps.numpy()}
+    if explanation.token_weights is not None:
+        arrays["text"] = explanation.token_weights[i].numpy()
+    if explanation.targets is None:
+        arrays["texts"] = np.array(explanation.texts)
+    else:
+        arrays["classes"] = np.array(explanation.targets)
+    with _aside(folder, "overlay-*.png", "words.png", "words.html") as part:
+        for t, (text, one) in enumerate(zip(explanation.texts, full)):
+            show.overlay(picture.image, one).save(part / f"overlay-{t}-{_slug(text)}.png")
+        show.save(figure(explanation, i), part / "strip.png")
+        if captions is not None:
+            show.save(show.words_figure(captions, titles), part / "words.png")
+            (part / "words.html").write_text(show.words_html(captions, titles), encoding="utf-8")
+        _write_npz(part / "maps.npz", arrays)
+        _write_json(part / "explanation.json", result)
     return result
 
 
-def _seen(full: Tensor, frame: Frame) -> Tensor:
-    """Maps of the picture file with NaN where the model saw nothing of it."""
-    seen = to_pixels(torch.ones(1, 1, 1), frame)[0] > 0
-    return full.masked_fill(~seen, torch.nan)
+def _entries(explanation: Explanation, i: int, captions: Sequence[Words] | None) -> list[dict[str, object]]:
+    """The numbers of each text (or class), as far as they are known."""
+    columns = {
+        "score": explanation.scores,
+        "probability": explanation.probabilities,
+        "explained_score": explanation.explained_scores,
+        "explained_text_score": explanation.explained_word_scores,
+    }
+    entries: list[dict[str, object]] = []
+    for t, text in enumerate(explanation.texts):
+        entry: dict[str, object] = {"text": text}
+        if explanation.targets is not None:
+            entry["class"] = explanation.targets[t]
+        entry |= {name: float(values[i, t]) for name, values in columns.items() if values is not None}
+        if captions is not None:
+            entry["words"] = [{"word": word, "weight": weight} for word, weight in captions[t]]
+        entries.append(entry)
+    return entries
+
+
+def _titles(explanation: Explanation, i: int) -> list[str]:
+    """The texts, each with its score if that is known."""
+    if explanation.scores is None:
+        return explanation.texts
+    return [f"{text} ({float(score):.3f})" for text, score in zip(explanation.texts, explanation.scores[i])]
+
+
+def _captions(explanation: Explanation, i: int) -> list[Words] | None:
+    """The words of each text with weights that add up to 1, as the paper shows them."""
+    return None if explanation.words is None else [shares(words) for words in explanation.words[i]]
+
+
+@contextmanager
+def _aside(folder: Path, *stale: str) -> Iterator[Path]:
+    """A folder whose files are moved into another one at the end, so that an interrupted run leaves that as it was.
+
+    Args:
+        folder: where the files come to lie; it is made if it is not there.
+        stale: patterns of names of files of an earlier run, which are deleted at the end.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as name:
+        yield Path(name)
+        for file in (file for pattern in stale for file in folder.glob(pattern)):
+            file.unlink()
+        for file in Path(name).iterdir():
+            file.replace(folder / file.name)
+
+
+def _stacked(figures: Sequence[Figure]) -> Figure:
+    """Figures below each other in one, drawn at the resolution at which files are written."""
+    pictures = []
+    for one in figures:
+        file = io.BytesIO()
+        one.savefig(file, format="png", dpi=_DPI, bbox_inches="tight", pad_inches=0.08)
+        pictures.append(Image.open(file))
+    width, height = max(picture.width for picture in pictures), sum(picture.height for picture in pictures)
+    stacked = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+    top = height
+    for picture in pictures:
+        top -= picture.height
+        axis = stacked.add_axes((0, top / height, picture.width / width, picture.height / height))
+        axis.imshow(np.asarray(picture))
+        axis.set_axis_off()
+    return stacked
+
+
+def _colored(caption: Words) -> str:
+    """Words on a red as strong as their weight, the strongest word of a text in full red."""
+    largest = max((weight for _, weight in caption), default=0.0)
+    return " ".join(
+        f'<span style="background:rgba(220,50,40,{max(weight, 0) / largest if largest > 0 else 0:.3f})"'
+        f' title="{weight:.4g}">{escape(word)}</span>'
+        for word, weight in caption
+    )
+
+
+def _png(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, format="png")
+    return f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+
+
+def _write_npz(path: Path, arrays: Mapping[str, object]) -> None:
+    write: Callable[..., None] = np.savez_compressed  # numpy's own types take names of arrays for its other arguments
+    write(path, **arrays)
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
-
-
-def find_class(given: str, count: int, labels: Sequence[str] | None) -> int:
-    """The index of a class given by index or by name.
-
-    Raises:
-        ValueError: if there is no such class, or several.
-
-    >>> find_class("whippet", 3, ["tabby cat", "whippet", "Italian greyhound"]), find_class("2", 3, None)
-    (1, 2)
-    """
-    if given.lstrip("-").isdigit():
-        if not 0 <= int(given) < count:
-            raise ValueError(f"--target: expected a class from 0 to {count - 1}, got {given}")
-        return int(given)
-    if labels is None:
-        raise ValueError(f"--target: this model does not name its classes; give an index from 0 to {count - 1}")
-    wanted = given.lower()
-    exact = [n for n, label in enumerate(labels) if wanted in [part.strip().lower() for part in label.split(",")]]
-    found = exact or [n for n, label in enumerate(labels) if wanted in label.lower()]
-    if len(found) != 1:
-        several = "; ".join(f"{n}: {labels[n]}" for n in found[:8])
-        raise ValueError(f"--target: {len(found)} classes are called {given!r}{': ' if found else ''}{several}")
-    return found[0]
-
-
-def _prepare(loaded: Loaded, image: Image.Image, options: Options) -> tuple[images.Picture, Tensor]:
-    tower = adapters.image_tower(loaded.model)
-    mean, std = loaded.statistics or (tower.mean, tower.std)
-    picture = images.prepare(
-        image,
-        size=tower.size,
-        patch=tower.patch,
-        mean=mean,
-        std=std,
-        resize=options.resize,
-        scale=options.scale,
-        max_tokens=options.max_tokens,
-    )
-    return picture, picture.pixels.to(options.device)
-
-
-def _scores(score: nn.Module, inputs: Tensor, layers: list[nn.Module], options: Options) -> Tensor:
-    """The scores of a pass like the one that was explained, whose chosen layers may have had a single head."""
-    rule = single_head if options.heads == "single" else model_heads
-    with torch.no_grad(), Interception(layers, rule):
-        scores: Tensor = score(inputs)
-    return scores.detach()
-
-
-def _shares(words: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    """Word weights that add up to 1 where any is positive, as the paper shows them."""
-    total = sum(weight for _, weight in words)
-    return [(word, weight / total if total > 0 else 0.0) for word, weight in words]
-
-
-def _write(
-    out: Path,
-    picture: images.Picture,
-    maps: Tensor,
-    entries: list[dict[str, Any]],
-    arrays: dict[str, Any],
-    options: Options,
-    name: str,
-    captions: list[list[tuple[str, float]]] | None = None,
-) -> dict[str, Any]:
-    result = {
-        "image": name,
-        "size": list(picture.image.size),
-        "input": {"height": picture.pixels.shape[-2], "width": picture.pixels.shape[-1], "grid": list(maps.shape[-2:])},
-        "texts": entries,
-        "options": asdict(options),
-        "versions": versions(),
-    }
-    full = _seen(to_pixels(maps, picture.frame), picture.frame)
-    titles = [f"{entry['text']} ({entry['score']:.3f})" for entry in entries]
-    small = _shrunk(picture.image, 640)
-    fine = torch.nn.functional.interpolate(full[None], size=(small.height, small.width), mode="area")[0]
-    out.mkdir(parents=True, exist_ok=True)
-    # All files are made aside and moved at the end: an interrupted run leaves what was there before.
-    with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as folder:
-        part = Path(folder)
-        for number, (entry, one) in enumerate(zip(entries, full)):
-            show.overlay(picture.image, one).save(part / f"overlay-{number}-{_slug(entry['text'])}.png")
-        show.save(show.strip(small, fine, titles, words=captions), part / "strip.png")
-        if captions is not None:
-            show.save(show.words_figure(captions, titles), part / "words.png")
-            (part / "words.html").write_text(show.words_html(captions, titles), encoding="utf-8")
-        np.savez_compressed(part / "maps.npz", **arrays)
-        (part / "explanation.json").write_text(json.dumps(result, indent=2, ensure_ascii=False), encoding="utf-8")
-        for stale in (*out.glob("overlay-*.png"), out / "words.png", out / "words.html"):
-            stale.unlink(missing_ok=True)
-        for file in part.iterdir():
-            file.replace(out / file.name)
-    return result
-
-
-def _last(layers: list[nn.Module], count: int, option: str) -> list[nn.Module]:
-    if not 1 <= count <= len(layers):
-        raise ValueError(f"{option}: expected 1 to {len(layers)}, the number of attention layers of this tower, got {count}")
-    return layers[-count:]
 
 
 def _shrunk(image: Image.Image, longest: int) -> Image.Image:
@@ -330,14 +317,3 @@ def _shrunk(image: Image.Image, longest: int) -> Image.Image:
 
 def _slug(text: str) -> str:
     return re.sub(r"\W+", "-", text.lower()).strip("-")[:40] or "text"
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that could change a result."""
-    found = {"python": platform.python_version()}
-    for name in ("captum_gradeclip", "torch", "captum", "open_clip_torch", "timm", "transformers", "torchvision"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

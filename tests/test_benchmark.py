@@ -19,14 +19,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captum_gradeclip import GradECLIP, ImageTextScore, TextImageScore, benchmark, cli, scenes
-from captum_gradeclip.benchmark import published, records, tables, tasks
-from captum_gradeclip.benchmark.data import IGNORE, MERGED, NOTHING, DataError
-from captum_gradeclip.benchmark.explainers import Question, explainers
+from captum_gradeclip import GradECLIP, ImageTextScore, TextImageScore, cli, experiments, images, scenes
+from captum_gradeclip.attr.base import NotDefinedError
+from captum_gradeclip.experiments import PromptScore, published, records, tables, tasks
+from captum_gradeclip.experiments.data import IGNORE, MERGED, NOTHING, DataError
+from captum_gradeclip.experiments.explainers import Batch, MethodError, explainers
+from captum_gradeclip.experiments.quantus import explain_func
 from captum_gradeclip.loading import Loaded
 from captum_gradeclip.maps import merge_words
 from captum_gradeclip.metrics import canvas
-from captum_gradeclip.quantus import explain_func
 
 
 @pytest.fixture(scope="module")
@@ -73,19 +74,19 @@ def test_imagenet_folders(tmp_path: Path) -> None:
         for number in range(2):
             picture(tmp_path / folder / f"{number}.JPEG")
     (tmp_path / "n01" / "notes.txt").write_text("")
-    data = benchmark.ClassFolders(tmp_path)
+    data = experiments.ClassFolders(tmp_path)
     assert len(data) == 4 and list(data.classes) == ["n01", "n02"]
-    assert data.about != benchmark.ClassFolders(tmp_path, templates=("{}",)).about
+    assert data.about != experiments.ClassFolders(tmp_path, templates=("{}",)).about
     assert [data[n].label for n in range(4)] == [0, 0, 1, 1] and data[2].id == "n02/0.JPEG"
     (tmp_path / "names.txt").write_text("tench\n\ngoldfish\n")
-    assert benchmark.ClassFolders(tmp_path, tmp_path / "names.txt").classes == ["tench", "goldfish"]
+    assert experiments.ClassFolders(tmp_path, tmp_path / "names.txt").classes == ["tench", "goldfish"]
     (tmp_path / "names.json").write_text('["tench"]')
     for names, message in (("names.json", "1 names for 2 folders"), ("missing.txt", "missing.txt"), ("bad.json", "no JSON")):
         (tmp_path / "bad.json").write_text('["tench"')
         with pytest.raises(DataError, match=message):
-            benchmark.ClassFolders(tmp_path, tmp_path / names)
+            experiments.ClassFolders(tmp_path, tmp_path / names)
     with pytest.raises(DataError, match="is not a folder"):
-        benchmark.ClassFolders(tmp_path / "nowhere")
+        experiments.ClassFolders(tmp_path / "nowhere")
     (tmp_path / "n02" / "1.JPEG").write_bytes((tmp_path / "n02" / "0.JPEG").read_bytes()[:300])
     with pytest.raises(DataError, match=r"n02/1\.JPEG"):
         data[3]
@@ -93,15 +94,15 @@ def test_imagenet_folders(tmp_path: Path) -> None:
     for number in range(1000):
         (tmp_path / "thousand" / f"n{number:08d}").mkdir()
     picture(tmp_path / "thousand" / "n00000001" / "1.png")
-    assert benchmark.ClassFolders(tmp_path / "thousand").classes[1] == "goldfish"
+    assert experiments.ClassFolders(tmp_path / "thousand").classes[1] == "goldfish"
 
 
 def test_imagenet_s_masks(tmp_path: Path) -> None:
     root = imagenet_s(tmp_path)
     with pytest.raises(DataError, match="folders such as 'n01440764' are no names to ask for"):
-        benchmark.ImageNetS(root)
+        experiments.ImageNetS(root)
     (tmp_path / "names.txt").write_text("tench\ntrolley\n")
-    data = benchmark.ImageNetS(root, tmp_path / "names.txt")
+    data = experiments.ImageNetS(root, tmp_path / "names.txt")
     assert len(data) == 3 and len(data.classes) == 2
     labels = {data[n].id.split("/")[0]: data[n].label for n in range(3)}
     merged, into = next(iter(MERGED.items()))
@@ -114,7 +115,7 @@ def test_imagenet_s_masks(tmp_path: Path) -> None:
     for content, message in (
         (np.full((30, 40, 3), 9, dtype=np.uint8), "class 2313, but there are 2 classes"),
         (np.zeros((3, 4, 3), dtype=np.uint8), "4 x 3, but its picture is 40 x 30"),
-        (np.zeros((30, 40), dtype=np.uint8), "colour PNG"),
+        (np.zeros((30, 40), dtype=np.uint8), "color PNG"),
     ):
         Image.fromarray(content).save(broken)
         with pytest.raises(DataError, match=message) as error:
@@ -127,10 +128,10 @@ def test_imagenet_s_masks(tmp_path: Path) -> None:
 
 def test_coco_captions(tmp_path: Path) -> None:
     annotations = coco(tmp_path)
-    data = benchmark.CocoCaptions(tmp_path, annotations)
+    data = experiments.CocoCaptions(tmp_path, annotations)
     assert len(data) == 2 and data[1].id == "val2014/COCO_val2014_000000000002.jpg"
     assert data[0].captions == tuple(f"a {word} thing." for word in ("red", "green", "blue", "small", "big"))
-    assert len(benchmark.CocoCaptions(tmp_path, annotations, split="test")) == 1
+    assert len(experiments.CocoCaptions(tmp_path, annotations, split="test")) == 1
     (tmp_path / "val2014" / "COCO_val2014_000000000001.jpg").unlink()
     with pytest.raises(DataError, match=r"COCO_val2014_000000000001\.jpg"):
         data[0]
@@ -142,7 +143,7 @@ def test_coco_captions(tmp_path: Path) -> None:
     ):
         annotations.write_text(content)
         with pytest.raises(DataError, match=message) as error:
-            benchmark.CocoCaptions(tmp_path, annotations)
+            experiments.CocoCaptions(tmp_path, annotations)
         assert str(annotations) in str(error.value)
 
 
@@ -153,11 +154,11 @@ def test_index_masks(tmp_path: Path) -> None:
     (tmp_path / "annotations").mkdir()
     Image.fromarray(mask).save(tmp_path / "annotations" / "a.png")
     (tmp_path / "names.txt").write_text("wall\nsky\n")
-    sample = benchmark.IndexMasks(tmp_path, tmp_path / "names.txt", offset=1)[0]
+    sample = experiments.IndexMasks(tmp_path, tmp_path / "names.txt", offset=1)[0]
     assert sample.segments is not None and sample.label == 1
     assert [int(sample.segments[y, 0]) for y in (0, 10, 20)] == [1, IGNORE, NOTHING]
     with pytest.raises(DataError, match="class 2, but there are 2 names"):
-        benchmark.IndexMasks(tmp_path, tmp_path / "names.txt")[0]
+        experiments.IndexMasks(tmp_path, tmp_path / "names.txt")[0]
 
 
 def test_broken_samples_are_skipped_and_counted(tmp_path: Path, loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,10 +212,10 @@ def test_records_survive_and_complain(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_run_goes_on_where_it_was(tmp_path: Path, loaded: Loaded) -> None:
-    settings = benchmark.Settings(methods=["Grad-ECLIP", "random", "oracle"])
-    data = benchmark.Scenes(10)
+    settings = experiments.Settings(methods=["Grad-ECLIP", "random", "oracle"])
+    data = experiments.Scenes(10)
     kind = tasks.Localization
-    whole = benchmark.run(kind, loaded, data, settings, tmp_path / "a", chunk=4)
+    whole = experiments.run(kind, loaded, data, settings, tmp_path / "a", chunk=4)
     assert whole is not None and len(whole) == 30
     calls: list[int] = []
 
@@ -226,30 +227,34 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path, loaded: Loaded) -> None:
             return super().measure(samples)
 
     with pytest.raises(KeyboardInterrupt):
-        benchmark.run(Counted, loaded, data, settings, tmp_path / "b", chunk=4)
-    again = benchmark.run(Counted, loaded, data, settings, tmp_path / "b", chunk=4)
+        experiments.run(Counted, loaded, data, settings, tmp_path / "b", chunk=4)
+    again = experiments.run(Counted, loaded, data, settings, tmp_path / "b", chunk=4)
     assert calls == [4, 4, 4, 2] and again == whole
-    for other in (benchmark.Scenes(10, seed=1), benchmark.Scenes(10, split="validation"), benchmark.Scenes(10, counts=(2,))):
+    for other in (
+        experiments.Scenes(10, seed=1),
+        experiments.Scenes(10, split="validation"),
+        experiments.Scenes(10, counts=(2,)),
+    ):
         with pytest.raises(records.RecordError, match="another run is there, with other data"):
-            benchmark.run(kind, loaded, other, settings, tmp_path / "b", chunk=4)
+            experiments.run(kind, loaded, other, settings, tmp_path / "b", chunk=4)
     with pytest.raises(ValueError, match="protocol: expected one of"):
-        benchmark.Settings(protocol="released")
+        experiments.Settings(protocol="released")
     for folder in ("a", "b"):
-        benchmark.tabulate(kind, whole, data, settings, tmp_path / folder)
+        experiments.tabulate(kind, whole, data, settings, tmp_path / folder)
     for suffix in ("csv", "md", "tex"):
         assert (tmp_path / "a" / f"localization.{suffix}").read_bytes() == (
             tmp_path / "b" / f"localization.{suffix}"
         ).read_bytes()
     by_name = {method: [r["values"] for r in some] for method, some in tables.by_method(whole, "values").items()}
-    assert all(one["PG"] == 1 and one["mask IoU (foreground, 0.5)"] == 1 for one in by_name["oracle (mask)"])
+    assert all(one["PG"] == 1 and one["mask IoU (foreground, 0.5)"] == 1 for one in by_name["Oracle"])
     # the same by the API, one scene at a time
-    score = tasks.ClassScore(loaded, data)
+    score = PromptScore(loaded, data.classes, data.templates)
     for number in range(3):
         sample = data[number]
         pixels = scenes.preprocess()(sample.image)[None]
         one = GradECLIP(score, score.layers[-1:]).attribute(pixels, target=sample.label)
         hit = benchmark_pointing(one, sample.mask(sample.label or 0))
-        assert by_name["Grad-ECLIP"][number]["PG"] == hit
+        assert by_name["GradECLIP"][number]["PG"] == hit
 
 
 def benchmark_pointing(attribution: Tensor, mask: Tensor) -> float:
@@ -259,14 +264,14 @@ def benchmark_pointing(attribution: Tensor, mask: Tensor) -> float:
 
 @pytest.mark.parametrize("protocol", ["fair", "release"])
 def test_faithfulness_is_what_the_metrics_say(tmp_path: Path, loaded: Loaded, protocol: str) -> None:
-    data = benchmark.Scenes(4, counts=(1,))
-    settings = benchmark.Settings(methods=["Grad-ECLIP", "GAME", "random", "oracle"], protocol=protocol)
-    found = benchmark.run(tasks.Faithfulness, loaded, data, settings, tmp_path)
+    data = experiments.Scenes(4, counts=(1,))
+    settings = experiments.Settings(methods=["Grad-ECLIP", "GAME", "random", "oracle"], protocol=protocol)
+    found = experiments.run(tasks.Faithfulness, loaded, data, settings, tmp_path)
     assert found is not None and len(found) == 16
     assert set(found[0]["curves"]) == {"GT", "Pred"}
-    random = next(one for one in found if one["method"] == "random map")
+    random = next(one for one in found if one["method"] == "RandomMap")
     assert set(random["curves"]) == {"GT"}
-    score = tasks.ClassScore(loaded, data)
+    score = PromptScore(loaded, data.classes, data.templates)
     for number in range(4):
         sample = data[number]
         pixels = scenes.preprocess()(sample.image)[None]
@@ -275,7 +280,7 @@ def test_faithfulness_is_what_the_metrics_say(tmp_path: Path, loaded: Loaded, pr
         order = heat.argsort(descending=True, stable=True)
         noise = canvas(pixels, "random", (0.5,) * 3, (0.5,) * 3, [number]).flatten(2)
         empty = noise if protocol == "fair" else torch.full_like(noise, -1.0)
-        own = next(r for r in found if r["id"] == sample.id and r["method"] == "Grad-ECLIP")["curves"]["GT"]
+        own = next(r for r in found if r["id"] == sample.id and r["method"] == "GradECLIP")["curves"]["GT"]
         share = 1.0 if protocol == "fair" else 0.5
         steps = {mode: [round(4096 * share * k / 10) for k in range(11)] for mode in ("deletion", "insertion")}
         if protocol == "release":
@@ -291,11 +296,11 @@ def test_faithfulness_is_what_the_metrics_say(tmp_path: Path, loaded: Loaded, pr
 
 @pytest.mark.parametrize("protocol", ["fair", "release"])
 def test_retrieval_and_words_by_hand(tmp_path: Path, loaded: Loaded, protocol: str) -> None:
-    data = benchmark.Scenes(6)
-    settings = benchmark.Settings(methods=["Grad-ECLIP", "oracle"], canvas="black")
-    found = benchmark.run(tasks.Retrieval, loaded, data, settings, tmp_path / "r")
-    assert found is not None and {one["method"] for one in found} == {"Grad-ECLIP", "oracle (mask)"}
-    ours = {one["id"]: one["curves"]["image"] for one in found if one["method"] == "Grad-ECLIP"}
+    data = experiments.Scenes(6)
+    settings = experiments.Settings(methods=["Grad-ECLIP", "oracle"], canvas="black")
+    found = experiments.run(tasks.Retrieval, loaded, data, settings, tmp_path / "r")
+    assert found is not None and {one["method"] for one in found} == {"GradECLIP", "Oracle"}
+    ours = {one["id"]: one["curves"]["image"] for one in found if one["method"] == "GradECLIP"}
     pixels = torch.stack([scenes.preprocess()(data[n].image) for n in range(6)])
     captions = [caption for n in range(6) for caption in data[n].captions]
     score = ImageTextScore(loaded.model, captions, loaded.tokenizer)
@@ -321,7 +326,7 @@ def test_retrieval_and_words_by_hand(tmp_path: Path, loaded: Loaded, protocol: s
                 changed[number] = output
                 assert curve["TR@1"][step] == float(int(output.argmax()) in (2 * number, 2 * number + 1))
                 assert curve["IR@1"][step] == float(int(changed[:, 2 * number].argmax()) == number)
-    words = benchmark.run(tasks.Words, loaded, data, replace(settings, protocol=protocol), tmp_path / "w")
+    words = experiments.run(tasks.Words, loaded, data, replace(settings, protocol=protocol), tmp_path / "w")
     assert words is not None and len(words) == 6
     texts = TextImageScore(loaded.model, pixels)
     for number, record in enumerate(words):
@@ -346,16 +351,16 @@ def test_retrieval_and_words_by_hand(tmp_path: Path, loaded: Loaded, protocol: s
 
 
 def test_open_vocabulary_of_the_truth_itself(tmp_path: Path, loaded: Loaded) -> None:
-    data = benchmark.Scenes(5)
-    settings = benchmark.Settings(methods=["CLIP Surgery", "GAME"])
-    found = benchmark.run(tasks.OpenVocabulary, loaded, data, settings, tmp_path / "a")
+    data = experiments.Scenes(5)
+    settings = experiments.Settings(methods=["CLIP Surgery", "GAME"])
+    found = experiments.run(tasks.OpenVocabulary, loaded, data, settings, tmp_path / "a")
     assert found is not None
     table = tables.open_vocabulary_table(found, "")
-    assert all(0 < table.rows["CLIP Surgery"][column].value < 1 for column in table.columns)
+    assert all(0 < table.rows["CLIPSurgery"][column].value < 1 for column in table.columns)
 
-    perfect = benchmark.run(tasks.OpenVocabulary, loaded, data, replace(settings, methods=["oracle"]), tmp_path / "b")
+    perfect = experiments.run(tasks.OpenVocabulary, loaded, data, replace(settings, methods=["oracle"]), tmp_path / "b")
     assert perfect is not None
-    row = tables.open_vocabulary_table(perfect, "").rows["oracle (mask)"]
+    row = tables.open_vocabulary_table(perfect, "").rows["Oracle"]
     assert row["mIoU"].value == 1 and row["mAP"].value == 1 and row["points"].value > 0.9
 
 
@@ -365,13 +370,13 @@ class Oblong:
     name, segmented, templates = "oblong", True, ("{}",)
 
     def __init__(self, length: int, size: tuple[int, int] = (96, 64)) -> None:
-        self.scenes, self.size = benchmark.Scenes(length), size
+        self.scenes, self.size = experiments.Scenes(length), size
         self.classes, self.about = self.scenes.classes, {"size": size}
 
     def __len__(self) -> int:
         return len(self.scenes)
 
-    def __getitem__(self, index: int) -> benchmark.Sample:
+    def __getitem__(self, index: int) -> experiments.Sample:
         sample = self.scenes[index]
         width, height = self.size
         side = min(self.size)
@@ -387,10 +392,10 @@ class Oblong:
 
 def test_a_crop_knows_its_place(tmp_path: Path, loaded: Loaded) -> None:
     """What is asked of the centre alone is the same as of the scene that is there."""
-    settings = benchmark.Settings(methods=["Grad-ECLIP", "oracle"], resize="crop")
+    settings = experiments.Settings(methods=["Grad-ECLIP", "oracle"], resize="crop")
     for kind in (tasks.Localization, tasks.OpenVocabulary):
-        wide = benchmark.run(kind, loaded, Oblong(4), settings, tmp_path / f"{kind.name} wide")
-        plain = benchmark.run(kind, loaded, benchmark.Scenes(4), settings, tmp_path / kind.name)
+        wide = experiments.run(kind, loaded, Oblong(4), settings, tmp_path / f"{kind.name} wide")
+        plain = experiments.run(kind, loaded, experiments.Scenes(4), settings, tmp_path / kind.name)
         assert wide is not None and plain is not None
         for one, other in zip(wide, plain):
             if kind is tasks.Localization:
@@ -403,21 +408,22 @@ def test_a_crop_knows_its_place(tmp_path: Path, loaded: Loaded) -> None:
 def test_the_released_inputs(tmp_path: Path, loaded: Loaded) -> None:
     """Pictures up to 640 pixels of the shorter side; the methods that see the centre, and the judge that does."""
     wide = Oblong(1, (96, 64))
-    settings = benchmark.Settings(methods=["Grad-ECLIP", "GAME"], protocol="release")
+    settings = experiments.Settings(methods=["Grad-ECLIP", "GAME"], protocol="release")
     task = tasks.Faithfulness(loaded, wide, settings)
-    (group,) = task._groups([wide[0]])
+    task.begin()
+    (group,) = task.groups([task.prepare(wide[0])])
     assert group.pixels.shape == (1, 3, 64, 96)
-    (large,) = task._groups([replace(wide[0], image=wide[0].image.resize((1920, 1280)))])
+    (large,) = task.groups([task.prepare(replace(wide[0], image=wide[0].image.resize((1920, 1280))))])
     assert large.pixels.shape == (1, 3, 640, 960)
     centre = group.pixels[..., 16:80]
-    game = next(one for one in task.explainers if one.name == "GAME")
-    assert torch.equal(task._question(game, group, [0]).inputs, centre)
-    assert torch.equal(task._question(task.explainers[0], group, [0]).inputs, group.pixels)
+    game = next(one for one in task.explainers if one.id == "GAME")
+    assert torch.equal(task.batch(game, group, [0]).inputs, centre)
+    assert torch.equal(task.batch(task.explainers[0], group, [0]).inputs, group.pixels)
     with torch.no_grad():
-        assert torch.allclose(task._judge(group.pixels), task.score(centre), atol=1e-6)
+        assert torch.allclose(task.judge(group.pixels), task.score(centre), atol=1e-6)
     changed = torch.randn_like(group.pixels)
-    assert torch.equal(task._question(game, group, [0], changed).inputs, changed[..., 16:80])
-    found = benchmark.run(tasks.Axioms, loaded, wide, settings, tmp_path)
+    assert torch.equal(task.batch(game, group, [0], changed).inputs, changed[..., 16:80])
+    found = experiments.run(tasks.Axioms, loaded, wide, settings, tmp_path)
     assert found is not None and all(one["values"]["sensitivity"] > 1e-3 for one in found)
 
 
@@ -427,33 +433,120 @@ def test_methods_that_refuse_the_model_are_left_out(tmp_path: Path, caplog: pyte
     torch.manual_seed(0)
     model = FAMILIES["open_clip ResNet"].build().eval()
     small = Loaded(model, lambda texts: captions(count=1).expand(len(texts), -1))
-    settings = benchmark.Settings(methods=["Grad-ECLIP", "GAME", "Attention Rollout"])
-    found = benchmark.run(tasks.Localization, small, benchmark.Scenes(2), settings, tmp_path)
-    assert found is not None and {one["method"] for one in found} == {"Grad-ECLIP"}
+    settings = experiments.Settings(methods=["Grad-ECLIP", "GAME", "Attention Rollout"])
+    found = experiments.run(tasks.Localization, small, experiments.Scenes(2), settings, tmp_path)
+    assert found is not None and {one["method"] for one in found} == {"GradECLIP"}
     assert "GAME is left out" in caplog.text
+    # The wrapper of M2IB's code projects twice, which needs a square projection.
+    score = TextImageScore(FAMILIES["open_clip ViT"].build().eval(), torch.randn(2, 3, 32, 32))
+    fair, released = (explainers(["M2IB"], text=True, setup=setup)[0] for setup in experiments.SETUPS.values())
+    batch = Batch(score, captions(count=1), [0], [0])
+    assert fair.is_defined(batch) and not released.is_defined(batch)
+
+
+def test_a_method_that_fails_stops_the_run_and_is_named(
+    tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only a method that is not defined for the model leaves the table; a fault must not shorten it in silence."""
+    from captum_gradeclip.attr import GAME
+
+    settings = experiments.Settings(methods=["Grad-ECLIP", "GAME"])
+    for error in (ValueError("a fault"), RuntimeError("another"), AttributeError("a third")):
+
+        def broken(*_: Any, error: Exception = error, **__: Any) -> Tensor:
+            raise error
+
+        monkeypatch.setattr(GAME, "attribute", broken)
+        with pytest.raises(MethodError, match=f"GAME failed with {type(error).__name__}: {error}") as raised:
+            experiments.run(tasks.Localization, loaded, experiments.Scenes(2), settings, tmp_path / str(error))
+        assert raised.value.__cause__ is error
+    monkeypatch.setattr(GAME, "attribute", lambda *_, **__: (_ for _ in ()).throw(NotDefinedError("not here")))
+    found = experiments.run(tasks.Localization, loaded, experiments.Scenes(2), settings, tmp_path / "defined")
+    assert found is not None and {one["method"] for one in found} == {"GradECLIP"}
+    assert "GAME is left out" in caplog.text and "not here" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [tasks.Localization, tasks.Faithfulness, tasks.Axioms])
+def test_a_picture_is_prepared_once(
+    kind: type[experiments.Task], tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+    prepare = images.prepare
+    monkeypatch.setattr(images, "prepare", lambda *given, **options: calls.append(given) or prepare(*given, **options))
+    experiments.run(kind, loaded, experiments.Scenes(3), experiments.Settings(methods="random"), tmp_path)
+    assert len(calls) == 3
+
+
+def test_data_sets_and_tasks_declare_what_the_command_line_reads(tmp_path: Path) -> None:
+    fields = set(experiments.DataArguments.__dataclass_fields__)
+    for name, data in experiments.DATASETS.items():
+        assert data.name == name and data.summary and set(data.takes) <= fields
+    for kinds in experiments.TASKS.values():
+        assert len({kind.summary for kind in kinds}) == 1 and kinds[0].summary
+    arguments = experiments.DataArguments(root=tmp_path, samples=2, class_names=tmp_path / "names.txt")
+    for name in ("a", "b"):
+        for number in range(2):
+            picture(tmp_path / name / f"{number}.png")
+    (tmp_path / "names.txt").write_text("tench\ngoldfish\n")
+    data = experiments.make_dataset("folders", arguments)
+    assert len(data) == 2 and list(data.classes) == ["tench", "goldfish"] and len(data.templates) == 80
+    assert data.about["first"] == 2
+    assert len(experiments.make_dataset("folders", replace(arguments, samples=9))) == 4
+    assert len(experiments.make_dataset("scenes", experiments.DataArguments())) == 500
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("folders", {}, "root: the data set 'folders' needs it"),
+        ("folders", {"root": Path("x")}, "root: 'x' is not a folder"),
+        ("coco", {"root": Path()}, "annotations: the data set 'coco' needs it"),
+        ("masks", {"root": Path()}, "class_names: the data set 'masks' needs it"),
+        ("scenes", {"samples": 0}, "samples: expected at least 1, got 0"),
+        ("nothing", {}, "data: expected one of scenes, folders, imagenet-s, coco, masks, got 'nothing'"),
+    ],
+)
+def test_messages_name_parameters(name: str, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError) as error:
+        experiments.make_dataset(name, experiments.DataArguments(**given))
+    assert str(error.value).startswith(message) and "--" not in str(error.value)
+
+
+def test_the_old_names_go_on_working(loaded: Loaded) -> None:
+    from captum_gradeclip import benchmark, quantus
+    from captum_gradeclip.benchmark import data, published, records, runner, tables, tasks, timing
+    from captum_gradeclip.benchmark.explainers import Question
+
+    assert benchmark.First is experiments.Subset and benchmark.Data is experiments.Dataset
+    for name in ("TASKS", "ClassFolders", "DataError", "Records", "Scenes", "Settings", "Table", "evaluate_scenes", "run"):
+        assert vars(benchmark)[name] is vars(experiments)[name]
+    assert records.Records is experiments.Records and runner.run is experiments.run and data.MERGED is MERGED
+    assert tables.curve_table and timing.time_table and published.BY_DATA and Question is Batch
+    assert type(tasks.ClassScore(loaded, benchmark.Scenes(1))) is PromptScore and quantus.explain_func is explain_func
+    assert benchmark.Settings(canvas="black") == benchmark.Settings(baseline="black")
 
 
 def test_axioms_and_layers(tmp_path: Path, loaded: Loaded) -> None:
-    settings = benchmark.Settings(methods=["Grad-ECLIP", "random"])
-    found = benchmark.run(tasks.Axioms, loaded, benchmark.Scenes(2), settings, tmp_path / "a")
+    settings = experiments.Settings(methods=["Grad-ECLIP", "random"])
+    found = experiments.run(tasks.Axioms, loaded, experiments.Scenes(2), settings, tmp_path / "a")
     assert found is not None
     values = {one["method"]: one["values"] for one in found}
     # a random map does not change with its input, since it has never seen it
-    assert values["random map"]["sensitivity"] == 0 < values["Grad-ECLIP"]["sensitivity"]
-    assert benchmark.run(tasks.Axioms, loaded, benchmark.Scenes(2), settings, tmp_path / "b") == found
+    assert values["RandomMap"]["sensitivity"] == 0 < values["GradECLIP"]["sensitivity"]
+    assert experiments.run(tasks.Axioms, loaded, experiments.Scenes(2), settings, tmp_path / "b") == found
     for kind, count in ((tasks.ImageLayers, 2), (tasks.TextLayers, 5)):
-        layers = benchmark.run(kind, loaded, benchmark.Scenes(3), settings, tmp_path / kind.name)
+        layers = experiments.run(kind, loaded, experiments.Scenes(3), settings, tmp_path / kind.name)
         assert layers is not None and len({one["method"] for one in layers}) == count
 
 
 def test_tables_say_what_is_best_and_what_was_published(tmp_path: Path) -> None:
     made = []
     for number in range(8):
-        for method, good in (("Grad-ECLIP", 0.8), ("GAME", 0.6), ("oracle (mask)", 0.9)):
+        for method, good in (("GradECLIP", 0.8), ("GAME", 0.6), ("Oracle", 0.9)):
             curve = {"deletion": {"1": [1.0, 1 - good, 0.0]}, "insertion": {"1": [0.0, good, 1.0 - number / 100]}}
             made.append({"id": f"{number}", "method": method, "curves": {"GT": curve}})
     table = replace(tables.curve_table(made, "a title"), published=published.FAITHFULNESS)
-    assert list(table.columns) == ["Del GT@1", "Ins GT@1", "IMD GT@1"] and table.best("Del GT@1") == "Grad-ECLIP"
+    assert list(table.columns) == ["Del GT@1", "Ins GT@1", "IMD GT@1"] and table.best("Del GT@1") == "GradECLIP"
     assert "| **0.400 (0.246)** | **0.588 (0.384)** | **0.188 (0.137)** |" in table.markdown()
     assert r"\textbf{0.400 (0.246)}" in table.latex() and "a title (8 samples)" in table.latex()
     lines = table.csv().splitlines()
@@ -477,9 +570,9 @@ def test_tables_say_what_is_best_and_what_was_published(tmp_path: Path) -> None:
 
 
 def test_explainers_by_name() -> None:
-    names = [one.name for one in explainers(["w/o weight", "legrad", "Occlusion", "oracle"], masks=True)]
-    assert names == ["Grad-ECLIP w/o weight", "LeGrad", "Occlusion", "oracle (mask)"]
-    assert [one.name for one in explainers(["oracle", "GAME"])] == ["GAME"]
+    names = [one.id for one in explainers(["w/o weight", "legrad", "Occlusion", "oracle"], masks=True)]
+    assert names == ["GradECLIPWithoutWeight", "LeGrad", "Occlusion", "Oracle"]
+    assert [one.id for one in explainers(["oracle", "GAME", "game"])] == ["GAME"]
     with pytest.raises(ValueError, match="there is no 'nothing'"):
         explainers(["nothing"])
     with pytest.raises(ValueError, match="none of"):
@@ -494,37 +587,37 @@ def test_rivals_as_the_code_of_grad_eclip_runs_them() -> None:
     score, words = ImageTextScore(model, ["a red circle", "two stars"], tokenizer), TextImageScore(model, pixels)
     last = score.layers[-1]
     expected = {
-        "raw attention": RawAttention(score, last).attribute(pixels, heads="single"),
-        "Attention Rollout": AttentionRollout(score, last).attribute(pixels),
+        "RawAttention": RawAttention(score, last).attribute(pixels, heads="single"),
+        "AttentionRollout": AttentionRollout(score, last).attribute(pixels),
         "MaskCLIP": MaskCLIP(score, last).attribute(pixels, target=[0, 1], key_weight=True),
-        "CLIP Surgery": CLIPSurgery(score, score.layers).attribute(pixels, target=[0, 1], normalisation="tokens"),
+        "CLIPSurgery": CLIPSurgery(score, score.layers).attribute(pixels, target=[0, 1], normalisation="tokens"),
     }
-    question, same = Question(score, pixels, [0, 1], [0, 1]), []
-    fair = {one.name: one for one in explainers(rise_masks=5)}
-    for one in explainers(rise_masks=5, released=True):
-        if one.name in expected:
-            assert torch.allclose(one.explain(question), expected[one.name], atol=1e-6)
-            assert not torch.allclose(fair[one.name].explain(question), expected[one.name], atol=1e-4)
+    batch, same = Batch(score, pixels, [0, 1], [0, 1]), []
+    fair = {one.id: one for one in explainers(rise_masks=5)}
+    for one in explainers(rise_masks=5, setup=experiments.RELEASED):
+        if one.id in expected:
+            assert torch.allclose(one.explain(batch), expected[one.id], atol=1e-6)
+            assert not torch.allclose(fair[one.id].explain(batch), expected[one.id], atol=1e-4)
         else:
-            same.append(one.name)
-    assert {"Grad-ECLIP", "GAME"} <= set(same)
-    (m2ib,) = explainers(["M2IB"], text=True, released=True)
+            same.append(one.id)
+    assert {"GradECLIP", "GAME"} <= set(same)
+    (m2ib,) = explainers(["M2IB"], text=True, setup=experiments.RELEASED)
     layers = M2IB.default_layers(words)
     wrapped = M2IB(words, layers).attribute(tokens, target=[0, 1], wrapper_bug=True)
-    assert torch.allclose(m2ib.explain(Question(words, tokens, [0, 1], [0, 1])), wrapped, atol=1e-6)
-    (raw,) = explainers(["raw attention"], text=True, released=True)
+    assert torch.allclose(m2ib.explain(Batch(words, tokens, [0, 1], [0, 1])), wrapped, atol=1e-6)
+    (raw,) = explainers(["raw attention"], text=True, setup=experiments.RELEASED)
     single = RawAttention(words, words.layers[-1]).attribute(tokens, heads="single")
-    assert torch.allclose(raw.explain(Question(words, tokens, [0, 1], [0, 1])), single, atol=1e-6)
+    assert torch.allclose(raw.explain(Batch(words, tokens, [0, 1], [0, 1])), single, atol=1e-6)
 
 
 def test_time_is_a_ratio(loaded: Loaded) -> None:
     pixels = torch.randn(2, 3, 64, 64)
-    table = benchmark.time_table(
+    table = experiments.time_table(
         loaded, pixels, ["red circle", "star"], ["{}"], methods=["GAME", "CLIP Surgery", "RISE"], rounds=2, rise_masks=4
     )
     assert list(table.rows) == [
         "GAME",
-        *(f"CLIP Surgery{more}" for more in ("", ", 2 labels", ", 2 labels encoded")),
+        *("CLIPSurgery", "CLIP Surgery, 2 labels", "CLIP Surgery, 2 labels encoded"),
         "RISE",
     ]
     assert all(cell.value > 0 for row in table.rows.values() for cell in row.values())
@@ -534,7 +627,7 @@ def test_methods_for_quantus() -> None:
     quantus = pytest.importorskip("quantus")
     model, _, tokenizer = scenes.load()
     score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
-    x = torch.stack([scenes.preprocess()(benchmark.Scenes(3)[n].image) for n in range(3)]).numpy()
+    x = torch.stack([scenes.preprocess()(experiments.Scenes(3)[n].image) for n in range(3)]).numpy()
     y = np.array([0, 1, 0])
     explain = explain_func("GAME")
     metric = quantus.MaxSensitivity(nr_samples=2, abs=False, normalise=False, disable_warnings=True)

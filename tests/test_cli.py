@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from captum_gradeclip import (
+    METHODS,
     GradECLIP,
     ImageTextScore,
     TextImageScore,
@@ -22,10 +23,12 @@ from captum_gradeclip import (
     check,
     cli,
     images,
-    loading,
     maps,
     scenes,
 )
+from captum_gradeclip.adapters import loading
+from captum_gradeclip.cli.common import in_flags
+from captum_gradeclip.cli.main import build_parser, commands
 
 
 @pytest.fixture(scope="module")
@@ -105,26 +108,26 @@ def test_demo(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["missing.png", "a"], "no file 'missing.png'"),
+        (["missing.png", "a"], "image: there is no file 'missing.png'"),
         (["PICTURE", ""], "expected words"),
         (["PICTURE", "red " * 30], "32 tokens with its marks, but the model reads 24"),
-        (["PICTURE", "a", "--model", "ViT-B-61"], "did you mean ViT-B-16"),
+        (["PICTURE", "a", "--model", "ViT-B-61"], "--model: .* did you mean ViT-B-16"),
         (
             ["PICTURE", "a", "--model", "ViT-B-32", "--pretrained", "nonsense"],
             "neither a file nor a tag of ViT-B-32; its tags: .*openai",
         ),
-        (["PICTURE", "a", "--pretrained", "PICTURE"], "does not fit the scenes model"),
+        (["PICTURE", "a", "--pretrained", "PICTURE"], "--pretrained: .* does not fit the scenes model"),
         (["PICTURE", "a", "--layers", "9"], "--layers: expected 1 to"),
         (["PICTURE", "a", "--text-layers", "0"], "--text-layers: expected 1 to 8"),
         (["PICTURE", "a", "--resize", "keep", "--max-tokens", "10"], "more than max_tokens = 10; shrink it"),
         (["PICTURE", "a", "--resize", "keep", "--scale", "0.01"], "smaller than a patch"),
         (["PICTURE", "a", "--out", "PICTURE"], "--out: cannot write into"),
-        (["PICTURE"], "give at least one text"),
-        (["PICTURE", "a", "--target", "3"], "and no --target"),
+        (["PICTURE"], "text: CLIP compares images with texts; give at least one text"),
+        (["PICTURE", "a", "--target", "3"], "--target: CLIP is no classifier"),
         (["PICTURE", "a", "--model", "timm:vit_tiny_patch15_224"], "did you mean vit_tiny_patch16_224"),
         (["PICTURE", "a", "--model", "timm:resnet18"], "convolutional or hierarchical.*LayerGradCam"),
-        (["PICTURE", "a", "--scale", "inf"], "scale: expected a positive factor"),
-        (["PICTURE", "a", "--device", "nowhere"], "--device: cannot use 'nowhere'"),
+        (["PICTURE", "a", "--scale", "inf"], "--scale: expected a positive factor"),
+        (["PICTURE", "a", "--device", "nowhere"], "--device: torch cannot use 'nowhere'"),
     ],
 )
 def test_mistakes_are_explained(
@@ -183,14 +186,14 @@ def test_a_classifier_of_timm(picture: Path, tmp_path: Path, capsys) -> None:
     assert cli.main(command) == 0  # the three most likely
     assert len(json.loads((tmp_path / "explanation.json").read_text())["texts"]) == 3
     for more, message in (
-        (["--target", "hound"], "14 classes are called 'hound': 160: Afghan hound"),
+        (["--target", "hound"], "--target: 14 classes are called 'hound': 160: Afghan hound"),
         (["--target", "1000"], "expected a class from 0 to 999, got 1000"),
         (["--target", "unicorn"], "0 classes are called 'unicorn'"),
     ):
         assert cli.main([*command, *more]) == 2
         assert message in capsys.readouterr().err.replace("\n", " ")
     assert cli.main([*command[:2], "a dog", *command[2:]]) == 2
-    assert "is a classifier without a text encoder" in capsys.readouterr().err
+    assert "text: VisionTransformer is a classifier without a text encoder" in capsys.readouterr().err
 
 
 def test_a_folder_of_transformers(picture: Path, tmp_path: Path, capsys) -> None:
@@ -255,3 +258,77 @@ def test_a_photograph_at_its_own_size_within_four_gigabytes(tmp_path: Path) -> N
     assert Image.open(next(out.glob("overlay-*.png"))).size == (1600, 900)
     gigabytes = int(told_by_process.split()[-1]) / 2**20
     assert gigabytes < 4, f"{gigabytes:.2f} GiB at the peak"
+
+
+SAID = [
+    ("explain", "layers: expected 1 to 2", "--layers: expected 1 to 2"),
+    ("explain", "text_layers: expected 1 to 8", "--text-layers: expected 1 to 8"),
+    ("explain", "targets: expected a class from 0 to 9", "--target: expected a class from 0 to 9"),
+    ("explain", "texts: give at least one text", "text: give at least one text"),
+    ("explain", "path: there is no file 'a: b.png'", "image: there is no file 'a: b.png'"),
+    ("explain", "heads: expected one of", "--heads: expected one of"),
+    ("explain", "device: torch cannot use 'nowhere'", "--device: torch cannot use 'nowhere'"),
+    ("explain", "pretrained: the weights do not fit", "--pretrained: the weights do not fit"),
+    ("explain", "model: open_clip has no model", "--model: open_clip has no model"),
+    ("explain", "out: cannot write", "--out: cannot write"),
+    ("explain", "max_tokens: too many", "--max-tokens: too many"),
+    ("demo", "layers: expected 1 to 2", "--layers: expected 1 to 2"),
+    ("demo", "model: no such option here", "model: no such option here"),
+    ("compare", "methods: there is no 'x'", "--methods: there is no 'x'"),
+    ("compare", "option: expected METHOD.name=value", "--option: expected METHOD.name=value"),
+    ("check", "model: timm has no model", "model: timm has no model"),
+    ("check", "pretrained: does not fit", "--pretrained: does not fit"),
+    ("benchmark faithfulness", "root: 'x' is not a folder", "--root: 'x' is not a folder"),
+    ("benchmark faithfulness", "class_names: folders are no names", "--class-names: folders are no names"),
+    ("benchmark faithfulness", "annotations: needed", "--annotations: needed"),
+    ("benchmark words", "data: no sample has captions", "--data: no sample has captions"),
+    ("benchmark words", "samples: expected at least 1", "--samples: expected at least 1"),
+    ("benchmark words", "baseline: expected one of", "--baseline: expected one of"),
+    ("evaluate words", "rise_masks: expected at least 1", "--rise-masks: expected at least 1"),
+    ("benchmark time", "rounds: expected at least 1", "--rounds: expected at least 1"),
+    ("explain", "a message without a parameter", "a message without a parameter"),
+]
+
+
+@pytest.mark.parametrize(("command", "said", "shown"), SAID)
+def test_a_parameter_becomes_the_option_of_the_command(command: str, said: str, shown: str) -> None:
+    words = command.split()
+    needed = {"explain": ["a.png"], "compare": ["a.png", "a"], "check": ["scenes"]}.get(words[0], [])
+    parsed = build_parser(words).parse_args([*words, *needed])
+    assert in_flags(said, parsed.parser) == shown
+
+
+def test_the_library_never_names_a_flag() -> None:
+    root = Path(cli.__file__).parents[1]
+    for file in root.rglob("*.py"):
+        if "cli" not in file.relative_to(root).parts and file.name != "train.py":
+            assert not re.search(r"""Error\(\s*f?["']--""", file.read_text()), file
+
+
+def test_each_command_is_a_file() -> None:
+    assert set(commands()) == {"benchmark", "check", "compare", "demo", "explain", "models"}
+    for name, command in commands().items():
+        assert command.HELP and callable(command.add), name
+
+
+@pytest.mark.parametrize("command", ["explain", "compare", "benchmark", "evaluate words", "benchmark faithfulness"])
+def test_help_follows_from_the_registries(command: str, capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*command.split(), "--help"])
+    assert stopped.value.code == 0
+    told = capsys.readouterr().out
+    if command == "explain":
+        assert "{single,model}" in told and "{loosened,softmax,none}" in told
+    elif command == "benchmark":
+        from captum_gradeclip.experiments import TASKS
+
+        assert all(name in told for name in (*TASKS, "scenes", "time"))
+    else:
+        assert all(kind.__name__ in told for kind in METHODS)
+
+
+def test_wrong_commands_are_told(capsys) -> None:
+    for arguments in (["explane", "a.png"], [], ["benchmark"]):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(arguments)
+        assert stopped.value.code == 2 and "usage: gradeclip" in capsys.readouterr().err

@@ -96,11 +96,11 @@ def encode_wrapped(model: nn.Module, tokens: Tensor) -> Tensor:
         tokens: token ids ``(T, L)``.
 
     Raises:
-        ValueError: for any other text tower.
+        NotDefinedError: for any other text tower.
     """
     tower = adapters.text_tower(model)
     if tower.project is None or tower.readout.rows is None:
-        raise ValueError(
+        raise NotDefinedError(
             "wrapper_bug: the text tower has to be CLIP's own, which ends in a projection from D to D that can be applied"
             " twice; leave it out for this model"
         )

@@ -67,7 +67,8 @@ def _parts(kind: object) -> tuple[object, ...]:
 
 
 def _check(one: Field[object], kind: object, value: object) -> None:
-    types = tuple(part for part in _parts(kind) if isinstance(part, type))
+    # Of Sequence[int], the sequence can be checked.
+    types = tuple(part for part in (get_origin(part) or part for part in _parts(kind)) if isinstance(part, type))
     numeric = Real if float in types else Integral if int in types else ()
     # A bool is an int to Python, and hardly ever what a number was meant to be.
     fits = bool in types if isinstance(value, bool) else isinstance(value, (types, numeric))

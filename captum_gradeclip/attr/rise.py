@@ -123,12 +123,11 @@ class RISE(Method[RISEOptions, Evidence], PerturbationAttribution):
             masks = smooth_masks(flips[part], shifts[part], inputs.shape[-2:])
             many = request.repeat(len(masks))
             seen = many.inputs * masks.to(inputs.dtype).repeat(len(inputs), 1, 1)[:, None]
-            scores = (
-                targets.pick(replace(many, inputs=seen).forward()).float().unflatten(1, (len(inputs), len(masks)))
-            )  # (T, N, masks)
+            picked = targets.pick(replace(many, inputs=seen).forward()).float()
+            scores = picked.unflatten(1, (len(inputs), len(masks))).permute(1, 2, 0)  # (N, masks, T)
             with torch.autocast(inputs.device.type, enabled=False):
-                weighted = weighted + torch.einsum("tnm,mhw->tnhw", scores, masks)
-            visible, total = visible + masks.sum(dim=0), total + scores.sum(dim=2)
+                weighted = weighted + torch.einsum("nmt,mhw->nthw", scores, masks)
+            visible, total = visible + masks.sum(dim=0), total + scores.sum(dim=1)
             done = part.stop
             if done < options.n_masks and done % looks:
                 continue
@@ -144,7 +143,7 @@ class RISE(Method[RISEOptions, Evidence], PerturbationAttribution):
                 if not running.any():
                     break
         assert maps is not None
-        return maps.flatten(-2)
+        return maps.flatten(-2).transpose(0, 1)
 
 
 _SETTLING = 100  # number of masks between two looks at whether a map has settled

@@ -1,0 +1,210 @@
+"""``gradeclip benchmark``: figures over many images, each of them a command of its own below this one."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, fields
+from pathlib import Path
+from types import UnionType
+from typing import get_args, get_type_hints
+
+from rich.console import Console
+from rich.table import Table
+
+from .common import (
+    Subparsers,
+    add_command,
+    add_model,
+    add_rise_masks,
+    names_of,
+    require_texts,
+    save_json,
+)
+
+HELP = "measure methods over many images"
+ALIASES = ("evaluate",)
+
+
+def add(subparsers: Subparsers) -> None:
+    """Adds the parser of the command, with one of its own for each task."""
+    parser = subparsers.add_parser("benchmark", aliases=ALIASES, help=HELP, description=HELP)
+    tasks = parser.add_subparsers(dest="task", required=True, metavar="WHAT")
+    from ..experiments import TASKS
+
+    add_scenes(tasks)
+    for name, kinds in TASKS.items():
+        add_task(tasks, name, kinds[0].summary)
+    add_time(tasks)
+
+
+def add_scenes(tasks: Subparsers) -> None:
+    """Adds ``gradeclip benchmark scenes``."""
+    from ..scenes.world import Split
+
+    parser = add_command(tasks, "scenes", run_scenes, "what the embedded model sees, and whether its maps point at it")
+    parser.add_argument(
+        "--scenes", type=int, default=500, dest="count", metavar="N", help="scenes for each figure [%(default)s]"
+    )
+    parser.add_argument("--split", choices=get_args(Split), default="evaluation", help="part of the scenes [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the scenes [%(default)s]")
+    parser.add_argument("--pretrained", metavar="FILE", help="other weights of the scenes model [its own]")
+
+
+def add_task(tasks: Subparsers, name: str, summary: str) -> None:
+    """Adds ``gradeclip benchmark`` with the name of a task."""
+    from ..attr.options import literals
+    from ..experiments import DATASETS, SETUPS, DataArguments, Settings
+    from ..images import Resize
+    from ..metrics.baselines import Baseline
+
+    parser = add_command(tasks, name, run_task, summary)
+    add_model(parser)
+    add_methods(parser)
+    known = "; ".join(f"{one}: {kind.summary}" for one, kind in DATASETS.items())
+    parser.add_argument("--data", choices=tuple(DATASETS), default="scenes", help=f"{known} [%(default)s]")
+    hints = get_type_hints(DataArguments)
+    for one in fields(DataArguments):
+        kind, choices = _kind(hints[one.name]), literals(hints[one.name])
+        if kind or choices:  # the others are no words of a command: each task and data set has its own
+            shown = one.metadata["help"] + ("" if one.default is None else " [%(default)s]")
+            flag = f"--{one.name.replace('_', '-')}"
+            shape = "PATH" if kind is Path else "N" if kind is int else None
+            parser.add_argument(
+                flag, type=kind or str, choices=choices or None, metavar=shape, default=one.default, help=shown
+            )
+    default = Settings()
+    parser.add_argument(
+        "--protocol", choices=tuple(SETUPS), default=default.protocol, help="how inputs are shown and changed [%(default)s]"
+    )
+    parser.add_argument(
+        "--resize", choices=get_args(Resize), default=default.resize, help="how pictures become fair inputs [%(default)s]"
+    )
+    parser.add_argument(
+        "--canvas",
+        "--baseline",
+        dest="baseline",
+        choices=get_args(Baseline),
+        default=default.baseline,
+        help="what stands in the place of pixels that are taken away [%(default)s]",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=default.batch_size,
+        metavar="N",
+        help="changed inputs in a forward pass [%(default)s]",
+    )
+    parser.add_argument("--skip-broken", action="store_true", help="leave out samples that cannot be used, and count them")
+
+
+def add_time(tasks: Subparsers) -> None:
+    """Adds ``gradeclip benchmark time``."""
+    parser = add_command(tasks, "time", run_time, "seconds per image of every method (table V)")
+    add_model(parser)
+    add_methods(parser)
+    parser.add_argument(
+        "--batch", type=int, nargs="+", default=[1, 8], metavar="N", help="images at once, a table each [1 8]"
+    )
+    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="how often each method is timed [%(default)s]")
+    parser.add_argument(
+        "--labels", type=int, default=60, metavar="N", help="labels that CLIP Surgery compares [%(default)s; of scenes all]"
+    )
+    parser.add_argument(
+        "--templates", type=int, default=4, metavar="N", help="sentences for each label [%(default)s; in the paper 85]"
+    )
+
+
+def add_methods(parser: argparse.ArgumentParser) -> None:
+    """``--methods`` and ``--rise-masks``."""
+    from ..attr.registry import BASELINES, METHODS
+
+    names, others = (", ".join(kind.__name__ for kind in kinds) for kinds in (METHODS, BASELINES))
+    parser.add_argument(
+        "--methods", default="all", metavar="all|NAME,...", help=f"methods: {names}; baselines: {others} [%(default)s]"
+    )
+    add_rise_masks(parser)
+
+
+def run_scenes(arguments: argparse.Namespace) -> None:
+    """Measures the embedded model on scenes, prints a table and writes ``scenes.json``."""
+    from ..adapters.loading import load
+    from ..experiments import evaluate_scenes
+
+    model = load(pretrained=arguments.pretrained).model
+    rows = evaluate_scenes(model, arguments.count, arguments.split, arguments.seed)
+    title = f"{arguments.count} scenes, split {arguments.split}, seed {arguments.seed}"
+    table = Table("figure", "value", "cases", title=title)
+    for row in rows:
+        table.add_row(row.what, f"{row.value:.3f}", str(row.cases))
+    Console().print(table)
+    save_json(arguments.out / "scenes.json", [asdict(row) for row in rows])
+
+
+def run_task(arguments: argparse.Namespace) -> None:
+    """Runs a task over a data set, prints its tables and writes them with the records of all samples."""
+    from ..adapters.loading import load
+    from ..experiments import TASKS, DataArguments, Settings, make_dataset, run, tabulate
+    from ..report import versions
+
+    settings = Settings(
+        methods=_methods(arguments.methods),
+        protocol=arguments.protocol,
+        resize=arguments.resize,
+        baseline=arguments.baseline,
+        batch_size=arguments.batch_size,
+        rise_masks=arguments.rise_masks,
+        skip_broken=arguments.skip_broken,
+    )
+    loaded = load(arguments.model, arguments.pretrained, arguments.device)
+    require_texts(loaded, arguments.model, "model")
+    names = [one.name for one in fields(DataArguments) if one.name in arguments]
+    given = {name: getattr(arguments, name) for name in names}
+    about = {name: getattr(arguments, name) for name in ("model", "pretrained", "device")} | {"versions": versions()}
+    for kind in TASKS[arguments.task]:
+        data = make_dataset(arguments.data, DataArguments(counts=kind.things, **given))
+        out = arguments.out / f"{kind.name.replace(' ', '-')}-{data.name}"
+        records = run(kind, loaded, data, settings, out, about=about)
+        if records is not None:
+            table = tabulate(kind, records, data, settings, out)
+            Console(width=max(120, Console().width)).print(table.screen())
+            Console().print(f"tables, curves and records are in {out}", soft_wrap=True, markup=False)
+
+
+def run_time(arguments: argparse.Namespace) -> None:
+    """Times all methods, prints and writes a table for each batch size."""
+    import torch
+
+    from .. import adapters
+    from ..adapters.loading import load
+    from ..experiments import Scenes, time_table
+    from ..scores.prompts import imagenet_templates
+
+    loaded = load(arguments.model, arguments.pretrained, arguments.device)
+    require_texts(loaded, arguments.model, "model")
+    size = adapters.image_tower(loaded.model).size
+    on_scenes = arguments.model == "scenes"
+    names = list(Scenes(1).classes) if on_scenes else [f"thing {number}" for number in range(arguments.labels)]
+    for batch in arguments.batch:
+        pixels = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0)).to(arguments.device)
+        table = time_table(
+            loaded,
+            pixels,
+            names,
+            ["{}"] if on_scenes else imagenet_templates()[: arguments.templates],
+            methods=_methods(arguments.methods),
+            rounds=arguments.rounds,
+            rise_masks=arguments.rise_masks,
+        )
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        table.write(arguments.out, f"time-batch-{batch}")
+        Console().print(table.screen())
+
+
+def _kind(hint: object) -> type[Path] | type[int] | None:
+    """What a word of the command becomes for a field of this type: a path, an integer, or neither of them."""
+    parts = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return Path if Path in parts else int if int in parts else None
+
+
+def _methods(given: str) -> str | list[str]:
+    return given if given == "all" else names_of(given)

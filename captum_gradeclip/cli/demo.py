@@ -1,0 +1,68 @@
+"""``gradeclip demo``: three scenes that the embedded model has not seen, explained without a network."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from rich.progress import track
+
+from .common import Subparsers, about_input, add_command, add_device, console
+from .explain import add_grad_eclip, explain_picture, print_scores
+
+if TYPE_CHECKING:
+    from ..scenes import Scene
+
+HELP = "explain three held-out scenes with the embedded model, offline"
+SIDE = 448
+"""Height and width of the pictures in pixels."""
+
+
+def add(subparsers: Subparsers) -> None:
+    """Adds the parser of the command."""
+    parser = add_command(subparsers, "demo", run, HELP)
+    add_device(parser)
+    add_grad_eclip(parser)
+    parser.set_defaults(model="scenes", pretrained=None, resize="squash", scale=1.0, max_tokens=8192, targets=None)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Draws and explains the scenes, writes a folder for each and prints a table of the scores."""
+    from .. import scenes
+    from ..adapters.loading import load
+    from ..report import save
+
+    loaded = load(device=arguments.device)
+    explanations = []
+    for number, scene in enumerate(track(choose_scenes(), "explaining scenes", console=console, transient=True)):
+        image, _ = scenes.draw(scene, SIDE)
+        name = f"scene-{number}"
+        explanations.append(explain_picture(loaded, image, name, texts_about(scene), arguments))
+        save(explanations[-1], arguments.out / name, about_input(arguments))
+        image.save(arguments.out / name / "image.png")
+    print_scores(explanations, arguments.out)
+
+
+def choose_scenes() -> list[Scene]:
+    """Three held-out scenes of three or four things that all differ in color and in shape."""
+    from .. import scenes
+
+    chosen: list[Scene] = []
+    index = 0
+    while len(chosen) < 3:
+        scene = scenes.sample_scene(1, index, "evaluation", counts=(3, 4))
+        index += 1
+        colors = {thing.colour for thing in scene.things}
+        shapes = {thing.shape for thing in scene.things}
+        if len(colors) == len(shapes) == len(scene.things):
+            chosen.append(scene)
+    return chosen
+
+
+def texts_about(scene: Scene) -> list[str]:
+    """Four texts about the first three things of a scene: a name, a name with "the", a color, and two names."""
+    from .. import scenes
+
+    first, second, third = (scenes.name(thing).text for thing in scene.things[:3])
+    both = f"{scenes.with_article(third)} and {scenes.with_article(first)}"
+    return [scenes.with_article(first), f"the {second}", f"something {scene.things[2].colour}", both]

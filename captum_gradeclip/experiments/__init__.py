@@ -1,0 +1,79 @@
+"""Runs over data sets that fill the papers' tables.
+
+:data:`DATASETS` and :data:`TASKS` list what there is; a data set or a task is a file and a name in its registry. A run
+(:func:`run`) measures one task on one data set under a setup (:data:`SETUPS`) and keeps its records on disk, of which
+:func:`tabulate` makes a table.
+
+>>> import tempfile
+>>> from pathlib import Path
+>>> from captum_gradeclip import loading
+>>> data = make_dataset("scenes", DataArguments(samples=2))
+>>> settings = Settings(methods=["GradECLIP", "random"], protocol="fair")
+>>> (task,) = TASKS["localization"]
+>>> with tempfile.TemporaryDirectory() as out:
+...     records = run(task, loading.load(), data, settings, Path(out))
+...     table = tabulate(task, records, data, settings, Path(out))
+localization ...
+>>> list(table.rows)
+['GradECLIP', 'RandomMap']
+"""
+
+from __future__ import annotations
+
+from .data import (
+    DATASETS,
+    ClassFolders,
+    CocoCaptions,
+    DataArguments,
+    DataError,
+    Dataset,
+    ImageNetS,
+    IndexMasks,
+    Sample,
+    Scenes,
+    Subset,
+    make_dataset,
+)
+from .explainers import MethodError, explainers
+from .prompt_score import PromptScore
+from .records import RecordError, Records
+from .runner import run
+from .scenes_model import evaluate_scenes
+from .setups import FAIR, RELEASED, SETUPS, Setup, wrapper_features
+from .tables import Table, tabulate
+from .tasks import TASKS, Record, Settings, Task
+from .timing import time_table
+
+__all__ = [
+    "DATASETS",
+    "FAIR",
+    "RELEASED",
+    "SETUPS",
+    "TASKS",
+    "ClassFolders",
+    "CocoCaptions",
+    "DataArguments",
+    "DataError",
+    "Dataset",
+    "ImageNetS",
+    "IndexMasks",
+    "MethodError",
+    "PromptScore",
+    "Record",
+    "RecordError",
+    "Records",
+    "Sample",
+    "Scenes",
+    "Settings",
+    "Setup",
+    "Subset",
+    "Table",
+    "Task",
+    "evaluate_scenes",
+    "explainers",
+    "make_dataset",
+    "run",
+    "tabulate",
+    "time_table",
+    "wrapper_features",
+]

@@ -1,0 +1,59 @@
+"""Data sets as numbered samples: a file each, and :data:`DATASETS`, which lists them by name."""
+
+from __future__ import annotations
+
+from .base import IGNORE, NOTHING, PHOTO, DataArguments, DataError, Dataset, DeclaredDataset, Sample
+from .class_folders import ClassFolders
+from .coco_captions import CocoCaptions
+from .imagenet_s import MERGED, ImageNetS
+from .index_masks import IndexMasks
+from .scenes import Scenes
+from .subset import Subset
+
+__all__ = [
+    "DATASETS",
+    "IGNORE",
+    "MERGED",
+    "NOTHING",
+    "PHOTO",
+    "ClassFolders",
+    "CocoCaptions",
+    "DataArguments",
+    "DataError",
+    "Dataset",
+    "DeclaredDataset",
+    "ImageNetS",
+    "IndexMasks",
+    "Sample",
+    "Scenes",
+    "Subset",
+    "make_dataset",
+]
+
+_KINDS: tuple[type[DeclaredDataset], ...] = (Scenes, ClassFolders, ImageNetS, CocoCaptions, IndexMasks)
+DATASETS: dict[str, type[DeclaredDataset]] = {kind.name: kind for kind in _KINDS}
+"""The data sets that can be made by their name, each with its ``summary`` and the arguments that it ``takes``."""
+
+
+def make_dataset(name: str, arguments: DataArguments) -> Dataset:
+    """The data set of a name.
+
+    Args:
+        name: a key of :data:`DATASETS`.
+        arguments: what is said about it; the data set reads those that it declares in ``takes``. With ``samples``, it ends
+            after so many.
+
+    Raises:
+        DataError: for an unknown name, a missing argument, or one that does not fit. A message about an argument begins
+            with the argument's name and a colon.
+
+    >>> len(make_dataset("scenes", DataArguments(samples=3)))
+    3
+    """
+    if name not in DATASETS:
+        raise DataError(f"data: expected one of {', '.join(DATASETS)}, got {name!r}")
+    if arguments.samples is not None and arguments.samples < 1:
+        raise DataError(f"samples: expected at least 1, got {arguments.samples}")
+    data = DATASETS[name].from_arguments(arguments)
+    count = arguments.samples
+    return data if count is None or len(data) <= count else Subset(data, count)

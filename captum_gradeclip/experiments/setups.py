@@ -1,0 +1,234 @@
+"""Setups: what methods and model see, what is changed, and how the methods run.
+
+=====================  ==========================================  =====================================================
+what                   ``fair``                                    ``release``: as the published code of Grad-ECLIP
+=====================  ==========================================  =====================================================
+methods see            one input, of the model's size              the picture, its shorter side at most 640 pixels;
+                                                                   Rollout, GAME, CLIP Surgery and M2IB its center
+the model judges       that same input, changed                    the center of the changed picture
+pixels changed         all, in ten steps                           half of them, in ten steps; an insertion ends with
+                                                                   the whole picture and does not begin with none of it
+in their place         the chosen baseline                         the chosen baseline; before an insertion, black
+words changed          by fifths, from none to all                 one to five; the area leaves out the first point
+methods run            as their own papers have it                 as that code runs them
+a random map           gains as much as it loses                   loses
+papers' figures        are not comparable                          stand in brackets beside ours
+=====================  ==========================================  =====================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import images
+from ..attr import GAME, M2IB, AttentionRollout, CLIPSurgery, MaskCLIP, RawAttention, TokenGradCam
+from ..attr.m2ib import encode_wrapped
+from ..attr.registry import AnyMethod, Kind
+from ..metrics import Baseline, Schedule, word_steps
+from ..metrics.curves import Mode
+from ..scores import ModelScore, encode_text
+from .prompt_score import PromptScore
+
+_LARGEST = 640  # pixels of the shorter side up to which the published code takes pictures as they are
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What the model expects of an image.
+
+    Attributes:
+        size: its native height and width in pixels.
+        patch: side of a patch in pixels.
+        mean: mean of each channel, by which pixels in [0, 1] are normalized.
+        std: standard deviation of each channel, likewise.
+    """
+
+    size: tuple[int, int]
+    patch: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def prepare(self, image: Image.Image, resize: images.Resize, scale: float = 1.0) -> images.Picture:
+        """The image as the model's input, see :func:`captum_gradeclip.images.prepare`."""
+        return images.prepare(
+            image,
+            size=self.size,
+            patch=self.patch,
+            mean=self.mean,
+            std=self.std,
+            resize=resize,
+            scale=scale,
+            max_tokens=2**20,
+        )
+
+    def center(self, pixels: Tensor) -> Tensor:
+        """The center of images ``(N, 3, H, W)``, at the model's size: resized by the shorter side, then cut."""
+        factor = max(self.size[0] / pixels.shape[-2], self.size[1] / pixels.shape[-1])
+        size = [max(side, round(old * factor)) for side, old in zip(self.size, pixels.shape[-2:])]
+        if size != list(pixels.shape[-2:]):
+            pixels = F.interpolate(pixels, size=size, mode="bicubic", align_corners=False, antialias=True)
+        top, left = (size[0] - self.size[0]) // 2, (size[1] - self.size[1]) // 2
+        return pixels[..., top : top + self.size[0], left : left + self.size[1]]
+
+
+View = Callable[[Image.Image, InputSpec, images.Resize], images.Picture]
+
+
+class Setup:
+    """Everything in which one way of measuring differs from another one; as it stands here, the fair one.
+
+    One input is shown to all methods and to the model that judges them, and everything is taken away and given back.
+    """
+
+    id: ClassVar[str] = "fair"
+    """Key in :data:`SETUPS`; titles of tables carry it."""
+    schedule: ClassVar[Schedule] = Schedule(share=1.0)
+    """After how many changed pixels the model is asked."""
+    first_word_point: ClassVar[int] = 0
+    """Index of the first point of a word curve that counts for its area."""
+    published: ClassVar[bool] = False
+    """Whether figures are measured as in the papers, so that theirs may stand beside them."""
+
+    def view(self, image: Image.Image, spec: InputSpec, resize: images.Resize) -> images.Picture:
+        """The input that is explained and changed; ``resize`` is the user's choice."""
+        return spec.prepare(image, resize)
+
+    def gallery_view(self, image: Image.Image, spec: InputSpec, resize: images.Resize) -> images.Picture:
+        """The input of the unchanged pictures of a gallery, which captions are searched in."""
+        return self.view(image, spec, resize)
+
+    def seen(self, kind: Kind, pixels: Tensor, spec: InputSpec) -> Tensor:
+        """What a method sees of an input ``(N, 3, H, W)``."""
+        return pixels
+
+    def judge(self, pixels: Tensor, spec: InputSpec) -> Tensor:
+        """What the model sees of a changed input ``(N, 3, H, W)``."""
+        return pixels
+
+    def baseline(self, mode: Mode, chosen: Baseline) -> Baseline:
+        """What stands in the place of hidden pixels; ``chosen`` is the user's choice."""
+        return chosen
+
+    def captions(self, caption: str, words: Sequence[tuple[str, float]], mode: Mode) -> list[str]:
+        """The six texts of a word curve: those after none, one fifth, ... and all of the words.
+
+        Args:
+            caption: the caption.
+            words: its words with their weights, in the order of the sentence.
+            mode: ``"deletion"`` or ``"insertion"``.
+        """
+        return _changed(words, mode, [round(len(words) * step / 5) for step in range(6)])
+
+    def method(self, kind: Kind, score: ModelScore) -> AnyMethod:
+        """A method on the layers that it explains: those that its paper chooses."""
+        return kind.for_score(score)
+
+    def options(self, kind: Kind, score: ModelScore, inputs: Tensor) -> dict[str, object]:
+        """Options of a method where they differ from its defaults.
+
+        With a set of labels, CLIP Surgery subtracts what all of them share; otherwise it only has the empty text.
+        """
+        return {"redundancy": "labels"} if kind is CLIPSurgery and isinstance(score, PromptScore) else {}
+
+
+class Released(Setup):
+    """The inputs, steps and rivals of the published code of Grad-ECLIP.
+
+    Three of its habits are not followed, since all methods meet the same text features here: M2IB's images met texts of its
+    wrapper, GAME, Rollout and M2IB bare names of the classes, and CLIP Surgery the class among 59 other nouns.
+    """
+
+    id: ClassVar[str] = "release"
+    schedule: ClassVar[Schedule] = Schedule(share=0.5, untouched=True)
+    first_word_point: ClassVar[int] = 1
+    published: ClassVar[bool] = True
+
+    cropped: ClassVar[frozenset[Kind]] = frozenset({AttentionRollout, GAME, CLIPSurgery, M2IB})
+    """The methods that see the center of a picture only; their map is stretched over the whole picture."""
+
+    def view(self, image: Image.Image, spec: InputSpec, resize: images.Resize) -> images.Picture:
+        """The picture in its own size, its shorter side at most 640 pixels."""
+        return spec.prepare(image, "keep", scale=min(1.0, _LARGEST / min(image.size)))
+
+    def gallery_view(self, image: Image.Image, spec: InputSpec, resize: images.Resize) -> images.Picture:
+        """The center of the picture."""
+        return spec.prepare(image, "crop")
+
+    def seen(self, kind: Kind, pixels: Tensor, spec: InputSpec) -> Tensor:
+        """The center for the methods in :attr:`cropped`, the whole for the others."""
+        return spec.center(pixels) if kind in self.cropped else pixels
+
+    def judge(self, pixels: Tensor, spec: InputSpec) -> Tensor:
+        """The center."""
+        return spec.center(pixels)
+
+    def baseline(self, mode: Mode, chosen: Baseline) -> Baseline:
+        """The user's choice for deletions, black for insertions."""
+        return "black" if mode == "insertion" else chosen
+
+    def captions(self, caption: str, words: Sequence[tuple[str, float]], mode: Mode) -> list[str]:
+        """The whole caption, and the texts after one to five words."""
+        return [caption, *_changed(words, mode, range(1, 6))]
+
+    def method(self, kind: Kind, score: ModelScore) -> AnyMethod:
+        """On the layers that its paper chooses; Rollout on the last one alone."""
+        return kind(score, score.layers[-1]) if kind is AttentionRollout else super().method(kind, score)
+
+    def options(self, kind: Kind, score: ModelScore, inputs: Tensor) -> dict[str, object]:
+        """The options by which raw attention, Grad-CAM, MaskCLIP, CLIP Surgery and M2IB become those of the code."""
+        options = super().options(kind, score, inputs)
+        if score.sites[0].kind != "pool":  # the published code has no ResNet
+            options |= (_IMAGE_OPTIONS if inputs.is_floating_point() else _TEXT_OPTIONS).get(kind, {})
+        return options
+
+
+FAIR, RELEASED = Setup(), Released()
+SETUPS: dict[str, Setup] = {setup.id: setup for setup in (FAIR, RELEASED)}
+"""The setups by id."""
+
+_IMAGE_OPTIONS: dict[Kind, Mapping[str, object]] = {
+    RawAttention: {"heads": "single"},
+    TokenGradCam: {"heads": "single"},
+    MaskCLIP: {"key_weight": True},
+    CLIPSurgery: {"normalization": "tokens"},
+}
+_TEXT_OPTIONS: dict[Kind, Mapping[str, object]] = {
+    RawAttention: {"heads": "single"},
+    M2IB: {"wrapper_bug": True},
+}
+
+
+def wrapper_features(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Features of texts as the wrapper around CLIP in M2IB's published code makes them; they are not CLIP's.
+
+    That text tower has no causal mask, so that each token up to the end mark attends to all of these tokens, and it applies
+    the projection twice. To map images under it, bind these features:
+    ``ImageTextScore(model, wrapper_features(model, tokens))``.
+
+    Args:
+        model: a model with CLIP's own text tower, whose projection is square.
+        tokens: token ids ``(T, L)``, integer.
+
+    Returns:
+        ``(T, D)``, unit vectors without a graph.
+
+    Raises:
+        NotDefinedError: for any other text tower.
+
+    >>> from captum_gradeclip import scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> wrapper_features(model, tokenizer(["a red circle", "two stars"])).shape
+    torch.Size([2, 128])
+    """
+    return encode_text(model, tokens, partial(encode_wrapped, model))
+
+
+def _changed(words: Sequence[tuple[str, float]], mode: Mode, counts: Sequence[int]) -> list[str]:
+    return list(word_steps([word for word, _ in words], [weight for _, weight in words], mode, counts))

@@ -1,0 +1,355 @@
+"""The road in one call: what an explanation holds, how few passes it takes, and what is written of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor, nn
+
+from captum_gradeclip import (
+    ClassScore,
+    Explanation,
+    GradECLIP,
+    ImageTextScore,
+    TextImageScore,
+    adapters,
+    cli,
+    explain,
+    images,
+    maps,
+    scenes,
+)
+from captum_gradeclip.attr import GAME, MaskCLIP
+
+from .conftest import FAMILIES, stir
+
+TEXTS = ["a red circle", "something <green>"]
+
+
+@pytest.fixture(scope="module")
+def clip() -> tuple[nn.Module, Any, Any]:
+    return scenes.load()
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    return scenes.draw(scenes.sample_scene(0, 5, "evaluation", counts=(3,)), 200)[0].resize((240, 160))
+
+
+@contextmanager
+def counted(model: nn.Module) -> Iterator[dict[str, int]]:
+    """How often each tower of the embedded model runs."""
+    passes = {"image": 0, "text": 0}
+
+    def count(tower: str) -> Any:
+        def hook(*_: Any) -> None:
+            passes[tower] += 1
+
+        return hook
+
+    handles = [
+        model.visual.ln_pre.register_forward_hook(count("image")),  # type: ignore[union-attr,operator]
+        model.token_embedding.register_forward_hook(count("text")),  # type: ignore[operator,union-attr]
+    ]
+    try:
+        yield passes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def squashed(image: Image.Image) -> Tensor:
+    facts = {"size": (64, 64), "patch": 8, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    return images.prepare(image, resize="squash", **facts).pixels  # type: ignore[arg-type]
+
+
+def test_the_numbers_are_those_of_the_parts(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
+    model, _, tokenizer = clip
+    found = explain(model, picture, TEXTS, tokenizer, preprocess="squash")
+    x, tokens = squashed(picture), tokenizer(TEXTS)
+    score, of_words = ImageTextScore(model, TEXTS, tokenizer), TextImageScore(model, x)
+    assert torch.equal(found.maps, GradECLIP(score, score.layers[-1:]).attribute_targets(x))  # type: ignore[arg-type]
+    weights = GradECLIP(of_words, of_words.layers[-8:]).attribute(tokens, target=0)
+    assert found.words == [maps.merge_words(weights, tokens, tokenizer)] and len(found.words[0][1]) > 2
+    assert found.token_weights is not None and torch.allclose(found.token_weights[0], weights)
+    with torch.no_grad():
+        image, text = (nn.functional.normalize(one, dim=-1) for one in (model.encode_image(x), model.encode_text(tokens)))  # type: ignore[operator]
+    assert found.scores is not None and torch.allclose(found.scores, image @ text.T, atol=1e-5)
+    assert found.explained_scores is not None and found.explained_scores.shape == (1, 2)
+    assert not torch.allclose(found.explained_scores, found.scores, atol=1e-4)
+    assert found.explained_word_scores is not None and found.explained_word_scores.shape == (1, 2)
+    assert found.texts == TEXTS and found.method == "GradECLIP" and found.warnings == []
+    assert found.options["layers"] == 1 and found.options["text_layers"] == 8
+
+
+def test_with_the_models_heads_the_explained_scores_are_its_own(
+    clip: tuple[nn.Module, Any, Any], picture: Image.Image
+) -> None:
+    model, _, tokenizer = clip
+    found = explain(model, picture, TEXTS, tokenizer, heads="model", layers=2, text_layers=3)
+    assert torch.allclose(found.explained_scores, found.scores, atol=1e-5)  # type: ignore[arg-type]
+    assert torch.allclose(found.explained_word_scores, found.scores, atol=1e-5)  # type: ignore[arg-type]
+    assert (found.options["layers"], found.options["text_layers"], found.options["heads"]) == (2, 3, "model")
+
+
+@pytest.mark.parametrize(
+    ("options", "image", "text"),
+    [
+        ({}, 2, 2),
+        ({"words": False}, 2, 1),
+        ({"scores": False}, 2, 2),
+        ({"words": False, "scores": False}, 1, 1),
+        ({"method": "MaskCLIP"}, 2, 1),
+    ],
+)
+def test_each_tower_runs_twice_at_most(
+    clip: tuple[nn.Module, Any, Any], picture: Image.Image, options: dict[str, Any], image: int, text: int
+) -> None:
+    model, _, tokenizer = clip
+    with counted(model) as passes:
+        found = explain(model, [picture, picture.rotate(90)], TEXTS, tokenizer, **options)
+    assert passes == {"image": image, "text": text}
+    assert (found.scores is None) == (not options.get("scores", True))
+    assert (found.words is None) == (text == 1)
+
+
+def test_the_command_runs_each_tower_twice(
+    clip: tuple[nn.Module, Any, Any], picture: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _, tokenizer = clip
+    picture.save(tmp_path / "a.png")
+    loaded = adapters.loading.Loaded(model, tokenizer)
+    monkeypatch.setattr(adapters.loading, "load", lambda *_: loaded)
+    with counted(model) as passes:
+        assert cli.main(["explain", str(tmp_path / "a.png"), *TEXTS, "--out", str(tmp_path)]) == 0
+    assert passes == {"image": 2, "text": 2}
+
+
+def test_images_of_every_kind_are_the_same_image(
+    clip: tuple[nn.Module, Any, Any], picture: Image.Image, tmp_path: Path
+) -> None:
+    model, transform, tokenizer = clip
+    picture.save(tmp_path / "a.png")
+    kinds = [picture, str(tmp_path / "a.png"), tmp_path / "a.png", np.asarray(picture)]
+    found = explain(model, kinds, "a red circle", tokenizer, preprocess="squash")
+    assert isinstance(found.maps, Tensor) and found.maps.shape == (4, 1, 8, 8) and found.maps.std() > 0
+    assert all(torch.equal(found.maps[0], one) for one in found.maps[1:])
+    assert found.names == ["image 0", "a.png", "a.png", "image 3"]
+    x = squashed(picture)
+    for tensor, count in ((x[0], 1), (x, 1), (torch.cat([x, x]), 2), ([x[0], x[0]], 2)):
+        prepared = explain(model, tensor, "a red circle", tokenizer)
+        assert isinstance(prepared.maps, Tensor) and len(prepared) == count
+        assert torch.allclose(prepared.maps[-1], found.maps[0], atol=1e-6)
+        assert prepared.pixels(-1).shape == (1, 64, 64) and prepared.pictures[0].image.size == (64, 64)
+    # A tensor's picture is what its values show.
+    shown = np.asarray(prepared.pictures[0].image, dtype=float)
+    assert np.abs(shown / 255 * 2 - 1 - x[0].permute(1, 2, 0).numpy()).max() < 0.01
+    by_transform = explain(model, picture, "a red circle", tokenizer, preprocess=transform)
+    cropped = explain(model, picture, "a red circle", tokenizer)
+    assert by_transform.pictures[0].frame == cropped.pictures[0].frame
+    assert torch.allclose(by_transform.maps[0], cropped.maps[0], atol=0.05 * float(cropped.maps[0].max()))
+
+
+def test_images_of_different_sizes(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
+    model, _, tokenizer = clip
+    different = [picture.resize((96, 64)), picture.resize((64, 96)), picture.resize((96, 64)).rotate(180)]
+    with counted(model) as passes:
+        found = explain(model, different, TEXTS, tokenizer, preprocess="keep")
+    assert passes == {"image": 4, "text": 2}  # two for each of the two sizes
+    assert isinstance(found.maps, list) and [tuple(one.shape) for one in found.maps] == [(2, 8, 12), (2, 12, 8), (2, 8, 12)]
+    for number, image in enumerate(different):
+        alone = explain(model, image, TEXTS, tokenizer, preprocess="keep")
+        assert torch.allclose(found.maps[number], alone.maps[0], atol=1e-6)
+        assert torch.allclose(found.scores[number], alone.scores[0], atol=1e-6)  # type: ignore[index]
+        for (word, weight), (same, expected) in zip(found.words[number][0], alone.words[0][0]):  # type: ignore[index]
+            assert word == same and abs(weight - expected) < 1e-6
+
+
+def test_pixels_are_nan_where_the_model_saw_nothing(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
+    model, _, tokenizer = clip
+    found = explain(model, picture, TEXTS, tokenizer)  # cropped to the center 160 x 160
+    full = found.pixels(0)
+    assert full.shape == (2, 160, 240) and full.dtype == torch.float32
+    unseen = torch.isnan(full)
+    assert unseen[..., :40].all() and unseen[..., 200:].all() and not unseen[..., 40:200].any()
+    assert torch.equal(found.pixels(-1).nan_to_num(), full.nan_to_num())
+    with pytest.raises(IndexError):
+        found.pixels(1)
+
+
+def test_classes_of_a_classifier(picture: Image.Image) -> None:
+    torch.manual_seed(0)
+    model = stir(FAMILIES["transformers ViT"].build())
+    model.config.id2label = {n: f"thing {n}, kind {n}" for n in range(50)}  # type: ignore[union-attr]
+    found = explain(model, [picture, picture.rotate(90)], targets=[3, "kind 7"])
+    assert found.targets == [3, 7] and found.texts == ["thing 3, kind 3", "thing 7, kind 7"]
+    assert isinstance(found.maps, Tensor) and found.maps.shape[:2] == (2, 2) and found.words is None
+    score, x = ClassScore(model), torch.cat([one.pixels for one in found.pictures])
+    with torch.no_grad():
+        logits = score(x)
+    assert torch.allclose(found.scores, logits[:, [3, 7]], atol=1e-5)  # type: ignore[arg-type]
+    assert torch.allclose(found.probabilities, logits.softmax(dim=1)[:, [3, 7]], atol=1e-6)  # type: ignore[arg-type]
+    assert torch.allclose(found.maps, GradECLIP.for_score(score).attribute_targets(x, [3, 7]), atol=1e-6)
+    likely = explain(model, [picture, picture.rotate(90)])
+    assert likely.targets == logits.softmax(dim=1).mean(dim=0).topk(3).indices.tolist()
+    alone = explain(model, picture, targets="thing 7,", scores=False)
+    assert alone.targets == [7] and alone.scores is None and alone.probabilities is None
+    assert list(found.to_pandas().columns) == ["image", "text", "target", "score", "probability", "explained_score"]
+
+
+def test_other_methods(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
+    model, _, tokenizer = clip
+    score, x = ImageTextScore(model, TEXTS, tokenizer), squashed(picture)
+    for method in ("game", GAME):
+        found = explain(model, picture, TEXTS, tokenizer, preprocess="squash", method=method, layers=1)
+        expected = GAME(score, score.layers[-1:]).attribute_targets(x)
+        assert found.method == "GAME" and torch.allclose(found.maps[0], expected[0], atol=1e-6) and found.words is not None
+    dense = explain(model, picture, TEXTS, tokenizer, preprocess="squash", method="MaskCLIP", key_weight=True)
+    expected = MaskCLIP.for_score(score).attribute_targets(x, key_weight=True)
+    assert dense.words is None and torch.allclose(dense.maps[0], expected[0], atol=1e-6)
+    assert dense.options["key_weight"] is True and dense.explained_word_scores is None
+
+
+def test_warnings_are_kept(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
+    model, _, tokenizer = clip
+
+    def transform(image: Image.Image) -> Tensor:
+        warnings.warn("this picture is odd", stacklevel=1)
+        warnings.warn("this will go", DeprecationWarning, stacklevel=1)
+        return squashed(image)[0]
+
+    with pytest.warns(DeprecationWarning, match="this will go"):
+        found = explain(model, [picture, picture], TEXTS, tokenizer, preprocess=transform)
+    assert found.warnings == ["this picture is odd"] and "1 warnings" in repr(found)
+    assert "this picture is odd" in found._repr_html_()
+    with pytest.warns(UserWarning, match="is odd"), pytest.raises(ValueError, match="text: expected words"):
+        explain(model, picture, " ", tokenizer, preprocess=transform)
+
+
+def test_what_is_shown(clip: tuple[nn.Module, Any, Any], picture: Image.Image, tmp_path: Path) -> None:
+    model, _, tokenizer = clip
+    found = explain(model, [picture, picture.resize((100, 160))], TEXTS, tokenizer)
+    figure = found.plot()
+    assert isinstance(figure, Figure)
+    figure.savefig(tmp_path / "plot.png")
+    one = explain(model, picture, TEXTS, tokenizer).plot()
+    assert one.axes[0].get_title() == "image" and len(one.axes) == 6
+    page = replace(found, names=["<script>", "b"])._repr_html_()
+    assert page.count("data:image/png;base64,") == 6 and "http" not in page
+    assert "<script>" not in page and "&lt;script&gt;" in page and "&lt;green&gt;" in page and "<green>" not in page
+    assert "rgba(220,50,40,1.000)" in page and page.startswith("<div>")
+    table = found.to_pandas()
+    words = sum(len(caption) for image in found.words for caption in image)  # type: ignore[union-attr]
+    assert len(table) == words and set(table["text"]) == set(TEXTS) and set(table["image"]) == {"image 0", "image 1"}
+    assert abs(float(table["score"][0]) - float(found.scores[0, 0])) < 1e-6  # type: ignore[index]
+    assert list(table["word"][:3]) == ["a", "red", "circle"] and list(table["position"][:3]) == [0, 1, 2]
+    without = explain(model, picture, TEXTS, tokenizer, words=False)
+    assert len(without.to_pandas()) == 2 and "weight" not in without.to_pandas()
+    assert "rgba" not in without._repr_html_()
+
+
+def test_without_pandas(clip: tuple[nn.Module, Any, Any], picture: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _, tokenizer = clip
+    found = explain(model, picture, TEXTS, tokenizer)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install pandas"):
+        found.to_pandas()
+
+
+def test_what_is_written(clip: tuple[nn.Module, Any, Any], picture: Image.Image, tmp_path: Path) -> None:
+    model, _, tokenizer = clip
+    one = explain(model, picture, TEXTS, tokenizer)
+    one.save(tmp_path / "one")
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {
+        *("overlay-0-a-red-circle.png", "overlay-1-something-green.png", "strip.png", "words.png", "words.html"),
+        *("maps.npz", "explanation.json"),
+    }
+    stored = np.load(tmp_path / "one" / "maps.npz")
+    assert np.array_equal(stored["image"], one.maps[0].numpy()) and stored["text"].shape == (2, 24)
+    assert Image.open(tmp_path / "one" / "overlay-0-a-red-circle.png").size == (240, 160)
+    told = json.loads((tmp_path / "one" / "explanation.json").read_text())
+    assert told["method"] == "GradECLIP" and told["warnings"] == [] and told["input"]["grid"] == [8, 8]
+    assert abs(sum(word["weight"] for word in told["texts"][0]["words"]) - 1) < 1e-6
+    several = explain(model, [picture, picture], TEXTS, tokenizer, words=False, scores=False)
+    several.save(str(tmp_path / "several"))
+    assert sorted(path.name for path in (tmp_path / "several").iterdir()) == ["0-image-0", "1-image-1"]
+    told = json.loads((tmp_path / "several" / "0-image-0" / "explanation.json").read_text())
+    assert set(told["texts"][0]) == {"text", "explained_score"}
+    assert not list((tmp_path / "several").rglob("words*"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind", "message"),
+    [
+        ({"images": []}, ValueError, "images: expected at least one"),
+        ({"images": 3}, TypeError, "images: expected a PIL image.*got int"),
+        ({"images": "missing.png"}, FileNotFoundError, "path: there is no file"),
+        ({"images": np.zeros((4, 4), dtype=np.uint8)}, ValueError, r"images: expected an array \(H, W, 3\) of uint8"),
+        ({"images": np.zeros((4, 4, 3))}, ValueError, r"images: expected an array \(H, W, 3\) of uint8, got float64"),
+        ({"images": torch.zeros(3, 64, 64, dtype=torch.uint8)}, ValueError, "images: expected a floating point tensor"),
+        ({"images": torch.zeros(1, 64, 64)}, ValueError, "images: expected a floating point tensor"),
+        ({"texts": None}, ValueError, "texts: CLIP compares images with texts; give at least one text"),
+        ({"texts": []}, ValueError, "texts: CLIP compares images with texts"),
+        ({"texts": ["red " * 40]}, ValueError, "text: .* the model reads 24"),
+        ({"tokenizer": None}, TypeError, "tokenizer: needed"),
+        ({"targets": 3}, ValueError, "targets: CLIP is no classifier"),
+        ({"preprocess": "fit"}, ValueError, "preprocess: expected None, one of"),
+        ({"preprocess": lambda image: image}, TypeError, "preprocess: expected it to return .* got Image"),
+        ({"method": "ScoreCAM"}, ValueError, "there is no 'ScoreCAM'"),
+        ({"layers": 9}, ValueError, "^layers: expected 1 to 2"),
+        ({"text_layers": 0}, ValueError, "^text_layers: expected 1 to 8"),
+        ({"device": "nowhere"}, ValueError, "device: torch cannot use 'nowhere'"),
+        ({"heads": "both"}, ValueError, "heads: expected"),
+        ({"heads": "each"}, ValueError, "heads: "),
+    ],
+)
+def test_bad_arguments_are_named(
+    clip: tuple[nn.Module, Any, Any],
+    picture: Image.Image,
+    changed: dict[str, Any],
+    kind: type[Exception],
+    message: str,
+) -> None:
+    model, _, tokenizer = clip
+    given: dict[str, Any] = {"images": picture, "texts": TEXTS, "tokenizer": tokenizer, **changed}
+    with pytest.raises(kind, match=message):
+        explain(model, **given)
+
+
+def test_bad_arguments_of_a_classifier_are_named(picture: Image.Image) -> None:
+    model = FAMILIES["timm ViT"].build().eval()
+    for changed, message in (
+        ({"texts": "a dog"}, "texts: .* is a classifier without a text encoder; name classes by targets"),
+        ({"targets": 50}, "targets: expected a class from 0 to 49, got 50"),
+        ({"targets": []}, "targets: expected at least one class"),
+        ({"targets": "dog"}, "targets: this model does not name its classes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            explain(model, picture, **changed)  # type: ignore[arg-type]
+    with pytest.raises(adapters.UnsupportedModelError, match=r"^model: "):
+        explain(nn.Linear(2, 2), picture, "a dog")
+
+
+def test_nothing_is_changed(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
+    from .test_state import fingerprint
+
+    model, _, tokenizer = clip
+    before = fingerprint(model)
+    found = explain(model, picture, TEXTS, tokenizer)
+    with torch.inference_mode():
+        again = explain(model, picture, TEXTS, tokenizer)
+    assert fingerprint(model) == before and torch.equal(found.maps, again.maps)  # type: ignore[arg-type]
+    assert isinstance(found, Explanation) and not re.search("0x", repr(found))
