@@ -6,7 +6,7 @@
 
 >>> import tempfile
 >>> from pathlib import Path
->>> from captum_gradeclip import loading
+>>> from captum_gradeclip.adapters import loading
 >>> data = make_dataset("scenes", DataArguments(samples=2))
 >>> settings = Settings(methods=["GradECLIP", "random"], protocol="fair")
 >>> (task,) = TASKS["localization"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..loading import Loaded
+from ..adapters.loading import Loaded
 from ..scores import ImageTextScore
 from ..scores.prompts import prompt_ensemble
 from .data import DataError, Dataset
@@ -26,7 +26,7 @@ class PromptScore(ImageTextScore):
         ValueError: for no classes or templates, or a template without a place for the name.
 
     >>> import torch
-    >>> from captum_gradeclip import loading
+    >>> from captum_gradeclip.adapters import loading
     >>> PromptScore(loading.load(), ["red circle", "star"], ["{}"])(torch.zeros(1, 3, 64, 64)).shape
     torch.Size([1, 2])
     """

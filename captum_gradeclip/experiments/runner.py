@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..loading import Loaded
+from ..adapters.loading import Loaded
 from .data import DataError, Dataset
 from .records import Record, Records
 from .tasks import Prepared, Settings, Task

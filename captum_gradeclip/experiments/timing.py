@@ -10,8 +10,8 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from ..adapters.loading import Loaded
 from ..attr import RISE, CLIPSurgery, Stopwatch
-from ..loading import Loaded
 from ..scores import ImageTextScore
 from .explainers import Batch, Explainer, explainers
 from .prompt_score import PromptScore

@@ -24,7 +24,7 @@ def imagenet_templates() -> tuple[str, ...]:
 
 
 def prompt_ensemble(
-    model: nn.Module, tokenizer: Tokenizer, names: str | Sequence[str], templates: str | Sequence[str]
+    model: nn.Module, tokenizer: Tokenizer | None, names: str | Sequence[str], templates: str | Sequence[str]
 ) -> Tensor:
     r"""One feature vector per name: the mean direction of the sentences with it.
 

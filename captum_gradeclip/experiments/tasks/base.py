@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import adapters, images
+from ...adapters.loading import Loaded
 from ...attr import RISE
-from ...loading import Loaded
 from ...metrics import Baseline, ScoreFunction, baseline, curves
 from ...scores import ImageTextScore, TextImageScore, tokenize
 from ..data import DataError, Dataset, Sample
