@@ -6,6 +6,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -73,6 +74,13 @@ def vit() -> nn.Module:
     return stir(FAMILIES["open_clip ViT"].build())
 
 
+@pytest.fixture(scope="module")
+def double() -> nn.Module:
+    """The smallest CLIP in float64, for comparison with equations written out."""
+    torch.manual_seed(0)
+    return stir(FAMILIES["open_clip ViT"].build()).double()
+
+
 def images(size: tuple[int, int], count: int = 2, seed: int = 1) -> Tensor:
     return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(seed))
 
@@ -87,3 +95,25 @@ def relative(a: Tensor, b: Tensor) -> float:
 def varies(x: Tensor) -> bool:
     """Not a map that would let any test pass."""
     return bool(x.flatten(1).std(dim=1).gt(1e-3 * x.abs().amax()).all()) and bool(x.abs().max() > 0)
+
+
+def sizes(family: Family) -> list[tuple[int, int]]:
+    """The native size, and an oblong one where the family takes it."""
+    return [size for size in (family.size, family.oblong) if size is not None]
+
+
+def fingerprint(model: nn.Module) -> dict[str, object]:
+    """All that an explanation must leave as it was: weights, flags, modes, hooks, attributes, random numbers."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    modules = dict(model.named_modules())
+    return {
+        "state": digest.hexdigest(),
+        "identities": [(id(p), p.requires_grad, p.grad is None) for p in model.parameters()],
+        "modes": [m.training for m in modules.values()],
+        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in modules.values()],
+        "attributes": [sorted(vars(m)) for m in modules.values()],
+        "rng": torch.get_rng_state().numpy().tobytes(),
+        "grad mode": torch.is_grad_enabled(),
+    }

@@ -344,7 +344,7 @@ def test_bad_arguments_of_a_classifier_are_named(picture: Image.Image) -> None:
 
 
 def test_nothing_is_changed(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
-    from .test_state import fingerprint
+    from .conftest import fingerprint
 
     model, _, tokenizer = clip
     before = fingerprint(model)

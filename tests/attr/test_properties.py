@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
 from captum_gradeclip import GradECLIP, ImageTextScore
-from captum_gradeclip.maps import infer_grid
 
-from .conftest import FAMILIES, captions, images, relative, stir
+from ..conftest import FAMILIES, captions, images, relative, stir
 
 few = settings(max_examples=25, deadline=None)
+
+
 OPTIONS = st.fixed_dictionaries(
     {},
     optional={
@@ -82,13 +82,13 @@ def test_a_positive_factor_on_the_score_rescales_the_map(
     score: ImageTextScore, factor: float, options: dict, seed: int
 ) -> None:
     x = images((32, 32), 2, seed)
-    maps = GradECLIP(score, score.layers[-2:]).attribute(x, target=1, **options)
-    scaled = GradECLIP(lambda y: factor * score(y), score.layers[-2:])
     # A bare callable sums over the rows that are read, so the last layer alone is the same question.
     one = GradECLIP(score, score.layers[-1:]).attribute(x, target=1, **options)
     other = GradECLIP(lambda y: factor * score(y), score.layers[-1:]).attribute(x, target=1, **options)
-    assert relative(other / factor, one) < 1e-3 or one.max() == 0
-    assert scaled.attribute(x, target=1, **options).shape == maps.shape
+    assert relative(other / factor, one) < 1e-3
+    bare = GradECLIP(lambda y: score(y), score.layers[-2:]).attribute(x, target=1, **options)
+    scaled = GradECLIP(lambda y: factor * score(y), score.layers[-2:]).attribute(x, target=1, **options)
+    assert relative(scaled / factor, bare) < 1e-3
 
 
 @few
@@ -102,16 +102,6 @@ def test_what_is_not_finite_goes_in_as_an_error(score: ImageTextScore, place: tu
     for call in (GradECLIP(score, score.layers[-1]).attribute, GradECLIP(score, score.layers[-1]).attribute_targets):
         with pytest.raises(ValueError, match="inputs: the images hold NaN or infinite values"):
             call(x, [0, 1])
-
-
-@settings(max_examples=300, deadline=None)
-@given(rows=st.integers(2, 40), columns=st.integers(2, 40), patch=st.sampled_from([8, 14, 16, 32]), prefix=st.integers(0, 5))
-def test_the_grid_is_found_again(rows: int, columns: int, patch: int, prefix: int) -> None:
-    """Whatever grid is inferred explains the tokens with no more prefix than there was, or it is the right one."""
-    tokens = rows * columns + prefix
-    found, (h, w) = infer_grid(tokens, (rows * patch, columns * patch))
-    assert h * w + found == tokens
-    assert (h, w) == (rows, columns) or found <= prefix
 
 
 @few

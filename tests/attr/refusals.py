@@ -1,0 +1,75 @@
+"""Which method refuses which family, and why: from what is known of models and methods, not from what the package says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captum_gradeclip.adapters import Family
+
+# How a score leaves the image tower, for every family that does not read one class token behind plain blocks.
+READS = {
+    "open_clip ViT, average": "several tokens",
+    "open_clip ResNet": "a pool over convolutions",
+    "open_clip SigLIP": "a pool",
+    "open_clip CoCa": "a pool",
+    "transformers SigLIP": "a pool",
+    "transformers SigLIP 2": "a pool",
+    "transformers DINOv2": "several tokens",
+    "transformers DINOv2 with registers": "several tokens",
+    "timm ViT, average": "several tokens",
+    "timm DeiT": "several tokens",
+    "timm EVA-02": "several tokens",
+    "timm EVA-02, sub-norm": "several tokens",
+    "timm BEiT": "several tokens",
+    "timm SigLIP": "a pool",
+}
+
+# Families whose model does not know the marks around a text; only its tokenizer does, and these tests bring none.
+MARKS_UNKNOWN = {
+    "open_clip ViT, custom text",
+    "open_clip, text of transformers",
+    "transformers SigLIP",
+    "transformers SigLIP 2",
+    "transformers Chinese-CLIP",
+    "transformers BLIP",
+    "transformers BLIP retrieval",
+}
+
+# A token can stand in for the class token only where one is read, and each goes on by itself behind the last block.
+NO_TOKEN = "lets the model read one token after the other in place of its class token"
+NO_TEXTS = "compares dense features with texts, so it needs an ImageTextScore"
+REFUSED_BY_READING = {
+    ("MaskCLIP", "several tokens"): NO_TOKEN,
+    ("MaskCLIP", "a pool"): NO_TOKEN,
+    ("CLIPSurgery", "several tokens"): NO_TOKEN,
+    ("CLIPSurgery", "a pool"): NO_TOKEN,
+    ("LeGrad", "several tokens"): NO_TOKEN,
+}
+
+# What needs the facts of a model, and so refuses a callable of which nothing is known.
+REFUSES_CALLABLES = {
+    "MaskCLIP": "needs a score module of images",
+    "CLIPSurgery": "needs an ImageTextScore",
+    "LeGrad": "needs a score module of images",
+}
+
+
+def reading(family: Family) -> str:
+    """How the score leaves the image tower of a family."""
+    return READS.get(family.name, "a token")
+
+
+def refusal(kind: type[Any], family: Family, image: bool) -> str | None:
+    """Why a method does not explain the images or texts of a family, or ``None`` if it does."""
+    if not (kind.info.image if image else kind.info.text):
+        return "is defined for images, not for texts" if kind.info.image else "is defined for texts, not for images"
+    if not image:
+        return None
+    if reading(family) == "a pool over convolutions" and not kind.info.convolutional:
+        return "follows attention from token to token"
+    if kind.__name__ == "CLIPSurgery" and not family.text:
+        return NO_TEXTS
+    by_reading = REFUSED_BY_READING.get((kind.__name__, reading(family)))
+    if by_reading is None and kind.__name__ == "CLIPSurgery" and family.name in MARKS_UNKNOWN:
+        return "only known to its tokenizer"
+    return by_reading

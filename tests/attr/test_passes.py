@@ -1,0 +1,103 @@
+"""How inputs go through the model: on the read-out token alone where that is enough, and in chunks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from captum_gradeclip import GradECLIP, ImageTextScore
+from captum_gradeclip.attention import model_heads
+from captum_gradeclip.attr import Request
+
+from ..conftest import FAMILIES, captions, images, relative, scores, stir
+from ..covering import covered
+from .refusals import reading
+
+X = images((32, 32))
+
+
+@pytest.fixture
+def score(vit: nn.Module) -> ImageTextScore:
+    return ImageTextScore(vit, captions())
+
+
+@pytest.fixture
+def method(score: ImageTextScore) -> GradECLIP:
+    return GradECLIP(score, score.layers[-1])
+
+
+def test_hooks_of_others_see_all_tokens(score: ImageTextScore, method: GradECLIP) -> None:
+    """Somebody who looks at the explained block must not find the one token of the short way there."""
+    expected = method.attribute(X, target=0)
+    seen: list[tuple[int, ...]] = []
+    block: Any = score.layers[-1]
+    handle = block.mlp.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape)))
+    try:
+        assert relative(method.attribute(X, target=0), expected) < 1e-5
+    finally:
+        handle.remove()
+    assert seen == [(2, 17, 48)]
+
+
+ALONE = {
+    "open_clip ViT",
+    "open_clip ViT, custom text",
+    "open_clip, text of transformers",
+    "transformers CLIP",
+    "transformers Chinese-CLIP",
+    "transformers AltCLIP",
+    "transformers BLIP",
+    "transformers BLIP retrieval",
+    "transformers ViT",
+    "timm ViT",
+    "timm DINOv2",
+    "torchvision ViT",
+}
+
+
+OPTIONS: list[dict[str, Any]] = [{}, {"heads": "model"}, {"heads": "each", "spatial_weight": "softmax"}]
+
+
+@pytest.mark.parametrize(("name", "options"), covered(FAMILIES, OPTIONS, per_row=1))
+def test_one_token_gives_the_map_of_all(name: str, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    family = FAMILIES[name]
+    model = stir(family.build())
+    score, x, _ = scores(model, family, family.oblong or family.size)[0]
+    layer = score.layers[-1]
+    method = GradECLIP(score, layer)
+
+    def tokens_behind() -> int:
+        (record,) = Request(GradECLIP.info, score, score, [layer], x).intercept_tail(model_heads).records
+        assert record.output is not None
+        return record.output.shape[-2]
+
+    if reading(family) != "a pool":  # whose queries are few anyway
+        assert (tokens_behind() == 1) == (name in ALONE)
+    short = [method.attribute(x, target=1, **options), method.attribute_targets(x, [2, 0], **options)]
+    handle = layer.register_forward_hook(lambda module, inputs, output: None)  # somebody looks on, so all tokens run
+    try:
+        assert tokens_behind() > 1 or name not in ALONE
+        long = [method.attribute(x, target=1, **options), method.attribute_targets(x, [2, 0], **options)]
+    finally:
+        handle.remove()
+    for a, b in zip(short, long):
+        assert relative(a, b) < 1e-5
+
+
+def test_chunks_change_nothing(vit: nn.Module) -> None:
+    x = images((32, 32), 5)
+    score = ImageTextScore(vit, captions())
+    for layers in (score.layers[-1:], score.layers[-2:]):
+        method = GradECLIP(score, layers)
+        whole = method.attribute_targets(x)
+        for options in ({"chunk_size": 2}, {"max_memory": 1}, {"chunk_size": 3, "max_memory": 2**14}):
+            assert relative(method.attribute_targets(x, **options), whole) < 1e-4
+    with pytest.raises(ValueError, match="chunk_size: expected at least one input"):
+        method.attribute_targets(x, chunk_size=0)
+    takes_more = GradECLIP(lambda images, other: score(images), score.layers[-1])
+    with pytest.raises(ValueError, match=r"additional_forward_args: a tensor of shape \(7, 1\)"):
+        takes_more.attribute_targets(x, additional_forward_args=torch.zeros(7, 1), chunk_size=2)

@@ -1,0 +1,57 @@
+"""Captum's kinds of target, and what is refused as one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from captum_gradeclip import GradECLIP, ImageTextScore
+from captum_gradeclip.attr import (
+    AttentionRollout,
+    RawAttention,
+)
+
+from ..conftest import captions, images
+
+
+def test_every_kind_of_target(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, captions())
+    x = images((32, 32))
+    method = GradECLIP(score, score.layers[-1])
+    expected = method.attribute(x, target=1)
+    for target in (torch.tensor(1), torch.tensor([1]), [1, 1], torch.tensor([1, 1]), (1,), [(1,), (1,)], -2):
+        assert torch.allclose(method.attribute(x, target=target), expected, rtol=1e-5, atol=1e-8)
+    deep = GradECLIP(lambda images: score(images)[:, None], score.layers[-1])
+    assert torch.allclose(deep.attribute(x, target=(0, 1)), expected, rtol=1e-5, atol=1e-8)
+    assert torch.allclose(deep.attribute(x, target=[(0, 1), (0, 1)]), expected, rtol=1e-5, atol=1e-8)
+    alone = GradECLIP(lambda images: score(images)[:, 1], score.layers[-1])
+    assert torch.allclose(alone.attribute(x), expected, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("target", [None, 3, -4, [0], torch.tensor([0, 1, 2]), (0, 1), [0, 7]])
+def test_a_wrong_target_is_an_assertion_error(vit: nn.Module, target: object) -> None:
+    score = ImageTextScore(vit, captions())
+    with pytest.raises(AssertionError):
+        GradECLIP(score, score.layers[-1]).attribute(images((32, 32)), target=target)
+
+
+@pytest.mark.parametrize("targets", [[], [3], [-4], [0.5], 1])
+def test_wrong_targets_are_an_assertion_error(vit: nn.Module, targets: object) -> None:
+    score = ImageTextScore(vit, captions())
+    with pytest.raises(AssertionError, match="targets: expected"):
+        GradECLIP(score, score.layers[-1]).attribute_targets(images((32, 32)), targets)
+
+
+def test_methods_that_ignore_the_target_check_it_all_the_same(vit: nn.Module) -> None:
+    score, x = ImageTextScore(vit, captions()), images((32, 32))
+    for method in (RawAttention.for_score(score), AttentionRollout.for_score(score)):
+        for target in (99, [0, 1, 2], [0, 9]):
+            with pytest.raises(AssertionError):
+                method.attribute(x, target=target)
+        for targets in ([99], torch.tensor(1), [], ["a"], 1.5):
+            with pytest.raises(AssertionError, match="targets: expected"):
+                method.attribute_targets(x, targets)
+        assert torch.equal(method.attribute_targets(x, [-1, 0])[:, :1], method.attribute(x))
+    single = RawAttention.for_score(score).attribute_targets(x, [0, 1], heads="single")
+    assert torch.equal(single[:, 1:], RawAttention.for_score(score).attribute(x, heads="single"))

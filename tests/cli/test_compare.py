@@ -1,0 +1,60 @@
+"""The command that puts methods side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captum_gradeclip import cli, scenes
+from captum_gradeclip.attr import METHODS
+
+
+def test_the_command_writes_figure_maps_and_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenes.draw(scenes.sample_scene(0, 5, "evaluation", counts=(3,)), 96)[0].save(tmp_path / "scene.png")
+    texts = ["a red circle", "something $green"]
+    command = ["compare", str(tmp_path / "scene.png"), *texts, "--rise-masks", "20", "--out", str(tmp_path / "out")]
+    assert cli.main(command) == 0
+    assert "CLIP Surgery" in capsys.readouterr().out
+    result = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert [one["method"] for one in result["methods"]] == [kind.info.name for kind in METHODS]
+    told = {one["method"] for one in result["methods"] if "words" in one}
+    assert told == {kind.info.name for kind in METHODS if kind.info.text}
+    stored = np.load(tmp_path / "out" / "compare.npz")
+    assert stored["Grad-ECLIP"].shape == (2, 8, 8) and stored["Grad-ECLIP, words"].shape[0] == 2
+    assert min(Image.open(tmp_path / "out" / "compare.png").size) > 400
+    few = [*command[:-1], str(tmp_path / "few"), "--methods", "GAME, Occlusion", "--same-scale"]
+    assert cli.main(few) == 0
+    assert set(np.load(tmp_path / "few" / "compare.npz")) == {"GAME", "GAME, words", "Occlusion", "texts"}
+    for wrong, message in (
+        (["--methods", "GradCAM"], None),
+        (["--methods", "nothing"], "there is no 'nothing'"),
+        (["--model", "timm:vit_tiny_patch16_224"], "is a classifier"),
+    ):
+        code = cli.main([*command, *wrong])
+        assert (code, message in capsys.readouterr().err) == (2, True) if message else code == 0
+
+
+def test_options_and_what_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenes.draw(scenes.sample_scene(0, 5, "evaluation", counts=(3,)), 96)[0].save(tmp_path / "scene.png")
+    out = tmp_path / "out"
+    command = ["compare", str(tmp_path / "scene.png"), "a red circle", "--out", str(out), "--methods"]
+    assert cli.main([*command, "RISE,RISE", "--option", "RISE.subtract_mean=true", "--option", "rise.n_masks=7"]) == 0
+    result = json.loads((out / "compare.json").read_text())
+    assert [one["options"] for one in result["methods"]] == [{"n_masks": 7, "subtract_mean": True}]
+    assert -1 <= result["texts"][0]["score"] <= 1 and "layers" not in result["options"]
+    before = sorted((file.name, file.stat().st_mtime_ns) for file in out.iterdir())
+    for arguments, message in (
+        (["RISE", "--rise-masks", "0"], "n_masks: expected at least 1, got 0"),
+        (["GAME", "--option", "RISE.n_masks=3"], "options: there are some for RISE"),
+        (["GAME", "--option", "GAME.nothing=3"], "unexpected keyword argument 'nothing'"),
+        (["GAME", "--option", "GAME=3"], "--option: expected METHOD.name=value"),
+        (["GAME", "--option", "nothing.a=3"], "there is no 'nothing'"),
+        (["LeGrad", "--model", "RN50"], "methods: none of them is defined for this model"),
+    ):
+        assert cli.main([*command, *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert before == sorted((file.name, file.stat().st_mtime_ns) for file in out.iterdir())
