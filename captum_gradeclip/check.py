@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +11,7 @@ from . import adapters
 from .attention import Interception, model_heads, single_head
 from .attr import GradECLIP
 from .scores import ClassScore, ImageTextScore, TextImageScore
+from .timing import Stopwatch
 
 TOLERANCE = 1e-4
 
@@ -21,15 +21,15 @@ class Check:
     """What one tower of a model showed.
 
     Attributes:
-        tower: ``"image"`` or ``"text"``.
+        tower: the tower that was checked, ``"image"`` or ``"text"``.
         layers: number of attention layers, all of which were intercepted at once.
-        tokens: key tokens of the last one.
+        tokens: number of keys of the last layer.
         error: largest difference between the model's output and that of the intercepted model with its own heads,
             relative to the largest value of the output.
         change: the same difference with one head in the last layer, which is the network that the paper explains.
         map: shape of a Grad-ECLIP map.
         varies: whether the signed map is finite and not constant.
-        seconds: for that map.
+        seconds: time that this map took.
     """
 
     tower: str
@@ -51,9 +51,9 @@ def self_check(model: nn.Module, images: Tensor | None = None, tokens: Tensor | 
     """Runs every tower of a model as it is and under interception, and explains it once.
 
     Args:
-        model: one that an adapter knows.
-        images: ``(N, 3, H, W)``; noise at the native size if not given.
-        tokens: ids ``(N, L)``; random ones between the model's marks if not given.
+        model: a model that an adapter knows.
+        images: images ``(N, 3, H, W)``; ``None`` (default) for noise at the native size.
+        tokens: token ids ``(N, L)``; ``None`` (default) for random ones between the model's marks.
 
     Returns:
         One check for the image tower and, if there is one, one for the text tower.
@@ -89,8 +89,8 @@ def _check(name: str, score: ImageTextScore | TextImageScore | ClassScore, input
             own = encode(inputs)
         with Interception(score.layers[-1:], single_head):
             single = encode(inputs)
-    started = time.perf_counter()
-    signed = GradECLIP(score, score.layers[-1:]).attribute(inputs, target=0, relu_attributions=False)
+    with Stopwatch(inputs.device) as watch:
+        signed = GradECLIP(score, score.layers[-1:]).attribute(inputs, target=0, relu_attributions=False)
     return Check(
         tower=name,
         layers=len(score.layers),
@@ -99,7 +99,7 @@ def _check(name: str, score: ImageTextScore | TextImageScore | ClassScore, input
         change=_relative(single, expected),
         map=tuple(signed.shape),
         varies=bool(signed.isfinite().all() and signed.std() > 0),
-        seconds=time.perf_counter() - started,
+        seconds=watch.seconds,
     )
 
 

@@ -1,4 +1,4 @@
-"""Which dimension of a layer's tensor are the examples: libraries differ, and the tensor itself does not say."""
+"""Which dimension of a layer's tensor holds the examples; libraries differ in it, and only a shape can show it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from .record import LayerError
 
 
 def examples_axis(x: Tensor, batch: int) -> int:
-    """0 for ``(batch, tokens, width)``, 1 for ``(tokens, batch, width)``.
+    """The dimension of the examples: 0 for ``(batch, tokens, width)``, 1 for ``(tokens, batch, width)``.
+
+    Args:
+        x: a tensor that a layer was given or has returned.
+        batch: number of examples, at least 1.
 
     Raises:
         LayerError: if the shape does not show it.

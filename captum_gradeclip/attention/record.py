@@ -19,15 +19,16 @@ class Record:
     """What one attention call was given, and what it returned.
 
     Attributes:
-        query: ``(B, H, Lq, d)``, one slice per head of the model, before scaling.
-        key: ``(B, H, Lk, d)``.
-        value: ``(B, H, Lk, dv)``.
-        mask: additive, broadcastable to ``(B, H, Lq, Lk)``; a causal flag arrives here as a mask; ``None`` if all see all.
+        query: queries ``(B, H, Lq, d)``, one slice per head of the model, before they are scaled.
+        key: keys ``(B, H, Lk, d)``.
+        value: values ``(B, H, Lk, dv)``.
+        mask: additive mask that broadcasts to ``(B, H, Lq, Lk)``; a causal flag arrives here as a mask, and ``None`` means
+            that every query sees every key.
         scale: factor on ``query . key`` with the model's own heads, usually ``d ** -0.5``.
-        dropout: probability with which the layer drops attention weights (0 in evaluation mode).
-        output: ``(B, Lq, H * dv)``, what the rule returned, heads side by side, before any output projection.
+        dropout: probability with which the layer drops attention weights, from 0 to 1 (default 0, as in evaluation mode).
+        output: what the rule returned, ``(B, Lq, H * dv)``, heads side by side, in front of any output projection.
             It takes part in the graph of the forward pass, so gradients can be asked for at this place.
-        order: when the layer ran, counted from 0 among the chosen ones.
+        order: place of the layer among the chosen ones in the order in which they ran, counted from 0.
         attention: the attention weights ``(B, H, Lq, Lk)`` that made the output, if the rule keeps them in the graph.
     """
 

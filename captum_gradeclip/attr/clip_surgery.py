@@ -66,15 +66,16 @@ def feature_surgery(
     or, with redundant features :math:`E` (of the empty text, say), :math:`s_{it} = F_i \cdot (T_t - E)`.
 
     Args:
-        image_features: F, ``(..., L, D)``, the class token first; made unit vectors.
-        text_features: T, ``(T, D)``; made unit vectors.
-        redundant_features: E, ``(D,)``, ``(1, D)`` or ``(T, D)``; made unit vectors.
-        temperature: of the weights of the labels.
-        normalization: of F over its channels, or over its ``"tokens"`` as the demo of the released code had it before
-            March 2025.
+        image_features: features F of all tokens ``(..., L, D)``, the class token first; they become unit vectors here.
+        text_features: features T of the texts ``(T, D)``; they become unit vectors here.
+        redundant_features: features E that all texts share, ``(D,)``, ``(1, D)`` or ``(T, D)``, which become unit vectors
+            here; ``None`` (default) for the weighted mean of the texts.
+        temperature: factor on the cosines that weigh the labels, any finite number (default 2).
+        normalization: whether F becomes unit vectors over its ``"channels"`` (default), or over its ``"tokens"`` as the
+            demo of the released code had it before March 2025.
 
     Returns:
-        ``(..., L, T)``, signed.
+        Similarities ``(..., L, T)``, signed.
 
     Raises:
         ValueError: for features that do not fit together or are not finite, fewer than two labels and no redundant
@@ -223,17 +224,17 @@ def _dense_features(request: Request, score: ImageTextScore, pool_query: PoolQue
 
 
 def word_relevance(score: TextImageScore, tokens: Tensor, redundancy: Tensor | None = None) -> Tensor:
-    r"""How much each token of a text says what the image shows, in the manner of CLIP Surgery; *our* construction.
+    r"""How well each token of a text matches the image, in the manner of CLIP Surgery; this is *our* construction.
 
     .. math:: r_j = F_0 \cdot (T_j - T_{empty})
 
-    with the features :math:`T_j` that the model would have if it read token :math:`j`. The paper announces a visualisation
-    of words and its code has none, so no figure of the papers belongs to this.
+    where :math:`T_j` are the features that the model would have if it read token :math:`j`. The paper announces a
+    visualization of words and its code has none, so no figure of the papers belongs to this.
 
     Args:
-        score: of the images; its text tower reads one token.
-        tokens: ids ``(N, L)``.
-        redundancy: features ``(D,)`` or ``(1, D)`` in place of those of the empty text.
+        score: cosines with images, of a model whose text tower reads one token.
+        tokens: token ids ``(N, L)``.
+        redundancy: features ``(D,)`` or ``(1, D)`` in place of those of the empty text (default ``None``).
 
     Returns:
         ``(N, M, L)`` for the M images of the score, signed; zero behind the end mark.

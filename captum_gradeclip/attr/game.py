@@ -33,11 +33,11 @@ def relevance(attention: Sequence[Tensor], gradient: Sequence[Tensor]) -> Tensor
     beginning with the identity. An attention pool ends it: its queries are no tokens, so there :math:`R \leftarrow E R`.
 
     Args:
-        attention: of each layer, ``(N, H, Lq, L)``.
-        gradient: of the score at it, of the same shape, or with the targets in front.
+        attention: attention weights of each layer, ``(N, H, Lq, L)``.
+        gradient: gradient of the score at them, of the same shape, or with a dimension for the targets in front.
 
     Returns:
-        ``([T,] N, Lq, L)``.
+        Relevance ``([T,] N, Lq, L)``, not negative.
 
     >>> relevance([torch.ones(1, 2, 2, 2)], [torch.zeros(1, 2, 2, 2)])
     tensor([[[1., 0.],

@@ -16,7 +16,7 @@ from .dense import last_block
 
 @dataclass(frozen=True)
 class ReadOut(Evidence):
-    """What the model says of the tokens of each chosen block.
+    """The scores that the model gives to the tokens of each chosen block.
 
     Attributes:
         scores: scores ``(N, T)`` of each block, with their graph.
@@ -35,15 +35,15 @@ class ReadOut(Evidence):
 
 
 def attention_sensitivity(gradient: Tensor) -> Tensor:
-    r"""What a layer's attention to each token would add to the score.
+    r"""How much more attention to each token would raise the score.
 
     .. math:: E_i = \operatorname*{mean}_{j, r} \mathrm{ReLU}\Big(\frac{\partial S}{\partial A^j_{ri}}\Big)
 
     Args:
-        gradient: at the attention weights, ``(..., H, Lq, L)``.
+        gradient: gradient of the score at the attention weights, ``(..., H, Lq, L)``.
 
     Returns:
-        ``(..., L)``, the mean over heads and all queries.
+        A tensor ``(..., L)``, not negative: the mean over heads and all queries.
 
     >>> attention_sensitivity(torch.tensor([[[1.0, -1.0], [3.0, 0.0]]]))
     tensor([2., 0.])

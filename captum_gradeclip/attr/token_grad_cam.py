@@ -64,9 +64,9 @@ def grad_cam(feature: Tensor, gradient: Tensor, first: int = 0) -> Tensor:
     .. math:: H_i = \sum_c \alpha_c F_{ic}, \quad \alpha_c = \operatorname*{mean}_j \frac{\partial S}{\partial F_{jc}}
 
     Args:
-        feature: F, ``(N, L, C)``.
-        gradient: of the score at it, ``([T,] N, L, C)``.
-        first: the mean over ``j`` begins with this token.
+        feature: features F of the tokens, ``(N, L, C)``.
+        gradient: gradient of the score at the features, ``([T,] N, L, C)``.
+        first: index of the first token that the mean over ``j`` includes, at least 0 (default 0).
 
     Returns:
         ``([T,] N, L)``.
@@ -81,12 +81,12 @@ def grad_cam(feature: Tensor, gradient: Tensor, first: int = 0) -> Tensor:
 class TokenGradCam(TokenAttribution[TokenGradCamOptions, LayerFeature]):
     """Grad-CAM of a transformer's tokens, or of the feature map before an attention pool.
 
-    Captum's own LayerGradCam averages over the wrong dimension of tokens, and its maps have no place.
+    Captum's own LayerGradCam averages over the wrong dimension of tokens, and its maps have no place in the picture.
 
     Args:
         forward_func: as for :class:`~captum_gradeclip.GradECLIP`.
-        layer: the block (or attention pool) whose input is looked at, the last one; of a score module, a part of a block
-            stands for the block.
+        layer: the block (or attention pool) whose input is looked at, usually the last one. With a score module, a part of
+            a block stands for the block.
         device_ids: accepted for Captum's sake.
 
     >>> import torch
