@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Models this small gain nothing from a second thread, and on a busy machine threads that wait for each other lose minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hashlib
 from typing import Any
