@@ -235,9 +235,10 @@ class Method(Attribution, Generic[_O, _E]):
         additional_forward_args: ForwardArguments,
         grad_kwargs: Mapping[str, object] | None,
     ) -> Request:
-        score, layers, tensor = describe(self.forward_func), self._layers(), check_inputs(inputs)
+        score, tensor, keywords = describe(self.forward_func), check_inputs(inputs), dict(grad_kwargs or {})
         check_defined(self.info, score, tensor)
-        return Request(self.info, score, self.forward_func, layers, tensor, additional_forward_args, dict(grad_kwargs or {}))
+        layers = self._layers()
+        return Request(self.info, score, self.forward_func, layers, tensor, additional_forward_args, keywords)
 
     def _maps(self, evidence: _E, targets: Targets, options: _O, at_once: int) -> Tensor:
         """Maps ``(T, N, ...)`` of some targets, ``at_once`` of them together."""

@@ -10,6 +10,7 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..adapters.base import Foreign
 from ..attention import CaptureInput, Interception, LayerError, Record, Rule, examples_axis, is_observed
@@ -53,6 +54,12 @@ class Request:
         return bool(self.score.sites) and self.score.sites[0].kind == "pool"
 
     @property
+    def states_readout(self) -> bool:
+        """Whether the score knows which token it reads behind the chosen layers; otherwise only its gradient shows it."""
+        known = {part for site in self.score.sites for part in site.module.modules()}
+        return self.score.readout.kind != "unknown" and known.issuperset(self.layers)
+
+    @property
     def keeps_graph(self) -> bool:
         """Whether the maps are to be differentiated themselves."""
         return bool(self.grad_kwargs.get("create_graph"))
@@ -92,6 +99,9 @@ class Request:
         arguments = () if self.arguments is None else arguments
         # Under inference mode no graph could be built at all; its tensors become ordinary ones by cloning.
         with torch.inference_mode(False), torch.set_grad_enabled(self.keeps_graph), ExitStack() as stack:
+            if self.keeps_graph:
+                # The fused kernels of attention have no second derivative.
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             for context in contexts:
                 stack.enter_context(context)
             inputs = self.inputs.clone() if self.inputs.is_inference() else self.inputs
@@ -113,8 +123,7 @@ class Request:
             layers: layers in place of the chosen ones (default ``None``).
             row: index of the token that alone goes on behind the attention (default: all tokens go on).
         """
-        # A bare callable does not say which token it reads; its gradient does.
-        graph = self.info.gradient or self.score.readout.kind == "unknown"
+        graph = self.info.gradient or not self.states_readout
         seen = Interception(self.layers if layers is None else layers, rule, row, graph)
         output = self.forward(*contexts, seen)
         records = seen.records()
@@ -279,7 +288,7 @@ class Attention(Evidence):
         last = self.ordered[-1]
         if gradients is not None:
             gradient = gradients[next(number for number, record in enumerate(self.records) if record is last)]
-        elif stated.kind == "unknown" and last.output is not None:
+        elif not self.request.states_readout and last.output is not None:
             (gradient,) = self.gradient(targets, at=[last.output])
         else:
             return None if stated.rows is None else stated.rows(self.request.inputs)
