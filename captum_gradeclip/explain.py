@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, get_args
 
@@ -19,10 +18,11 @@ from torch import Tensor, nn
 from . import adapters
 from .adapters.base import Foreign, execution_device
 from .adapters.loading import find_device
-from .attr import NotDefinedError, Outcome, TokenAttribution, find_method
+from .attr import Method, NotDefinedError, Outcome, TokenAttribution, find_method
 from .attr.registry import AnyMethod, Kind
 from .images import Picture, Resize, prepare, read, to_rgb
 from .maps import Frame, Words, merge_words, to_pixels
+from .notices import kept_notices, notice
 from .scores import ClassScore, ImageTextScore, ModelScore, TextImageScore, Tokenizer, tokenize
 
 if TYPE_CHECKING:
@@ -235,9 +235,15 @@ def explain(
     (torch.Size([1, 2, 8, 8]), torch.Size([1, 2]), ['a', 'red', 'circle'])
     """
     tower = adapters.image_tower(model)
+    if isinstance(method, Method):
+        raise TypeError(
+            f"method: expected a name or a class, got an object of {type(method).__name__}; choose its layers by layers"
+        )
+    if options.get("heads") == "each":
+        raise ValueError('heads: "each" gives several maps for each image and text; call the method itself for these')
     if device is not None:
         model = model.to(find_device(device))
-    with _noticed() as noticed:
+    with kept_notices() as noticed:
         names, pictures = _read(images, tower, preprocess)
         job = _Job(model, find_method(method), names, pictures, layers, text_layers, options)
         if is_classifier(model):
@@ -300,6 +306,8 @@ def find_class(target: int | str, count: int, labels: Sequence[str] | None) -> i
     >>> find_class("whippet", 3, ["tabby cat", "whippet", "Italian greyhound"]), find_class("2", 3, None)
     (1, 2)
     """
+    if not isinstance(target, (str, Integral)) or isinstance(target, bool):
+        raise TypeError(f"targets: expected the index or the name of a class, got {target!r}")
     if not isinstance(target, str) or target.lstrip("-").isdigit():
         if not 0 <= int(target) < count:
             raise ValueError(f"targets: expected a class from 0 to {count - 1}, got {target}")
@@ -384,7 +392,7 @@ def _explain_texts(job: _Job, texts: list[str], tokenizer: Tokenizer | None, wor
         try:
             outcome = explainer.outcome(tokens, **job.options)
         except NotDefinedError as error:
-            warnings.warn(f"the words are not explained: {error}", stacklevel=3)
+            notice(f"the words are not explained: {error}")
         else:
             # The texts are the examples of this pass, and the images its targets.
             word_weights = _maps(outcome, 3).transpose(0, 1).contiguous()
@@ -417,7 +425,7 @@ def _explain_classes(job: _Job, targets: int | str | Sequence[int | str] | None,
         assert logits is not None
         chosen = logits.softmax(dim=1).mean(dim=0).topk(min(3, width)).indices.tolist()
     else:
-        several = [targets] if isinstance(targets, (int, str)) else list(targets)
+        several = [targets] if isinstance(targets, (Integral, str)) else list(targets)  # type: ignore[arg-type]
         if not several:
             raise ValueError("targets: expected at least one class, or None for the three most probable ones")
         chosen = [find_class(one, width, labels) for one in several]
@@ -473,7 +481,10 @@ def _picture(source: Image.Image | str | os.PathLike[str] | Array) -> Image.Imag
     if isinstance(source, Image.Image):
         return source
     if isinstance(source, (str, os.PathLike)):
-        return read(source)
+        try:
+            return read(source)
+        except (FileNotFoundError, ValueError) as error:
+            raise type(error)(str(error).replace("path:", "images:", 1)) from None
     if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
         raise ValueError(
             f"images: expected an array (H, W, 3) of uint8, got {source.dtype} of shape {source.shape}; several images are a"
@@ -540,25 +551,3 @@ def _in_order(groups: Iterable[tuple[list[int], Tensor]]) -> list[Tensor]:
     """What belongs to each image, float32 on the CPU, in the order of the images."""
     apart = [(number, one) for some, values in groups for number, one in zip(some, values.detach().float().cpu())]
     return [one for _, one in sorted(apart, key=lambda pair: pair[0])]
-
-
-@contextmanager
-def _noticed() -> Iterator[list[str]]:
-    """Keeps the text of each ``UserWarning`` in the block, once.
-
-    All other warnings go on to the caller when the block is left, and where it fails, these do so as well.
-    """
-    kept: list[str] = []
-    caught: list[warnings.WarningMessage] = []
-    failed = True
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            yield kept
-        failed = False
-    finally:
-        for one in caught:
-            if failed or not issubclass(one.category, UserWarning):
-                warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-            elif str(one.message) not in kept:
-                kept.append(str(one.message))

@@ -17,31 +17,32 @@ from .reading import aliases_of_any, anys, attribute_strings, code_lines, import
 
 ROOT = Path(captum_gradeclip.__file__).parent
 MODELS = {"scenes", "adapters", "scores", "attention", "attr", "maps", "show"}
-ROAD = {*MODELS, "timing", "images", "explain", "report", "check", "metrics"}
+ROAD = {*MODELS, "timing", "notices", "images", "explain", "report", "check", "metrics"}
 ALLOWED = {
     "_version": set(),
     "timing": set(),
+    "notices": set(),
     "scenes": set(),
     "adapters": {"scenes"},
     "attention": set(),
     "maps": set(),
     "images": {"maps"},
-    "scores": {"adapters", "maps"},  # maps: the patch grid of a callable of which nothing is known is inferred
-    "attr": {"scores", "attention", "maps", "adapters", "timing"},
+    "scores": {"adapters", "maps", "notices"},  # maps: the patch grid of a callable of which nothing is known is inferred
+    "attr": {"scores", "attention", "maps", "adapters", "timing", "notices"},
     "show": {"maps"},
     "metrics": {"maps"},
-    "check": {"adapters", "scores", "attention", "attr"},
-    "explain": {*MODELS, "timing", "images", "report"},  # report: where an explanation is saved
+    "check": {"adapters", "scores", "attention", "attr", "timing"},
+    "explain": {*MODELS, "timing", "notices", "images", "report"},  # report: where an explanation is saved
     "report": {*MODELS, "images", "explain", "check", "_version"},
     "experiments": ROAD,
     "cli": {*ROAD, "experiments", "_version"},
     "__main__": {"cli"},
     # for one version: where things were before, each nothing but a list of names
-    "loading": {"adapters"},
-    "prompts": {"scores"},
-    "points": {"maps"},
-    "quantus": {"experiments"},
-    "benchmark": {"experiments"},
+    "loading": {"adapters", "notices"},
+    "prompts": {"scores", "notices"},
+    "points": {"maps", "notices"},
+    "quantus": {"experiments", "notices"},
+    "benchmark": {"experiments", "notices"},
 }
 LIBRARIES = {"open_clip", "timm", "transformers", "torchvision"}
 # The embedded CLIP is one of open_clip's, zero-shot templates are open_clip's, published protocols name released models.

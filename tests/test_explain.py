@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from captum_gradeclip import (
     scenes,
 )
 from captum_gradeclip.attr import GAME, MaskCLIP
+from captum_gradeclip.notices import kept_notices, notice
 
 from .conftest import FAMILIES, stir
 
@@ -223,11 +225,11 @@ def test_other_methods(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -
     assert dense.options["key_weight"] is True and dense.explained_word_scores is None
 
 
-def test_warnings_are_kept(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
+def test_notices_are_kept_and_warnings_of_others_go_on(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
     model, _, tokenizer = clip
 
     def transform(image: Image.Image) -> Tensor:
-        warnings.warn("this picture is odd", stacklevel=1)
+        notice("this picture is odd")
         warnings.warn("this will go", DeprecationWarning, stacklevel=1)
         return squashed(image)[0]
 
@@ -235,8 +237,37 @@ def test_warnings_are_kept(clip: tuple[nn.Module, Any, Any], picture: Image.Imag
         found = explain(model, [picture, picture], TEXTS, tokenizer, preprocess=transform)
     assert found.warnings == ["this picture is odd"] and "1 warnings" in repr(found)
     assert "this picture is odd" in found._repr_html_()
-    with pytest.warns(UserWarning, match="is odd"), pytest.raises(ValueError, match="text: expected words"):
-        explain(model, picture, " ", tokenizer, preprocess=transform)
+    with pytest.warns(UserWarning, match="is odd"):
+        notice("this picture is odd")  # outside of an explanation
+
+
+def test_two_threads_keep_their_own_notices() -> None:
+    """Python's own way to catch warnings would leave the warnings of all threads changed for good."""
+    show, entered, left = warnings.showwarning, threading.Barrier(2), threading.Barrier(2)
+    found: dict[int, list[str]] = {}
+
+    def keep(number: int) -> None:
+        with kept_notices() as kept:
+            entered.wait()
+            notice(f"thread {number}")
+            left.wait()
+        found[number] = kept
+
+    threads = [threading.Thread(target=keep, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {0: ["thread 0"], 1: ["thread 1"]} and warnings.showwarning is show
+
+
+def test_an_object_of_a_method_and_maps_of_heads_are_refused(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
+    model, _, tokenizer = clip
+    score = ImageTextScore(model, TEXTS, tokenizer)
+    with pytest.raises(TypeError, match="method: expected a name or a class"):
+        explain(model, picture, TEXTS, tokenizer, method=GAME(score, score.layers[:1]))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match='heads: "each" gives several maps'):
+        explain(model, picture, TEXTS, tokenizer, heads="each")
 
 
 def test_what_is_shown(clip: tuple[nn.Module, Any, Any], picture: Image.Image, tmp_path: Path) -> None:
@@ -296,7 +327,7 @@ def test_what_is_written(clip: tuple[nn.Module, Any, Any], picture: Image.Image,
     [
         ({"images": []}, ValueError, "images: expected at least one"),
         ({"images": 3}, TypeError, "images: expected a PIL image.*got int"),
-        ({"images": "missing.png"}, FileNotFoundError, "path: there is no file"),
+        ({"images": "missing.png"}, FileNotFoundError, "images: there is no file"),
         ({"images": np.zeros((4, 4), dtype=np.uint8)}, ValueError, r"images: expected an array \(H, W, 3\) of uint8"),
         ({"images": np.zeros((4, 4, 3))}, ValueError, r"images: expected an array \(H, W, 3\) of uint8, got float64"),
         ({"images": torch.zeros(3, 64, 64, dtype=torch.uint8)}, ValueError, "images: expected a floating point tensor"),

@@ -15,7 +15,7 @@ import torch
 
 from captum_gradeclip import METHODS, ImageTextScore, TextImageScore, scenes
 
-from .conftest import FAMILIES, captions, images, scores, stir
+from .conftest import FAMILIES, scores, stir
 
 FILE = Path(__file__).parent / "golden.npz"
 FEW: dict[str, dict[str, Any]] = {"RISE": {"n_masks": 4}, "M2IB": {"steps": 3, "copies": 2}}

@@ -6,6 +6,8 @@ import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MethodType
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
@@ -261,7 +263,7 @@ def replaced(module: _Module, name: str, value: object) -> _Module:
         kind = type(kind.__name__, (kind,), {"__module__": kind.__module__, head: value})
     # Not by copy.copy, which pickles, and modules with parametrizations refuse to be pickled.
     view = kind.__new__(kind)
-    view.__dict__.update(module.__dict__)
+    view.__dict__.update({key: _rebound(one, module, view) for key, one in module.__dict__.items()})
     if rest:
         view._modules = {**module._modules, head: replaced(module.get_submodule(head), rest, value)}
     elif head in module._parameters:
@@ -271,6 +273,15 @@ def replaced(module: _Module, name: str, value: object) -> _Module:
     else:
         view.__dict__[head] = value
     return view
+
+
+def _rebound(value: object, module: nn.Module, view: nn.Module) -> object:
+    """An attribute of a module as one of its view: accelerate gives modules a ``forward`` that is bound to themselves."""
+    if isinstance(value, MethodType) and value.__self__ is module:
+        return MethodType(value.__func__, view)
+    if isinstance(value, partial) and value.args and value.args[0] is module:
+        return partial(value.func, view, *value.args[1:], **value.keywords)
+    return value
 
 
 def resize_positions(table: Tensor, native: tuple[int, int], grid: tuple[int, int]) -> Tensor:

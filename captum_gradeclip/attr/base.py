@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ..adapters.base import Foreign
 from ..scores import ImageScore, ModelScore, Target, Targets as Targets, describe
-from ..scores.checks import ForwardArguments, check_inputs, check_scores
+from ..scores.checks import ForwardArguments, check_grad_kwargs, check_inputs, check_layers, check_maps, check_scores
 from ..timing import Stopwatch
-from .checks import check_defined, check_layer_input, check_layers, check_maps
+from .checks import check_defined, check_layer_input
 
 # What the author of a method needs can be imported from here.
 from .info import MethodInfo as MethodInfo, NotDefinedError as NotDefinedError
@@ -72,7 +72,7 @@ class Method(Attribution, Generic[_O, _E]):
         Args:
             inputs: images ``(N, 3, H, W)``, floating point, or token ids ``(N, L)``, integer.
             target: which of an example's scores to explain, any of Captum's kinds (see
-                :class:`~captum_gradeclip.attr.targets.Targets`); ``None`` (default) if each example has one score, or the
+                :class:`~captum_gradeclip.scores.Targets`); ``None`` (default) if each example has one score, or the
                 method does not depend on the target.
             additional_forward_args: what ``forward_func`` is given behind ``inputs`` (default nothing).
             attribute_to_layer_input: only False, the default, is possible.
@@ -120,8 +120,8 @@ class Method(Attribution, Generic[_O, _E]):
             targets: columns of the scores ``(N, T)``, the same for every example; ``None`` (default) for all of them.
             additional_forward_args: as in :meth:`attribute`.
             chunk_size: number of inputs in each forward pass, at least 1; ``None`` (default) for all at once.
-            max_memory: rough number of bytes that the gradients of targets may take which are differentiated together
-                (default 256 MiB).
+            max_memory: largest number of bytes, estimated, for the gradients that are computed in one backward pass
+                (default 2**28, which is 256 MiB); a smaller number takes more passes and gives the same maps.
             grad_kwargs: as in :meth:`attribute`.
             options: the fields of the method's :attr:`Options`.
 
@@ -164,13 +164,13 @@ class Method(Attribution, Generic[_O, _E]):
             targets: columns of the scores ``(N, T)``; ``None`` (default) for all of them.
             additional_forward_args: as in :meth:`attribute`.
             chunk_size: number of inputs in each forward pass, at least 1; ``None`` (default) for all at once.
-            max_memory: rough number of bytes for gradients (default 256 MiB).
+            max_memory: largest number of bytes for the gradients of one backward pass (default 2**28).
             grad_kwargs: as in :meth:`attribute`.
             options: the fields of the method's :attr:`Options`.
         """
         chosen = self._options(options)
-        if chunk_size is not None and chunk_size < 1:
-            raise ValueError(f"chunk_size: expected at least one input for each forward pass, got {chunk_size}")
+        if chunk_size is not None and not (isinstance(chunk_size, int) and chunk_size >= 1):
+            raise ValueError(f"chunk_size: expected at least one input for each forward pass, got {chunk_size!r}")
         parts, scores = [], []
         with Stopwatch(inputs.device if isinstance(inputs, Tensor) else "cpu") as watch:
             for request in self._request(inputs, additional_forward_args, grad_kwargs).split(chunk_size):
@@ -235,7 +235,7 @@ class Method(Attribution, Generic[_O, _E]):
         additional_forward_args: ForwardArguments,
         grad_kwargs: Mapping[str, object] | None,
     ) -> Request:
-        score, tensor, keywords = describe(self.forward_func), check_inputs(inputs), dict(grad_kwargs or {})
+        score, tensor, keywords = describe(self.forward_func), check_inputs(inputs), check_grad_kwargs(grad_kwargs)
         check_defined(self.info, score, tensor)
         layers = self._layers()
         return Request(self.info, score, self.forward_func, layers, tensor, additional_forward_args, keywords)

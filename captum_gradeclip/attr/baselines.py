@@ -67,7 +67,10 @@ class RandomMap(Baseline[RandomMapOptions]):
 
     def explain(self, evidence: Evidence, targets: Targets, options: RandomMapOptions) -> Tensor:
         """The same numbers for every target."""
-        seeds = range(len(evidence.output)) if options.seeds is None else options.seeds
+        first, count = evidence.request.first, len(evidence.output)
+        seeds = range(first, first + count) if options.seeds is None else options.seeds[first : first + count]
+        if len(seeds) != count:
+            raise ValueError(f"seeds: expected one for each input, got {len(options.seeds or ())}")
         maps = [
             torch.rand(evidence.tokens.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
             for seed in seeds
@@ -118,12 +121,15 @@ class Oracle(Baseline[OracleOptions]):
         """The same mask for every target."""
         from scipy.ndimage import distance_transform_edt
 
-        if options.masks is None or options.masks.shape != (len(evidence.output), *evidence.tokens.shape):
-            wanted = (len(evidence.output), *evidence.tokens.shape)
-            got = None if options.masks is None else tuple(options.masks.shape)
-            raise ValueError(f"masks: expected the truth of the inputs {wanted}, got {got}")
+        wanted = (len(evidence.output), *evidence.tokens.shape)
+        first = evidence.request.first
+        masks = None if options.masks is None else options.masks[first : first + wanted[0]].cpu()
+        if masks is None or masks.shape != wanted:
+            raise ValueError(
+                f"masks: expected the truth of the inputs {wanted}, got {None if masks is None else tuple(masks.shape)}"
+            )
         maps = []
-        for mask in options.masks.cpu() == 1:
+        for mask in masks == 1:
             away = torch.from_numpy(distance_transform_edt(~mask.numpy())).float()
             maps.append(torch.where(mask, 1.0, 1e-6 * (1 - away / away.max().clamp(min=1))))
         return torch.stack(maps).flatten(1).to(evidence.output.device).expand(len(targets), -1, -1)

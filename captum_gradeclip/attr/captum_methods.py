@@ -118,7 +118,9 @@ class LayerGradCam(Method[LayerGradCamOptions, LastConvolution]):
             for handle in handles:
                 handle.remove()
         if not seen:
-            raise NotDefinedError("layer: Captum's LayerGradCam needs a convolution, and this model has none")
+            unknown = request.score.model is None
+            why = "a bare callable does not show its own; pass the model or a score" if unknown else "this model has none"
+            raise NotDefinedError(f"layer: Captum's LayerGradCam needs a convolution, and {why}")
         layer, (height, width) = seen[-1]
         return LastConvolution(request, output, Tokens("patches", (height, width)), layer)
 

@@ -2,39 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..scores.base import BareScore, ModelScore
 from .info import MethodInfo, NotDefinedError
-
-
-def check_maps(maps: Tensor) -> None:
-    """Refuses maps that are not finite.
-
-    Raises:
-        ValueError: if something overflowed on the way to them.
-    """
-    if not torch.isfinite(maps).all():
-        raise ValueError(
-            "layer: its features, queries, keys, values or gradients overflowed; run the model in a wider dtype"
-        )
-
-
-def check_layers(layer: object) -> list[nn.Module]:
-    """The chosen layers as a list.
-
-    Raises:
-        TypeError: for anything but modules.
-        ValueError: for an empty list.
-    """
-    layers = [layer] if isinstance(layer, nn.Module) else list(layer)  # type: ignore[call-overload]
-    if not layers:
-        raise ValueError("layer: expected a module or a non-empty list of modules, got an empty list")
-    for one in layers:
-        if not isinstance(one, nn.Module):
-            raise TypeError(f"layer: expected torch.nn.Module, got {type(one).__name__}")
-    return layers
 
 
 def check_defined(info: MethodInfo, score: ModelScore | BareScore, inputs: Tensor) -> None:

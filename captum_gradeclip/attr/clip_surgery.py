@@ -32,9 +32,8 @@ class CLIPSurgeryOptions(Options):
             ``redundancy="labels"`` only.
         normalization: whether features become unit vectors over their ``"channels"`` (default), or over the ``"tokens"``
             as in the code that the figures of arXiv 2502.18816 come from.
-        pool_query: the weights with which the class token of an attention pool asks, ``"query"`` (default) for the model's,
-            or ``"value"`` for those of its values as in the released code. The class token, which weighs the labels, is
-            then not the model's.
+        pool_query: which projection makes the query of an attention pool's class token: ``"query"`` (default), the model's
+            own, or ``"value"``, as in the released code, whose class token is then not the model's. It weighs the labels.
         normalisation: the name of ``normalization`` in version 0.1; it goes with the next version.
     """
 
@@ -131,7 +130,7 @@ class CLIPSurgery(TokenAttribution[CLIPSurgeryOptions, Dense]):
     Args:
         forward_func: an :class:`~captum_gradeclip.ImageTextScore` whose image tower reads its class token, or has an
             attention pool over convolutions. Its texts may be cached features, see
-            :func:`captum_gradeclip.prompts.prompt_ensemble`.
+            :func:`captum_gradeclip.scores.prompts.prompt_ensemble`.
         layer: the last blocks of the tower, at least one; ``score.layers[-6:]`` are the paper's.
         device_ids: accepted for Captum's sake.
 
@@ -197,6 +196,11 @@ def _image_text_score(request: Request) -> ImageTextScore:
         raise NotDefinedError(
             "forward_func: CLIP Surgery compares dense features with texts, so it needs an ImageTextScore, got"
             f" {type(request.score).__name__}"
+        )
+    if type(request.score).forward is not ImageTextScore.forward:
+        raise NotDefinedError(
+            "forward_func: CLIP Surgery compares features with texts and never calls forward, which"
+            f" {type(request.score).__name__} defines anew; use an ImageTextScore"
         )
     return request.score
 

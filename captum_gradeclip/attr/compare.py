@@ -10,8 +10,9 @@ from rich.progress import track
 from torch import Tensor
 
 from ..adapters.base import Foreign
-from ..scores import ModelScore, Targets, check_mode
+from ..scores import ModelScore, Targets, check_mode, describe
 from ..scores.checks import check_inputs
+from .base import Method
 from .info import NotDefinedError
 from .outcome import Outcome
 from .registry import AnyMethod, Named, Registry, find_method, find_methods
@@ -71,6 +72,8 @@ def compare(
     for one in track(chosen, "methods", transient=True, disable=not show_progress):
         kind = find_method(one)
         own: dict[str, Foreign] = given.get(kind, {})
+        if isinstance(one, Method) and describe(one.forward_func) is not score:
+            raise ValueError(f"methods: {kind.__name__} was made with another score than the one that is compared")
         method = cast("AnyMethod", kind.for_score(score) if one is kind else one)
         try:
             results.append(method.outcome(inputs, targets, **own))

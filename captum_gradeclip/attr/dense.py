@@ -28,9 +28,14 @@ def last_block(request: Request) -> nn.Module:
         NotDefinedError: naming the method, for any other score.
     """
     if request.score.readout.kind != "token":
+        found = {
+            "unknown": "a bare callable does not state it",
+            "several": "this one reads several tokens",
+            "pool": "this one reads an attention pool, which mixes them afterwards",
+        }
         raise NotDefinedError(
             f"layer: {request.info.name} lets the model read one token after the other in place of its class token, so it"
             " needs a score module of images (ImageTextScore or ClassScore around the model) whose tower reads that token;"
-            " this one is none, or reads several tokens, or mixes them afterwards"
+            f" {found[request.score.readout.kind]}"
         )
     return request.score.sites[-1].module

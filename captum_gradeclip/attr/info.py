@@ -27,7 +27,8 @@ class MethodInfo:
         layers: number of the last layers of an image tower that it is meant for, at least 0; 0 means all layers
             (default 1).
         text_layers: the same number for a text tower; ``None`` (default) means the number for images.
-        needs: names of options that only a caller can give, such as the ``"masks"`` of the truth (default none).
+        needs: names of options that only a caller can give, for example ``("masks",)`` for a method that must be
+            given the true masks (default none).
     """
 
     name: str

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from .. import adapters
 from ..attention import Interception, Record, ReplaceOutput, model_heads
 from ..scores import ModelScore, TextImageScore
+from ..scores.checks import check_maps
 from .base import Evidence, MethodInfo, NotDefinedError, Options, Request, Targets, TokenAttribution, number
-from .checks import check_maps
 
 
 @dataclass(frozen=True)

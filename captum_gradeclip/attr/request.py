@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..adapters.base import Foreign
 from ..attention import CaptureInput, Interception, LayerError, Record, Rule, examples_axis, is_observed
+from ..notices import notice
 from ..scores import BareScore, ImageScore, ModelScore, Site, Targets, Tokens, check_mode
 from ..scores.checks import ForwardArguments, check_arguments, check_output
 from .info import MethodInfo, NotDefinedError
@@ -33,6 +33,7 @@ class Request:
         inputs: images ``(N, C, H, W)`` or token ids ``(N, L)``.
         arguments: what the forward function is given behind the inputs.
         grad_kwargs: further arguments of :func:`torch.autograd.grad`.
+        first: place of the first input among all inputs of the call, counted from 0 (default 0).
     """
 
     info: MethodInfo
@@ -42,6 +43,7 @@ class Request:
     inputs: Tensor
     arguments: ForwardArguments = None
     grad_kwargs: dict[str, object] = field(default_factory=dict)
+    first: int = 0
 
     @property
     def is_image(self) -> bool:
@@ -70,7 +72,8 @@ class Request:
         size = size or len(self.inputs)
         for start in range(0, len(self.inputs), size):
             part = slice(start, start + size)
-            yield self.changed(lambda argument, part=part: argument[part])  # type: ignore[misc]
+            chosen = self.changed(lambda argument, part=part: argument[part])  # type: ignore[misc]
+            yield replace(chosen, first=self.first + start)
 
     def repeat(self, times: int) -> Request:
         """Each input ``times`` times, the copies of one input side by side, with the arguments that belong to it."""
@@ -151,10 +154,10 @@ class Request:
         except LayerError:
             pass  # there are as many examples as tokens, say; the full pass tells what else may be wrong
         except (RuntimeError, IndexError) as error:
-            warnings.warn(
+            notice(
                 f"the read-out token alone was not enough to run {type(self.layers[0]).__name__} and what follows"
                 f" ({error}); all tokens run instead, which gives the same map more slowly",
-                stacklevel=4,
+                stacklevel=5,
             )
         return self.intercept(rule)
 
@@ -289,7 +292,7 @@ class Attention(Evidence):
         if gradients is not None:
             gradient = gradients[next(number for number, record in enumerate(self.records) if record is last)]
         elif not self.request.states_readout and last.output is not None:
-            (gradient,) = self.gradient(targets, at=[last.output])
+            gradient = self.gradient(targets)[next(n for n, record in enumerate(self.records) if record is last)]
         else:
             return None if stated.rows is None else stated.rows(self.request.inputs)
         touched = gradient.ne(0).any(dim=-1).any(dim=0)

@@ -30,7 +30,7 @@ class RISEOptions(Options):
         seed: seed of the masks (default 0); the global generator is left alone.
         subtract_mean: whether masks are weighed with the score above the mean score (default False), since cosines vary
             little and masks a lot.
-        tolerance: a map is done when a hundred masks more change it by less than this share of its largest value, at least
+        tolerance: a map is done when the next hundred masks change it by less than this share of its largest value, at least
             0; ``None`` (default) runs all masks.
         show_progress: whether a progress bar is drawn (default False).
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import experiments as _experiments
 from ..experiments import *  # noqa: F403
+from ..notices import moved
 from . import (  # noqa: F401
     data as _data,
     explainers as _module,
@@ -18,3 +19,5 @@ from . import (  # noqa: F401
 
 Data, First = _data.Data, _data.First
 explainers = _experiments.explainers  # the function, not the module that has been imported above
+
+moved("benchmark", "experiments")

@@ -13,8 +13,8 @@ from .data import DataError, Dataset
 class PromptScore(ImageTextScore):
     r"""Cosines of images with classes: zero-shot classification.
 
-    Each class is the mean direction of its prompts, see :func:`~captum_gradeclip.prompts.prompt_ensemble`. The columns of
-    this score are a set of labels that exclude each other, which CLIP Surgery makes use of; those of an
+    Each class is the mean direction of its prompts, see :func:`~captum_gradeclip.scores.prompts.prompt_ensemble`. The
+    columns of this score are a set of labels that exclude each other, which CLIP Surgery makes use of; those of an
     :class:`~captum_gradeclip.ImageTextScore` are any texts.
 
     Args:

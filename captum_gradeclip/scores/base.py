@@ -165,7 +165,9 @@ def describe(forward_func: ForwardFunction) -> ModelScore | BareScore:
     if isinstance(forward_func, ModelScore):
         return forward_func
     if isinstance(forward_func, MethodType) and isinstance(forward_func.__self__, ModelScore):
-        return forward_func.__self__
+        owner = forward_func.__self__
+        if forward_func in (owner.forward, owner.__call__):
+            return owner
     return BareScore(forward_func)
 
 

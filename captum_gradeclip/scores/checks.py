@@ -1,11 +1,12 @@
-"""What a forward function is given and returns: refused with the parameter, what was expected, what arrived, what to do."""
+"""What a forward function is given, returns and is asked: refused by name, with what was expected and what to do."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 ForwardArguments: TypeAlias = object
 """What is passed to a forward function behind the inputs: one object, a tuple of them, or ``None`` for nothing."""
@@ -76,3 +77,47 @@ def check_scores(scores: Tensor) -> None:
     """
     if not torch.isfinite(scores).all():
         raise ValueError("forward_func: it returned NaN or infinite scores for finite inputs; there is nothing to explain")
+
+
+def check_maps(maps: Tensor) -> None:
+    """Refuses maps that are not finite.
+
+    Raises:
+        ValueError: if something overflowed on the way to them.
+    """
+    if not torch.isfinite(maps).all():
+        raise ValueError(
+            "layer: the map holds NaN or infinite values although the scores are finite, most often because features or"
+            " gradients overflowed; run the model in a wider dtype"
+        )
+
+
+def check_layers(layer: object) -> list[nn.Module]:
+    """The chosen layers as a list.
+
+    Raises:
+        TypeError: for anything but modules.
+        ValueError: for an empty list.
+    """
+    if not isinstance(layer, (nn.Module, Iterable)):
+        raise TypeError(f"layer: expected torch.nn.Module or a list of modules, got {type(layer).__name__}")
+    layers = [layer] if isinstance(layer, nn.Module) else list(layer)
+    if not layers:
+        raise ValueError("layer: expected a module or a non-empty list of modules, got an empty list")
+    for one in layers:
+        if not isinstance(one, nn.Module):
+            raise TypeError(f"layer: expected torch.nn.Module, got {type(one).__name__}")
+    return layers
+
+
+def check_grad_kwargs(grad_kwargs: Mapping[str, object] | None) -> dict[str, object]:
+    """Further arguments of :func:`torch.autograd.grad`, as far as a caller may choose them.
+
+    Raises:
+        ValueError: for anything but switches that are known.
+    """
+    known = ("create_graph", "materialize_grads", "retain_graph", "allow_unused")
+    given = grad_kwargs or {}
+    if not isinstance(given, Mapping) or any(name not in known for name in given):
+        raise ValueError(f"grad_kwargs: expected a dictionary with some of {', '.join(known)}, got {grad_kwargs!r}")
+    return dict(given)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -11,6 +10,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
+
+from ..notices import notice
 
 Target: TypeAlias = "int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None"
 """Captum's kinds of target: an index, or one for each example, or ``None`` where an example has one score."""
@@ -119,9 +120,13 @@ class Targets:
         with torch.inference_mode(False), torch.enable_grad():
             picked = self.pick(output)
             try:
-                found = _gradients(picked, at, {"retain_graph": True, "allow_unused": True, **(grad_kwargs or {})})
+                found = _gradients(picked, at, {"allow_unused": True, **(grad_kwargs or {}), "retain_graph": True})
             except RuntimeError as error:
-                if isinstance(error, CheckpointError) or "checkpoint" in str(error):
+                if (
+                    isinstance(error, CheckpointError)
+                    or "torch.utils.checkpoint" in str(error)
+                    or "Checkpointing" in str(error)
+                ):
                     raise ValueError(
                         "layer: gradient checkpointing runs blocks a second time, outside the interception; switch it off"
                         " for the explanation, model.set_grad_checkpointing(False) or model.gradient_checkpointing_disable()"
@@ -133,10 +138,10 @@ class Targets:
             )
         gradients = [one for one in found if one is not None]
         if not any(one.any() for one in gradients):
-            warnings.warn(
-                "the gradient of the score at the chosen layers is exactly zero, and so is the map: either the score does"
-                " not depend on this input, or the layers come after the token that is read",
-                stacklevel=3,
+            notice(
+                "the gradient of the score at the chosen layers is exactly zero, so the map does not show what the score"
+                " depends on: either it does not depend on this input, or the layers come after the token that is read",
+                stacklevel=4,
             )
         return gradients
 
@@ -148,6 +153,8 @@ def _gradients(picked: Tensor, at: Sequence[Tensor], grad_kwargs: dict[str, obje
         seeds = torch.eye(len(picked), dtype=picked.dtype, device=picked.device)[:, :, None].expand(-1, *picked.shape)
         try:
             return torch.autograd.grad(picked, at, seeds, is_grads_batched=True, **grad_kwargs)  # type: ignore[call-overload, no-any-return]
+        except (CheckpointError, torch.cuda.OutOfMemoryError):
+            raise  # one after the other would not help
         except RuntimeError:
             pass  # a backward function of somebody's own may not be batched; one after the other, a real error comes again
     rows = [torch.autograd.grad(row, at, torch.ones_like(row), **grad_kwargs) for row in picked]  # type: ignore[call-overload]

@@ -46,3 +46,15 @@ def test_another_size_of_a_model_with_parametrized_modules(where: str) -> None:
     got = GradECLIP(score, score.layers[-1]).attribute(x, target=1)
     assert varies(got) and relative(got, GradECLIP(expected, expected.layers[-1]).attribute(x, target=1)) < 1e-5
     assert parametrize.is_parametrized(module, name)
+
+
+def test_a_view_of_a_module_whose_forward_was_put_into_it() -> None:
+    """As accelerate does: the module's own forward is bound to the module, and its view needs one of its own."""
+    accelerate = pytest.importorskip("accelerate.hooks")
+    torch.manual_seed(0)
+    model: Any = stir(FAMILIES["open_clip ViT"].build())
+    x = images((40, 24))
+    score = ImageTextScore(model, captions())
+    expected = GradECLIP(score, score.layers[-1]).attribute(x, target=1)
+    accelerate.add_hook_to_module(model.visual, accelerate.ModelHook())
+    assert relative(GradECLIP(score, score.layers[-1]).attribute(x, target=1), expected) < 1e-5

@@ -418,7 +418,9 @@ class Contract:
             for function, layer in cases:
                 self.refused(self.kind(function, layer), inputs, "layer|needs a score|needs an ImageTextScore")
             with replaced_class(score, lambda own, x: beside(x, super(type(own), own).forward)):
-                self.refused(self.kind(score, side), inputs, "layer|needs a score|needs an ImageTextScore")
+                self.refused(
+                    self.kind(score, side), inputs, "layer|needs a score|needs an ImageTextScore|never calls forward"
+                )
 
     def check_zero_gradient(self) -> None:
         """A score that does not depend on its input has a map of zeros, and a warning says why."""

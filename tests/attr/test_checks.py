@@ -9,6 +9,16 @@ from torch.nn import functional as F
 
 from captum_gradeclip import GradECLIP, ImageTextScore
 from captum_gradeclip.attention import LayerError
+from captum_gradeclip.attr import (
+    GAME,
+    METHODS,
+    AttentionRollout,
+    CLIPSurgery,
+    NotDefinedError,
+    RawAttention,
+    compare,
+)
+from captum_gradeclip.scores import BareScore, describe
 
 from ..conftest import FAMILIES, captions, images, stir
 
@@ -124,3 +134,60 @@ def test_a_forward_function_that_cannot_be_explained(vit: nn.Module) -> None:
         GradECLIP(lambda images: score(images) + score(images), score.layers[-1]).attribute(x, target=0)
     with pytest.raises(ValueError, match="attends in 4 groups for 2 inputs"):
         GradECLIP(lambda images: score(torch.cat([images, images]))[:2], score.layers[-1]).attribute(x, target=0)
+
+
+def test_keywords_of_the_gradient_are_checked(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, captions())
+    for kind in METHODS:
+        for wrong in ({"grad_outputs": None}, {"is_grads_batched": True}, {"nonsense": 1}, 3):
+            with pytest.raises(ValueError, match="grad_kwargs: expected a dictionary with some of create_graph"):
+                kind.for_score(score).attribute(images((32, 32)), target=0, grad_kwargs=wrong)
+    kept = GradECLIP.for_score(score).attribute_targets(images((32, 32)), max_memory=1, grad_kwargs={"retain_graph": False})
+    assert torch.allclose(kept, GradECLIP.for_score(score).attribute_targets(images((32, 32))), atol=1e-7)
+
+
+def test_odd_layers_and_chunks_are_named(vit: nn.Module) -> None:
+    score, x = ImageTextScore(vit, captions()), images((32, 32))
+    for layer in (None, 3):
+        with pytest.raises(TypeError, match="layer: expected torch.nn.Module or a list of modules"):
+            GradECLIP(score, layer).attribute(x, target=0)
+    for size in (0, 2.5, "2"):
+        with pytest.raises(ValueError, match="chunk_size: expected at least one input"):
+            GradECLIP.for_score(score).attribute_targets(x, chunk_size=size)
+
+
+def test_only_forward_stands_for_a_score(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, captions())
+    assert describe(score.forward) is score and describe(score.__call__) is score and describe(score) is score
+    assert isinstance(describe(score.features), BareScore)
+    with pytest.raises(NotDefinedError, match="needs an ImageTextScore"):
+        CLIPSurgery(score.features, score.layers[-1:]).attribute(images((32, 32)), target=1)
+
+
+def test_clip_surgery_refuses_a_score_that_it_would_not_ask(vit: nn.Module) -> None:
+    class Broken(ImageTextScore):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * torch.nan
+
+    score = Broken(vit, captions())
+    with pytest.raises(NotDefinedError, match="never calls forward, which Broken defines anew"):
+        CLIPSurgery.for_score(score).attribute(images((32, 32)), target=1)
+
+
+def test_compare_takes_objects_of_its_own_score_only(vit: nn.Module) -> None:
+    score, other = ImageTextScore(vit, captions()), ImageTextScore(vit, captions(1))
+    with pytest.raises(ValueError, match="methods: GradECLIP was made with another score"):
+        compare(score, images((32, 32)), [GradECLIP.for_score(other)])
+
+
+@pytest.mark.parametrize("kind", [RawAttention, AttentionRollout, GradECLIP, GAME])
+def test_one_layer_of_several_beside_the_way(vit: nn.Module, kind: type) -> None:
+    score, side = ImageTextScore(vit, captions()), nn.MultiheadAttention(24, 2, batch_first=True).eval()
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        tokens = torch.zeros(len(x), 17, 24)
+        side(tokens, tokens, tokens)
+        return score(x)
+
+    with pytest.raises(ValueError, match="the score does not depend on it"):
+        kind(forward, [side, score.layers[-1]]).attribute(images((32, 32)), target=0)

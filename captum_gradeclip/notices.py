@@ -1,0 +1,49 @@
+"""What the package notices beside a result, told as a warning or kept beside an explanation."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_kept: ContextVar[list[str] | None] = ContextVar("kept notices", default=None)
+
+
+def notice(message: str, stacklevel: int = 3) -> None:
+    """Warns the user, or keeps the message where :func:`kept_notices` is entered.
+
+    Args:
+        message: a sentence that says what was noticed and what follows from it.
+        stacklevel: which caller the warning points at, as for :func:`warnings.warn` (default 3).
+    """
+    kept = _kept.get()
+    if kept is None:
+        warnings.warn(message, stacklevel=stacklevel)
+    elif message not in kept:
+        kept.append(message)
+
+
+def moved(old: str, new: str) -> None:
+    """Warns at the import of a module that has another place by now; both are names below this package."""
+    message = f"captum_gradeclip.{old} is now captum_gradeclip.{new}; the old name goes with the next version"
+    warnings.warn(message, DeprecationWarning, stacklevel=3)
+
+
+@contextmanager
+def kept_notices() -> Iterator[list[str]]:
+    """Context that keeps notices in place of warnings.
+
+    It holds for this thread alone, which :func:`warnings.catch_warnings` does not.
+
+    >>> with kept_notices() as kept:
+    ...     notice("the map is zero")
+    >>> kept
+    ['the map is zero']
+    """
+    kept: list[str] = []
+    token = _kept.set(kept)
+    try:
+        yield kept
+    finally:
+        _kept.reset(token)
