@@ -61,8 +61,8 @@ class Targets:
         elif isinstance(target, list):
             if len(target) != count:
                 raise AssertionError(f"target: expected one for each of the {count} inputs, got {target!r}")
-            # Torch would take negative indices in lists for errors, and so does Captum.
-            places = [_place(one, shape, output, target, lowest=0) for one in target]
+            # Captum gathers lists of numbers, for which torch refuses negative ones, but indexes with tuples.
+            places = [_place(one, shape, output, target, 0 if isinstance(one, int) else None) for one in target]
         else:
             places = [_place(target, shape, output, target)] * count
         return cls(torch.tensor([places], device=output.device), shape)
@@ -74,8 +74,8 @@ class Targets:
         Raises:
             AssertionError: for an output that is not ``(N, T)``, or an index outside it.
         """
-        if output.dim() != 2:
-            raise AssertionError(f"targets: expected an output (N, T), got shape {tuple(output.shape)}")
+        if output.dim() != 2 or not output.shape[1]:
+            raise AssertionError(f"targets: expected an output (N, T) with T at least 1, got shape {tuple(output.shape)}")
         chosen = torch.tensor(select_columns(output, targets), device=output.device)
         return cls(chosen[:, None].expand(-1, len(output)), (output.shape[1],))
 

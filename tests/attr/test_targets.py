@@ -11,6 +11,7 @@ from captum_gradeclip.attr import (
     AttentionRollout,
     RawAttention,
 )
+from captum_gradeclip.scores import Targets
 
 from ..conftest import captions, images
 
@@ -55,3 +56,14 @@ def test_methods_that_ignore_the_target_check_it_all_the_same(vit: nn.Module) ->
         assert torch.equal(method.attribute_targets(x, [-1, 0])[:, :1], method.attribute(x))
     single = RawAttention.for_score(score).attribute_targets(x, [0, 1], heads="single")
     assert torch.equal(single[:, 1:], RawAttention.for_score(score).attribute(x, heads="single"))
+
+
+def test_negative_indices_are_read_as_captum_reads_them() -> None:
+    output = torch.arange(24.0).view(2, 4, 3)
+    got = Targets.parse([(0, 0), (-1, -1)], output).pick(output)
+    assert got.tolist() == [[0.0, 23.0]] and Targets.parse((-1, 0), output).pick(output).tolist() == [[9.0, 21.0]]
+    assert Targets.parse(-1, output[:, 0]).pick(output[:, 0]).tolist() == [[2.0, 14.0]]
+    with pytest.raises(AssertionError, match="target: expected indices into an output"):
+        Targets.parse([0, -1], output[:, 0])
+    with pytest.raises(AssertionError, match="T at least 1"):
+        Targets.columns(None, output[:, 0, :0])
