@@ -52,7 +52,7 @@ def self_check(model: nn.Module, images: Tensor | None = None, tokens: Tensor | 
 
     Args:
         model: a model that an adapter knows.
-        images: images ``(N, 3, H, W)``; ``None`` (default) for noise at the native size.
+        images: images ``(N, C, H, W)``; ``None`` (default) for noise at the native size.
         tokens: token ids ``(N, L)``; ``None`` (default) for random ones between the model's marks.
 
     Returns:
@@ -68,12 +68,15 @@ def self_check(model: nn.Module, images: Tensor | None = None, tokens: Tensor | 
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
     if images is None:
-        images = torch.randn(1, 3, *tower.size, generator=generator)
+        images = torch.randn(1, tower.channels, *tower.size, generator=generator)
     images = images.to(device, tower.dtype)
     try:
         text = adapters.text_tower(model)
     except adapters.UnsupportedModelError:
-        return [_check("image", ClassScore(model), images)]
+        if tower.classes:
+            return [_check("image", ClassScore(model), images)]
+        direction = torch.randn(1, tower.width, generator=generator)  # an encoder without classes or texts of its own
+        return [_check("image", ImageTextScore(model, direction), images)]
     tokens = (_random_tokens(text, generator) if tokens is None else tokens).to(device)
     return [
         _check("image", ImageTextScore(model, tokens), images),

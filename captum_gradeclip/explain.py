@@ -5,37 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from . import adapters
 from .adapters.base import Foreign, execution_device
 from .adapters.loading import find_device
+from .arguments import check_strings
+from .attention import one_call
 from .attr import Method, NotDefinedError, Outcome, TokenAttribution, find_method
 from .attr.registry import AnyMethod, Kind
-from .images import Picture, Resize, prepare, read, to_rgb
-from .maps import Frame, Words, merge_words, to_pixels
+from .images import Picture
+from .inputs import Images, Preprocess, read_inputs
+from .maps import Words, merge_words, to_pixels
 from .notices import kept_notices, notice
+from .quoting import line, quoted
 from .scores import ClassScore, ImageTextScore, ModelScore, TextImageScore, Tokenizer, tokenize
 
 if TYPE_CHECKING:
     import pandas
-    from matplotlib.figure import Figure
+
+    from .show import ColorScale, Drawing, Format
 
 T = TypeVar("T")
-Array: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"
-Source: TypeAlias = "Image.Image | str | os.PathLike[str] | Array | Tensor"
-"""One picture: a PIL image, a path, an array ``(H, W, 3)`` of uint8, or a prepared tensor ``(3, H, W)``."""
-Images: TypeAlias = "Source | Iterable[Source]"
-Preprocess: TypeAlias = "Resize | Callable[[Image.Image], Tensor | Picture] | None"
-"""How a picture becomes the input of a model, see :func:`explain`."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,6 +60,7 @@ class Explanation:
         probabilities: softmax of a classifier's logits over all its classes ``(N, T)``; ``None`` for texts, and without
             scores.
         token_weights: the weights of all tokens ``(N, T, L)``, from which ``words`` were merged; ``None`` without words.
+        paths: the files of those images that were given by their paths, which results never replace.
     """
 
     maps: Tensor | list[Tensor]
@@ -80,6 +77,7 @@ class Explanation:
     targets: list[int] | None = None
     probabilities: Tensor | None = None
     token_weights: Tensor | None = None
+    paths: Sequence[Path] = ()
 
     def __len__(self) -> int:
         """The number N of images."""
@@ -87,7 +85,7 @@ class Explanation:
 
     def __repr__(self) -> str:
         warned = f", {len(self.warnings)} warnings" if self.warnings else ""
-        return f"Explanation({len(self)} images, {len(self.texts)} texts, method={self.method!r}{warned})"
+        return f"Explanation({len(self)} images, {len(self.texts)} texts, method={quoted(self.method)}{warned})"
 
     def pixels(self, i: int) -> Tensor:
         """The maps of one image at the size of that image as it was given.
@@ -101,31 +99,70 @@ class Explanation:
         Raises:
             IndexError: if there is no such image.
         """
-        return on_picture(self.maps[i], self.pictures[i].frame)
+        return to_pixels(self.maps[i], self.pictures[i].frame_of(self.maps[i]))
 
-    def plot(self) -> Figure:
+    def plot(
+        self,
+        *,
+        cmap: str | None = None,
+        color_scale: ColorScale = "shared",
+        width: float | None = None,
+        dpi: int = 150,
+    ) -> Drawing:
         """A figure with one row for each image: the image, and beside it an overlay for each text, its words below.
+
+        Args:
+            cmap: name of a color map of matplotlib; ``None`` (default) for ``"plasma"``, and ``"RdBu_r"``, centered on zero,
+                for maps with negative values.
+            color_scale: ``"shared"`` (default) for one scale for all texts of an image, so that a text that is not there
+                looks cold; ``"each"`` for one for each map.
+            width: width of the figure in millimeters, from 30 to 2000; ``None`` (default) for what suits its panels.
+            dpi: dots per inch of the figure, from 20 to 1200 (default 150).
 
         Returns:
             A figure of matplotlib that belongs to no window; ``figure.savefig`` writes it, and a notebook shows it.
+
+        Raises:
+            ValueError: naming the argument that is out of range.
         """
         from .report import figure
+        from .show import Style
 
-        return figure(self)
+        return figure(self, style=Style(cmap, color_scale, width, dpi))
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        cmap: str | None = None,
+        color_scale: ColorScale = "shared",
+        width: float | None = None,
+        dpi: int = 150,
+        format: Format = "png",
+        full_size: bool = False,
+    ) -> None:
         """Writes pictures, maps and numbers, see :func:`captum_gradeclip.report.save`.
 
         Args:
             folder: it is made if it is not there. The files of one image lie in it directly, those of several images in
                 a folder inside it for each.
+            cmap: as for :meth:`plot`.
+            color_scale: as for :meth:`plot`.
+            width: as for :meth:`plot`.
+            dpi: as for :meth:`plot`.
+            format: format of the figures, ``"png"`` (default), ``"pdf"`` or ``"svg"``. Overlays are always PNG.
+            full_size: whether overlays have the size of the image, instead of that at which they are looked at (default
+                false).
 
         Raises:
-            OSError: if a file cannot be written; what lay in the folder before is then still there.
+            FileExistsError: if a file that is not of an earlier explanation lies where one is to be written.
+            OSError: if a file cannot be written. What lay in the folder before is then still there, in both cases.
+            ValueError: naming the argument that is out of range.
         """
         from .report import save
+        from .show import Style
 
-        save(self, Path(folder))
+        save(self, Path(folder), style=Style(cmap, color_scale, width, dpi, format, full_size))
 
     def to_pandas(self) -> pandas.DataFrame:
         """A table with one row for each image and text, or for each image, text and word if there are words.
@@ -168,6 +205,7 @@ class Explanation:
         return html(self)
 
 
+@one_call
 def explain(
     model: nn.Module,
     images: Images,
@@ -182,6 +220,7 @@ def explain(
     scores: bool = True,
     layers: int | None = None,
     text_layers: int | None = None,
+    max_tokens: int | None = None,
     **options: object,
 ) -> Explanation:
     """Explains which parts of some images, and which words of some texts, made them match.
@@ -191,29 +230,38 @@ def explain(
 
     Args:
         model: a model of images and texts, or an image classifier, that an adapter knows; used as it is and never changed.
-        images: a PIL image, the path of a file, an array ``(H, W, 3)`` of uint8, a tensor ``(3, H, W)`` or
-            ``(N, 3, H, W)``, floating point, or a list of these, which may have different sizes. A tensor is taken as it
-            is, prepared for the model already; its maps then lie on the tensor's own pixels.
+        images: a PIL image, the path of a file, an array ``(H, W, 3)`` of uint8, a tensor ``(C, H, W)`` or
+            ``(N, C, H, W)`` with the C channels that the model takes, floating point, what a processor of transformers
+            returned, or a list of these, which may have different sizes. A tensor is taken as it is, prepared for the model
+            already; its maps then lie on the tensor's own pixels.
         texts: a text, or a list of texts, that each image is compared with; ``None`` (default) for a classifier.
-        tokenizer: the model's tokenizer, of open_clip or transformers; needed with texts.
-        preprocess: how a picture becomes an input of the model. ``None`` (default) and ``"crop"`` resize the short side
-            to the model's size and cut out the center, as CLIP itself does; ``"squash"`` resizes to the model's size
-            whatever the aspect; ``"keep"`` keeps size and aspect, up to the nearest multiples of the patch. All of these
-            normalize with the mean and standard deviation that the model's library states. A callable takes the PIL image
-            instead: a transform of open_clip or torchvision, which returns a tensor ``(3, H, W)`` and is assumed to show
-            the largest centered box of the picture with the tensor's aspect, as a center crop does; or a function that
-            returns a :class:`captum_gradeclip.images.Picture`, which says itself where its input lies.
+        tokenizer: the model's tokenizer, of open_clip or transformers; needed with texts. A processor of transformers is a
+            tokenizer as well, and makes pictures into inputs unless ``preprocess`` says otherwise.
+        preprocess: how a picture becomes an input of the model. ``None`` (default) and ``"model"`` do exactly what the
+            model's own library does (size, resizing, crop, interpolation, mean and standard deviation: open_clip's
+            ``preprocess_cfg``, timm's data settings, the processor of transformers), so that the scores are those of
+            everybody else; maps are finer where the picture is given larger. ``"keep"`` keeps size and aspect, up to the
+            nearest multiples of the patch, as the demonstration of the Grad-ECLIP paper does, a number is the longer side in
+            pixels to which the picture is resized first, for both see ``max_tokens``; ``"squash"`` resizes to the
+            model's size whatever the aspect; ``"crop"`` resizes the short side to the model's size and cuts out the center.
+            All of these normalize with the mean and standard deviation of the model's own preprocessing. A processor of
+            transformers says it in place of the model. Any other callable takes the PIL image: a transform of torchvision,
+            for instance, which returns a tensor ``(C, H, W)``, the same at each call; which part of a picture it shows is
+            found by showing it others. Or a function that returns a :class:`captum_gradeclip.images.Picture`, which says
+            itself where its input lies.
         method: the name of a method in any spelling, or its class (default ``"GradECLIP"``).
         targets: the classes of a classifier to explain, by index, by name, or by a part of a name that only one class
             has, the same for all images; ``None`` (default) for the three that are most probable on average.
-        device: where to compute, to which the model is moved as by ``model.to(device)``; ``None`` (default) for where the
-            model lies.
+        device: where to compute, to which the model is moved as by ``model.to(device)``; ``"auto"`` for a GPU if there is
+            one, ``None`` (default) for where the model lies.
         words: whether to explain the words of the texts as well (default true).
         scores: whether to keep the scores of the unmodified model (default true). Without words and without scores, the
             image tower runs once only.
         layers: how many of the last attention layers of the image tower to explain, from 1 to all of them; ``None``
             (default) for those that the method is meant for.
         text_layers: the same for the text tower.
+        max_tokens: the most patches that ``preprocess="keep"`` and a number may give; a picture that gives more is refused.
+            With ``None`` (default), one that gives more than 4,096 is shrunk until it does not, and ``warnings`` says so.
         options: options of the method, ``heads="model"`` for instance; they hold for images and texts.
 
     Returns:
@@ -244,8 +292,9 @@ def explain(
     if device is not None:
         model = model.to(find_device(device))
     with kept_notices() as noticed:
-        names, pictures = _read(images, tower, preprocess)
-        job = _Job(model, find_method(method), names, pictures, layers, text_layers, options)
+        processor = tokenizer if adapters.is_processor(tokenizer) else None
+        inputs = read_inputs(images, model, preprocess, processor, max_tokens)
+        job = _Job(model, find_method(method), inputs.names, inputs.pictures, layers, text_layers, options)
         if is_classifier(model):
             if texts is not None:
                 raise ValueError(f"texts: {job.model_name} is a classifier without a text encoder; name classes by targets")
@@ -253,11 +302,11 @@ def explain(
         elif targets is not None:
             raise ValueError(f"targets: {job.model_name} is no classifier; it compares images with texts")
         else:
-            several = [texts] if isinstance(texts, str) else list(texts or [])
+            several = [] if texts is None else check_strings("texts", texts)
             if not several:
                 raise ValueError(f"texts: {job.model_name} compares images with texts; give at least one text")
             explanation = _explain_texts(job, several, tokenizer, words, scores)
-    return replace(explanation, warnings=noticed)
+    return replace(explanation, warnings=noticed, paths=inputs.paths)
 
 
 def is_classifier(model: nn.Module) -> bool:
@@ -272,23 +321,6 @@ def is_classifier(model: nn.Module) -> bool:
     except adapters.UnsupportedModelError:
         return True
     return False
-
-
-def on_picture(maps: Tensor, frame: Frame) -> Tensor:
-    """Maps of the model's input as maps of the picture: bilinear, and NaN where the model saw nothing of it.
-
-    Args:
-        maps: ``(T, h, w)`` on the patch grid, or at any resolution of the input.
-        frame: where the input lies in the picture.
-
-    Returns:
-        ``(T, height, width)`` of the picture.
-
-    >>> on_picture(torch.ones(1, 2, 2), Frame.crop((6, 2)))[0, 0]
-    tensor([nan, nan, 1., 1., nan, nan])
-    """
-    seen = to_pixels(torch.ones(1, 1, 1), frame)[0] > 0
-    return to_pixels(maps, frame).masked_fill(~seen, torch.nan)
 
 
 def find_class(target: int | str, count: int, labels: Sequence[str] | None) -> int:
@@ -307,10 +339,11 @@ def find_class(target: int | str, count: int, labels: Sequence[str] | None) -> i
     (1, 2)
     """
     if not isinstance(target, (str, Integral)) or isinstance(target, bool):
-        raise TypeError(f"targets: expected the index or the name of a class, got {target!r}")
-    if not isinstance(target, str) or target.lstrip("-").isdigit():
-        if not 0 <= int(target) < count:
-            raise ValueError(f"targets: expected a class from 0 to {count - 1}, got {target}")
+        raise TypeError(f"targets: expected the index or the name of a class, got {quoted(target)}")
+    if not isinstance(target, str) or target.lstrip("-").isdecimal():
+        # What has more digits than any class is not made a number, for which Python would take its time, or refuse.
+        if len(str(target)) > 18 or not 0 <= int(target) < count:
+            raise ValueError(f"targets: expected a class from 0 to {count - 1}, got {line(str(target))}")
         return int(target)
     if labels is None:
         raise ValueError(f"targets: this model does not name its classes; give an index from 0 to {count - 1}")
@@ -318,8 +351,8 @@ def find_class(target: int | str, count: int, labels: Sequence[str] | None) -> i
     exact = [n for n, label in enumerate(labels) if wanted in [part.strip().lower() for part in label.split(",")]]
     found = exact or [n for n, label in enumerate(labels) if wanted in label.lower()]
     if len(found) != 1:
-        several = "; ".join(f"{n}: {labels[n]}" for n in found[:8])
-        raise ValueError(f"targets: {len(found)} classes are called {target!r}{': ' if found else ''}{several}")
+        several = "; ".join(f"{n}: {line(labels[n])}" for n in found[:8])
+        raise ValueError(f"targets: {len(found)} classes are called {quoted(target)}{': ' if found else ''}{several}")
     return found[0]
 
 
@@ -340,7 +373,7 @@ class _Job:
         return type(self.model).__name__
 
     def each_size(self, function: Callable[[Tensor], T]) -> list[tuple[list[int], T]]:
-        """What a function returns for the inputs ``(n, 3, H, W)`` of each size, beside the numbers of their images."""
+        """What a function returns for the inputs ``(n, C, H, W)`` of each size, beside the numbers of their images."""
         device = execution_device(self.model)
         groups: dict[tuple[int, ...], list[int]] = {}
         for number, picture in enumerate(self.pictures):
@@ -446,87 +479,6 @@ def _explain_classes(job: _Job, targets: int | str | Sequence[int | str] | None,
         targets=chosen,
         probabilities=None if known is None else known.softmax(dim=1)[:, chosen],
     )
-
-
-def _read(images: Images, tower: adapters.ImageTower, preprocess: Preprocess) -> tuple[list[str], list[Picture]]:
-    """The name and the input of each image."""
-    names: list[str] = []
-    pictures: list[Picture] = []
-    to_input = _preparation(tower, preprocess)
-    for number, one in enumerate(_listed(images)):
-        names.append(Path(one).name if isinstance(one, (str, os.PathLike)) else f"image {number}")
-        if isinstance(one, Tensor):
-            pictures.append(_prepared(one, tower))
-        else:
-            pictures.append(to_input(_picture(one)))
-    if not names:
-        raise ValueError("images: expected at least one, got none")
-    return names, pictures
-
-
-def _listed(images: Images) -> list[Source]:
-    if isinstance(images, Tensor) and images.dim() == 4:
-        return list(images)
-    if isinstance(images, (Image.Image, str, os.PathLike, np.ndarray, Tensor)):
-        return [images]
-    if not isinstance(images, Iterable):
-        raise TypeError(
-            "images: expected a PIL image, a path, an array (H, W, 3) of uint8, a tensor (3, H, W) or (N, 3, H, W), or a"
-            f" list of these, got {type(images).__name__}"
-        )
-    return [one for some in images for one in _listed(some)]
-
-
-def _picture(source: Image.Image | str | os.PathLike[str] | Array) -> Image.Image:
-    if isinstance(source, Image.Image):
-        return source
-    if isinstance(source, (str, os.PathLike)):
-        try:
-            return read(source)
-        except (FileNotFoundError, ValueError) as error:
-            raise type(error)(str(error).replace("path:", "images:", 1)) from None
-    if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
-        raise ValueError(
-            f"images: expected an array (H, W, 3) of uint8, got {source.dtype} of shape {source.shape}; several images are a"
-            " list of arrays, and what is prepared for the model already is a tensor"
-        )
-    return Image.fromarray(source)
-
-
-def _prepared(pixels: Tensor, tower: adapters.ImageTower) -> Picture:
-    """A tensor that is an input already, beside the picture that it was made from, as far as its values show it."""
-    if pixels.dim() != 3 or pixels.shape[0] != 3 or not pixels.is_floating_point():
-        raise ValueError(
-            f"images: expected a floating point tensor (3, H, W) or (N, 3, H, W), got {pixels.dtype} of shape"
-            f" {tuple(pixels.shape)}; raw pixels may be given as an array (H, W, 3) of uint8"
-        )
-    pixels = pixels.detach().cpu()
-    mean, std = (torch.tensor(values)[:, None, None] for values in (tower.mean, tower.std))
-    shown = (pixels.float() * std + mean).nan_to_num(0).clamp(0, 1)
-    image = Image.fromarray((255 * shown).round().byte().permute(1, 2, 0).numpy())
-    return Picture(image, pixels[None], Frame.whole(image.size))
-
-
-def _preparation(tower: adapters.ImageTower, preprocess: Preprocess) -> Callable[[Image.Image], Picture]:
-    if callable(preprocess):
-        return partial(_transformed, preprocess)
-    if preprocess is not None and preprocess not in get_args(Resize):
-        raise ValueError(f"preprocess: expected None, one of {get_args(Resize)} or a callable, got {preprocess!r}")
-    resize = preprocess or "crop"
-    return partial(prepare, size=tower.size, patch=tower.patch, mean=tower.mean, std=tower.std, resize=resize)
-
-
-def _transformed(transform: Callable[[Image.Image], Tensor | Picture], image: Image.Image) -> Picture:
-    made = transform(image)
-    if isinstance(made, Picture):
-        return made
-    if not isinstance(made, Tensor) or made.dim() != 3 or not made.is_floating_point():
-        kind = f"{made.dtype} of shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
-        raise TypeError(
-            f"preprocess: expected it to return a floating point tensor (3, H, W), got {kind}; give 'crop', 'squash' or"
-            " 'keep' in its place, or images that are prepared already"
-        )
-    return Picture(to_rgb(image), made.detach().cpu()[None], Frame.crop(image.size, made.shape[-1] / made.shape[-2]))
 
 
 def _maps(outcome: Outcome, dimensions: int) -> Tensor:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from .quoting import MOST_OF_MESSAGE, line
+
 _kept: ContextVar[list[str] | None] = ContextVar("kept notices", default=None)
 
 
@@ -14,9 +16,10 @@ def notice(message: str, stacklevel: int = 3) -> None:
     """Warns the user, or keeps the message where :func:`kept_notices` is entered.
 
     Args:
-        message: a sentence that says what was noticed and what follows from it.
+        message: a sentence that says what was noticed and what follows from it; it is made legible and one line.
         stacklevel: which caller the warning points at, as for :func:`warnings.warn` (default 3).
     """
+    message = line(message, MOST_OF_MESSAGE)
     kept = _kept.get()
     if kept is None:
         warnings.warn(message, stacklevel=stacklevel)

@@ -4,54 +4,139 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import platform
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-import torch
-from matplotlib.figure import Figure
 from PIL import Image
+from torch import Tensor
 
 from . import show
-from .attr import Outcome
-from .explain import Explanation, on_picture
+from .attr import Outcome, find_method
+from .explain import Explanation
+from .files import write_bytes, write_npz, write_text
 from .images import Picture
-from .maps import Words, shares
+from .maps import Words, shares, to_pixels
+from .quoting import legible
+from .results import Results
+from .show import Format, Style
+from .show.bar import bar_colors, ends
+from .show.fonts import shown
 
-_DPI = 130  # pixels per inch of figures that are drawn into another one
+OVERLAY = 1600
+"""The most pixels along the longer side of an overlay, unless the size of the picture is asked for."""
+_OF_EXPLANATION = re.compile(r"overlay-\d+-[\w-]+\.png|(strip|words)\.(png|pdf|svg)|words\.html|maps\.npz|image\.png")
+_OF_COMPARISON = re.compile(r"compare\.(png|pdf|svg|npz)")
 
 
-def save(explanation: Explanation, folder: Path, about: Mapping[str, object] | None = None) -> list[dict[str, object]]:
+def save(
+    explanation: Explanation,
+    folder: Path,
+    about: Mapping[str, object] | None = None,
+    image: bool = False,
+    style: Style | None = None,
+) -> list[dict[str, object]]:
     """Writes the files of an explanation: of one image into the folder itself, of several into a folder inside for each.
 
-    These are ``overlay-<t>-<text>.png`` for each text at the size of the image, ``strip.png`` with all of them,
-    ``words.png`` and ``words.html`` if words were explained, ``maps.npz`` (``image`` ``(T, h, w)``, with words ``text``
-    ``(T, L)``, and ``texts`` or ``classes``), and ``explanation.json`` with all numbers. The files of an earlier
-    explanation are replaced.
+    These are ``overlay-<t>-<text>.png`` for each text, of :data:`OVERLAY` pixels along the longer side at most;
+    ``strip.png`` with all of them; ``words.png`` and ``words.html`` if words were explained; ``maps.npz`` (``image``
+    ``(T, h, w)``, with words ``text`` ``(T, L)``, and ``texts`` or ``classes``); and ``explanation.json`` with all numbers,
+    which also lists the other files with their checksums. The strip and the words may be PDF or SVG files instead. The files
+    of an earlier explanation are replaced as a whole: those that such a list names and that have not been changed since. No
+    other file is touched, and the images that are explained are none of them. Of several images, no file is replaced before
+    all files of all images have been written.
 
     Args:
         explanation: what :func:`captum_gradeclip.explain` returned.
         folder: it is made if it is not there.
         about: further entries for ``options`` in ``explanation.json``, the name of the model for instance.
+        image: whether ``image.png``, the image itself, is written as well (default false).
+        style: how the pictures look, see :class:`captum_gradeclip.show.Style`.
 
     Returns:
-        What ``explanation.json`` holds, for each image.
+        What ``explanation.json`` holds, for each image, but for the list of files.
 
     Raises:
-        OSError: if a file cannot be written; what lay there before is then still there.
+        FileExistsError: if a file that is not of an earlier explanation lies where one is to be written.
+        OSError: if a file cannot be written. What lay there before is then still there, in both cases.
     """
-    if len(explanation) == 1:
-        return [_save(explanation, 0, folder, about or {})]
-    names = [f"{number}-{_slug(Path(name).stem)}" for number, name in enumerate(explanation.names)]
-    return [_save(explanation, number, folder / name, about or {}) for number, name in enumerate(names)]
+    with saving(explanation, folder, about, image, style) as saved:
+        return saved
+
+
+@contextmanager
+def saving(
+    explanation: Explanation,
+    folder: Path,
+    about: Mapping[str, object] | None = None,
+    image: bool = False,
+    style: Style | None = None,
+) -> Iterator[list[dict[str, object]]]:
+    """Context that writes the files of :func:`save` into hidden folders, and at its end moves them to their places.
+
+    It is for explanations that belong together: none of their files is replaced before all of them have been written.
+
+    Args:
+        explanation: as for :func:`save`, like all arguments.
+        folder: where the files are to lie.
+        about: further entries for ``options``.
+        image: whether the image itself is written as well.
+        style: how the pictures look.
+
+    Yields:
+        What :func:`save` returns.
+    """
+    names = [f"{number}-{slug(Path(name).stem)}" for number, name in enumerate(explanation.names)]
+    folders = [folder] if len(explanation) == 1 else [folder / name for name in names]
+    look = style or Style()
+    files = file_names(explanation.texts, explanation.words is not None, image, look.format)
+    for one in folders:
+        results_in(one, explanation.paths).check(files)
+    with ExitStack() as stack:
+        yield [stack.enter_context(_saving(explanation, i, one, about or {}, image, look)) for i, one in enumerate(folders)]
+
+
+def results_in(folder: Path, pictures: Sequence[Path] = ()) -> Results:
+    """The files of the explanation of one image in a folder.
+
+    Args:
+        folder: it need not be there.
+        pictures: files of the images that are explained, which are never replaced (default none).
+    """
+    return Results(folder, "explanation.json", _OF_EXPLANATION, pictures)
+
+
+def comparison_in(folder: Path, pictures: Sequence[Path] = ()) -> Results:
+    """The files of a comparison in a folder; arguments as for :func:`results_in`."""
+    return Results(folder, "compare.json", _OF_COMPARISON, pictures)
+
+
+def file_names(texts: Sequence[str], words: bool, image: bool = False, format: Format = "png") -> list[str]:
+    """The names of the files that :func:`save` writes for an image, beside ``explanation.json``.
+
+    Args:
+        texts: the T texts, or names of classes.
+        words: whether words were explained.
+        image: as for :func:`save`.
+        format: format of the figures (default ``"png"``).
+
+    >>> file_names(["a <red> circle"], words=False)
+    ['overlay-0-a-red-circle.png', 'strip.png', 'maps.npz']
+    """
+    overlays = [f"overlay-{t}-{slug(text)}.png" for t, text in enumerate(texts)]
+    return [
+        *overlays,
+        f"strip.{format}",
+        *((f"words.{format}", "words.html") if words else ()),
+        "maps.npz",
+        *(["image.png"] if image else []),
+    ]
 
 
 @dataclass(frozen=True)
@@ -67,6 +152,7 @@ class Comparison:
         of_texts: what each method found out about the texts, in the same order of methods.
         captions: the words of each text with weights that add up to 1, for each method; ``None`` where it does not explain
             texts.
+        path: the file of the picture, which is never replaced by results; ``None`` (default) if it has none.
     """
 
     name: str
@@ -76,25 +162,28 @@ class Comparison:
     of_images: Sequence[Outcome]
     of_texts: Sequence[Outcome]
     captions: Sequence[Sequence[Words] | None]
+    path: Path | None = None
 
 
 def save_comparison(
-    comparison: Comparison, folder: Path, about: Mapping[str, object] | None = None, same_scale: bool = False
+    comparison: Comparison, folder: Path, about: Mapping[str, object] | None = None, style: Style | None = None
 ) -> None:
     """Writes ``compare.png``, ``compare.npz`` (maps by the printed name of the method) and ``compare.json``.
+
+    The figure may be PDF or SVG instead.
 
     Args:
         comparison: what is written.
         folder: it is made if it is not there.
         about: what ``compare.json`` holds as ``options``, the name of the model for instance.
-        same_scale: whether the maps of a row share one color scale (default: each map has its own).
+        style: how the figure looks, see :class:`captum_gradeclip.show.Style`; a scale is shared by the texts of a method.
 
     Raises:
-        OSError: if a file cannot be written; what lay there before is then still there.
+        FileExistsError: if a file that is not of an earlier comparison lies where one is to be written.
+        OSError: if a file cannot be written. What lay there before is then still there, in both cases.
     """
-    texts, picture = comparison.texts, comparison.picture
-    small = _shrunk(picture.image, 320)
-    frame = picture.frame.resized(small.size)
+    look, texts, picture = style or Style(), comparison.texts, comparison.picture
+    small = _shrunk(picture.image, round(3 * look.dpi))
     arrays: dict[str, object] = {"texts": np.array(texts)}
     rows: list[show.Row] = []
     entries: list[dict[str, object]] = []
@@ -104,7 +193,7 @@ def save_comparison(
         heading, fine = image.name, None
         if image.maps is not None:
             arrays[image.name] = image.maps[0].cpu().numpy()
-            fine = on_picture(image.maps[0].cpu(), frame)
+            fine = to_pixels(image.maps[0].cpu(), picture.frame_of(image.maps).resized(small.size))
             heading += f"\n{_duration(image.seconds)}"
         if text.maps is not None:
             arrays[f"{text.name}, words"] = text.maps[:, 0].cpu().numpy()
@@ -112,39 +201,56 @@ def save_comparison(
         if captions is not None:
             entry["words"] = [[list(pair) for pair in caption] for caption in captions]
         entries.append(entry)
-        rows.append(show.Row(heading + ("" if image.class_discriminative else "\nfor any text"), fine, captions))
+        heading += "" if image.class_discriminative else "\nfor any text"
+        rows.append(show.Row(heading, fine, captions, unit_of(image.method, "cosine")))
+    legend = show.legend_of(texts, [caption for row in rows for caption in row.words or ()])
     result = {
         "image": comparison.name,
         "texts": [{"text": text, "score": score} for text, score in zip(texts, comparison.scores)],
         "methods": entries,
         "options": dict(about or {}),
-        "same_scale": same_scale,
+        "figures": asdict(look),
+        **({"numbers": legend.numbers} if legend.numbers else {}),
         "versions": versions(),
     }
-    titles = [f"{text} ({score:.3f})" for text, score in zip(texts, comparison.scores)]
-    with _aside(folder) as part:
-        show.save(show.matrix(small, rows, titles, same_scale=same_scale), part / "compare.png")
-        _write_npz(part / "compare.npz", arrays)
-        _write_json(part / "compare.json", result)
+    notes = [f"score {_signed(score)}" for score in comparison.scores]
+    with comparison_in(folder, [comparison.path] if comparison.path else ()).replacing(result) as part:
+        show.save(show.matrix(small, rows, texts, notes=notes, style=look), part / f"compare.{look.format}", look.dpi)
+        write_npz(part / "compare.npz", arrays)
 
 
-def figure(explanation: Explanation, i: int | None = None) -> Figure:
-    """The overlays of an explanation in a row, with the words of each text below.
+def figure(explanation: Explanation, i: int | None = None, style: Style | None = None) -> show.Drawing:
+    """The overlays of an explanation in a row, with the score and the words of each text below.
 
     Args:
         explanation: what :func:`captum_gradeclip.explain` returned.
         i: the number of the image, from 0 to N - 1; ``None`` (default) for one row for each image.
+        style: how the figure looks, see :class:`captum_gradeclip.show.Style`.
 
     Returns:
-        A figure that belongs to no window.
+        A figure that belongs to no window, and that a notebook shows.
     """
-    if i is None and len(explanation) > 1:
-        return _stacked([figure(explanation, n) for n in range(len(explanation))])
-    i = i or 0
-    small = _shrunk(explanation.pictures[i].image, 640)
-    size = (small.height, small.width)
-    fine = torch.nn.functional.interpolate(explanation.pixels(i)[None], size=size, mode="area")[0]
-    return show.strip(small, fine, _titles(explanation, i), words=_captions(explanation, i))
+    look = style or Style()
+    parts = []
+    for n in range(len(explanation)) if i is None else [i]:
+        small, fine = _view(explanation, n, round(5 * look.dpi))
+        captions, notes = _captions(explanation, n), _notes(explanation, n)
+        parts.append(show.Strip(small, fine, explanation.texts, captions, notes, explanation.names[n]))
+    return show.strips(parts, unit=unit_of(explanation.method, _score_of(explanation)), style=look)
+
+
+def unit_of(method: str, score: str) -> str:
+    """What the values of a method's maps are measured in.
+
+    Args:
+        method: name of the method's class.
+        score: what the score is, ``"cosine"`` for example, for methods that measure in units of it.
+
+    >>> unit_of("GradECLIP", "cosine"), unit_of("RawAttention", "cosine")
+    ('cosine', 'attention')
+    """
+    info = find_method(method).info
+    return info.unit or (score if info.class_discriminative else "attention")
 
 
 def html(explanation: Explanation) -> str:
@@ -155,19 +261,28 @@ def html(explanation: Explanation) -> str:
     Args:
         explanation: what :func:`captum_gradeclip.explain` returned.
     """
-    rows = []
-    for i, (name, picture) in enumerate(zip(explanation.names, explanation.pictures)):
-        small = _shrunk(picture.image, 320)
-        size = (small.height, small.width)
-        fine = torch.nn.functional.interpolate(explanation.pixels(i)[None], size=size, mode="area")[0]
+    style, rows = "vertical-align:top;text-align:left;padding:4px;max-width:320px", []
+    for i, name in enumerate(explanation.names):
+        small, fine = _view(explanation, i, 320)
         captions = _captions(explanation, i) or [[] for _ in explanation.texts]
-        cells = [f"{_png(small)}<div>{escape(name)}</div>"]
-        for one, title, caption in zip(fine, _titles(explanation, i), captions):
-            cells.append(f"{_png(show.overlay(small, one))}<div>{escape(title)}</div><div>{_colored(caption)}</div>")
-        style = "vertical-align:top;text-align:left;padding:4px;max-width:320px"
+        notes = _notes(explanation, i) or ["" for _ in explanation.texts]
+        scale = show.Scale.of(fine)
+        cells = [f"{_png(small)}<div>{escape(legible(name))}</div>{_key(explanation, fine, scale)}"]
+        for one, text, note, caption in zip(fine, explanation.texts, notes, captions):
+            told = (f'<div dir="auto">{part}</div>' for part in (escape(shown(text)), note, show.colored(caption)))
+            cells.append(_png(_overlay(small, one, scale, Style())) + "".join(told))
         rows.append("<tr>" + "".join(f'<td style="{style}">{cell}</td>' for cell in cells) + "</tr>")
-    warned = "".join(f"<div><b>warning:</b> {escape(one)}</div>" for one in explanation.warnings)
+    warned = "".join(f"<div><b>warning:</b> {escape(legible(one))}</div>" for one in explanation.warnings)
     return f"<div><div>{escape(explanation.method)}</div>{warned}<table>{''.join(rows)}</table></div>"
+
+
+def _key(explanation: Explanation, maps: Tensor, scale: show.Scale) -> str:
+    """What the colors of a page mean."""
+    unit = unit_of(explanation.method, _score_of(explanation))
+    numbers = [number for _, number in ends(scale)]
+    bar = _png(Image.fromarray(bar_colors(scale.signed, None)))
+    told = f"<div>{numbers[0]} {bar} {numbers[-1]} ({escape(unit)})</div>" if scale.high > scale.low else ""
+    return told + ("" if bool(maps.isfinite().all()) else "<div>gray and hatched: not seen by the model</div>")
 
 
 def versions() -> dict[str, str]:
@@ -181,16 +296,28 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _save(explanation: Explanation, i: int, folder: Path, about: Mapping[str, object]) -> dict[str, object]:
-    picture, maps, full = explanation.pictures[i], explanation.maps[i], explanation.pixels(i)
-    titles, captions = _titles(explanation, i), _captions(explanation, i)
+@contextmanager
+def _saving(
+    explanation: Explanation, i: int, folder: Path, about: Mapping[str, object], image: bool, style: Style
+) -> Iterator[dict[str, object]]:
+    picture, maps, texts = explanation.pictures[i], explanation.maps[i], explanation.texts
+    captions, notes = _captions(explanation, i), _notes(explanation, i)
+    legend = show.legend_of(texts, captions or [])
     result: dict[str, object] = {
         "image": explanation.names[i],
         "size": list(picture.image.size),
-        "input": {"height": picture.pixels.shape[-2], "width": picture.pixels.shape[-1], "grid": list(maps.shape[-2:])},
+        "input": {
+            "height": picture.pixels.shape[-2],
+            "width": picture.pixels.shape[-1],
+            "grid": list(maps.shape[-2:]),
+            "box": list(picture.frame.box),
+            "preprocessing": dict(picture.preprocessing),
+        },
         "texts": _entries(explanation, i, captions),
         "method": explanation.method,
         "options": {**explanation.options, **about},
+        "figures": asdict(style),
+        **({"numbers": legend.numbers} if legend.numbers else {}),
         "warnings": explanation.warnings,
         "versions": versions(),
     }
@@ -198,19 +325,37 @@ def _save(explanation: Explanation, i: int, folder: Path, about: Mapping[str, ob
     if explanation.token_weights is not None:
         arrays["text"] = explanation.token_weights[i].numpy()
     if explanation.targets is None:
-        arrays["texts"] = np.array(explanation.texts)
+        arrays["texts"] = np.array(texts)
     else:
         arrays["classes"] = np.array(explanation.targets)
-    with _aside(folder, "overlay-*.png", "words.png", "words.html") as part:
-        for t, (text, one) in enumerate(zip(explanation.texts, full)):
-            show.overlay(picture.image, one).save(part / f"overlay-{t}-{_slug(text)}.png")
-        show.save(figure(explanation, i), part / "strip.png")
+    names = iter(file_names(texts, captions is not None, image, style.format))
+    small, fine = _view(explanation, i, None if style.full_size else OVERLAY)
+    scale = show.Scale.of(fine)
+    with results_in(folder, explanation.paths).replacing(result) as part:
+        for one in fine:
+            _write_png(part / next(names), _overlay(small, one, scale, style))
+        show.save(figure(explanation, i, style), part / next(names), style.dpi)
         if captions is not None:
-            show.save(show.words_figure(captions, titles), part / "words.png")
-            (part / "words.html").write_text(show.words_html(captions, titles), encoding="utf-8")
-        _write_npz(part / "maps.npz", arrays)
-        _write_json(part / "explanation.json", result)
-    return result
+            words = show.words_figure(captions, texts, notes=notes, unit="share of the text's weight", style=style)
+            show.save(words, part / next(names), style.dpi)
+            write_text(part / next(names), show.words_html(captions, texts, notes=notes))
+        write_npz(part / next(names), arrays)
+        if image:
+            _write_png(part / next(names), picture.image)
+        yield result
+
+
+def _view(explanation: Explanation, i: int, longest: int | None) -> tuple[Image.Image, Tensor]:
+    """An image, shrunk to some pixels along its longer side, and its maps at that size."""
+    picture, maps = explanation.pictures[i], explanation.maps[i]
+    small = picture.image if longest is None else _shrunk(picture.image, longest)
+    return small, to_pixels(maps, picture.frame_of(maps).resized(small.size))
+
+
+def _overlay(image: Image.Image, attribution: Tensor, scale: show.Scale, style: Style) -> Image.Image:
+    """An overlay on a scale that other texts share, or on its own; without colors where the map is flat."""
+    own = style.color_scale == "each" or show.flat(attribution) is not None
+    return show.overlay(image, attribution, cmap=style.cmap, scale=None if own else scale)
 
 
 def _entries(explanation: Explanation, i: int, captions: Sequence[Words] | None) -> list[dict[str, object]]:
@@ -233,11 +378,24 @@ def _entries(explanation: Explanation, i: int, captions: Sequence[Words] | None)
     return entries
 
 
-def _titles(explanation: Explanation, i: int) -> list[str]:
-    """The texts, each with its score if that is known."""
+def _notes(explanation: Explanation, i: int) -> list[str] | None:
+    """The score of each text with its sign, and the probability of each class, if they are known."""
     if explanation.scores is None:
-        return explanation.texts
-    return [f"{text} ({float(score):.3f})" for text, score in zip(explanation.texts, explanation.scores[i])]
+        return None
+    name = "score" if explanation.targets is None else "logit"
+    notes = [f"{name} {_signed(float(score))}" for score in explanation.scores[i]]
+    if explanation.probabilities is None:
+        return notes
+    return [f"{note}, {100 * float(share):.3g} %" for note, share in zip(notes, explanation.probabilities[i])]
+
+
+def _score_of(explanation: Explanation) -> str:
+    return "cosine" if explanation.targets is None else "logit"
+
+
+def _signed(score: float) -> str:
+    """A score with its sign, and with more digits where three would show none."""
+    return f"{score:+.3f}" if abs(score) >= 0.0005 or score == 0 else f"{score:+.1e}"
 
 
 def _captions(explanation: Explanation, i: int) -> list[Words] | None:
@@ -245,64 +403,18 @@ def _captions(explanation: Explanation, i: int) -> list[Words] | None:
     return None if explanation.words is None else [shares(words) for words in explanation.words[i]]
 
 
-@contextmanager
-def _aside(folder: Path, *stale: str) -> Iterator[Path]:
-    """A folder whose files are moved into another one at the end, so that an interrupted run leaves that as it was.
-
-    Args:
-        folder: where the files come to lie; it is made if it is not there.
-        stale: patterns of names of files of an earlier run, which are deleted at the end.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as name:
-        yield Path(name)
-        for file in (file for pattern in stale for file in folder.glob(pattern)):
-            file.unlink()
-        for file in Path(name).iterdir():
-            file.replace(folder / file.name)
-
-
-def _stacked(figures: Sequence[Figure]) -> Figure:
-    """Figures below each other in one, drawn at the resolution at which files are written."""
-    pictures = []
-    for one in figures:
-        file = io.BytesIO()
-        one.savefig(file, format="png", dpi=_DPI, bbox_inches="tight", pad_inches=0.08)
-        pictures.append(Image.open(file))
-    width, height = max(picture.width for picture in pictures), sum(picture.height for picture in pictures)
-    stacked = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-    top = height
-    for picture in pictures:
-        top -= picture.height
-        axis = stacked.add_axes((0, top / height, picture.width / width, picture.height / height))
-        axis.imshow(np.asarray(picture))
-        axis.set_axis_off()
-    return stacked
-
-
-def _colored(caption: Words) -> str:
-    """Words on a red as strong as their weight, the strongest word of a text in full red."""
-    largest = max((weight for _, weight in caption), default=0.0)
-    return " ".join(
-        f'<span style="background:rgba(220,50,40,{max(weight, 0) / largest if largest > 0 else 0:.3f})"'
-        f' title="{weight:.4g}">{escape(word)}</span>'
-        for word, weight in caption
-    )
-
-
 def _png(image: Image.Image) -> str:
+    return f'<img src="data:image/png;base64,{base64.b64encode(_png_bytes(image)).decode()}">'
+
+
+def _write_png(path: Path, image: Image.Image) -> None:
+    write_bytes(path, _png_bytes(image))
+
+
+def _png_bytes(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    image.save(file, format="png")
-    return f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
-
-
-def _write_npz(path: Path, arrays: Mapping[str, object]) -> None:
-    write: Callable[..., None] = np.savez_compressed  # numpy's own types take names of arrays for its other arguments
-    write(path, **arrays)
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+    image.save(file, format="png", compress_level=3)  # photos hardly become smaller by more, which takes three times as long
+    return file.getvalue()
 
 
 def _duration(seconds: float) -> str:
@@ -315,5 +427,10 @@ def _shrunk(image: Image.Image, longest: int) -> Image.Image:
     return image
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """A text as a part of the name of a file: its letters and digits, of bounded length.
+
+    >>> slug("a <red> circle!"), slug("...")
+    ('a-red-circle', 'text')
+    """
     return re.sub(r"\W+", "-", text.lower()).strip("-")[:40] or "text"

@@ -76,8 +76,9 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     large = image.resize((256, 256))
     full = torch.nn.functional.interpolate(torch.stack(maps)[None], size=(256, 256), mode="bilinear")[0]
-    titles = [f"{row['method']}: {1e4 * row['infidelity']:.2f}, {row['sensitivity']:.2f}" for row in rows]
-    show.save(show.strip(large, full, titles), folder / "beside_captum.png")
+    names, notes = zip(*((row["method"], f"{1e4 * row['infidelity']:.2f}, {row['sensitivity']:.2f}") for row in rows))
+    style = show.Style(color_scale="each")  # methods have units of their own
+    show.save(show.strip(large, full, names, notes=notes, style=style), folder / "beside_captum.png")
     with (folder / "beside_captum.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ["method", "infidelity", "sensitivity"])
         writer.writeheader()

@@ -26,7 +26,8 @@ weights = GradECLIP(text_score, text_score.layers[-8:]).attribute(tokens, target
 words = merge_words(weights, tokens, tokenizer)
 
 with torch.no_grad():
-    titles = [f"{text} ({score:.2f})" for text, score in zip(texts, image_score(pixels)[0].tolist())]
-figure = show.strip(image, to_pixels(maps, Frame.crop(image.size)), titles, words=words)
+    scores = [f"score {score:+.3f}" for score in image_score(pixels)[0].tolist()]
+full = to_pixels(maps, Frame.crop(image.size))
+figure = show.strip(image, full, texts, words=words, notes=scores, unit="cosine", style=show.Style(color_scale="shared"))
 show.save(figure, "explanation.png")
-print("explanation.png", *titles, sep="\n")
+print("explanation.png", *map(": ".join, zip(texts, scores)), sep="\n")

@@ -13,11 +13,16 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor, nn
 
 from captum_gradeclip import ClassScore, ImageTextScore, TextImageScore, adapters
 from captum_gradeclip.adapters import Family
 from captum_gradeclip.adapters.base import CONTEXT, END, START, VOCABULARY
+
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 TEXT = {"context_length": CONTEXT, "vocab_size": VOCABULARY, "layers": 8, "width": 32, "heads": 4}
 VIT = {"image_size": 32, "patch_size": 8, "layers": 4, "width": 48, "head_width": 12}

@@ -126,3 +126,62 @@ def aliases_of_any(file: Path) -> set[str]:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None and name_of(node.value) == "Any":
             found |= {name_of(target) for target in (node.targets if isinstance(node, ast.Assign) else [node.target])}
     return found
+
+
+DELETING = {"unlink", "rmdir", "rmtree", "remove", "removedirs", "replace", "rename", "renames", "move", "copyfile", "copy2"}
+WRITING = {
+    *("write_text", "write_bytes", "touch", "symlink_to", "hardlink_to", "dump", "dumps", "savetxt", "tofile", "to_csv"),
+    *("save_file", "savez", "savez_compressed", "NamedTemporaryFile", "TemporaryDirectory", "mkstemp", "mkdtemp"),
+}
+MODULES = {"os", "shutil", "json", "np", "numpy", "tempfile", "pickle"}
+
+
+def disk_calls(file: Path) -> list[str]:
+    """Calls by which a file is written, replaced or removed, other than through the package's own writer.
+
+    ``save`` and ``savefig`` may be called with what ``replacing`` has given, with bytes in memory, and as ``show.save``,
+    which is a writer itself.
+    """
+    tree = ast.parse(file.read_text())
+    safe = {
+        item.optional_vars.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.With)
+        for item in node.items
+        if isinstance(item.context_expr, ast.Call)
+        and name_of(item.context_expr.func) == "replacing"
+        and isinstance(item.optional_vars, ast.Name)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and name_of(node.value.func) == "BytesIO":
+            safe |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name, owner = name_of(node.func), node.func.value if isinstance(node.func, ast.Attribute) else None
+        root = owner.id if isinstance(owner, ast.Name) else ""
+        given = {inner.id for one in node.args for inner in ast.walk(one) if isinstance(inner, ast.Name)}
+        modes = [one.value for one in [*node.args, *(more.value for more in node.keywords)] if isinstance(one, ast.Constant)]
+        opens = name in ("open", "fdopen") and any(isinstance(mode, str) and set(mode) & set("wax+") for mode in modes[:2])
+        saves = name in ("save", "savefig") and owner is not None and root != "show" and not given & safe
+        # Of a string, "replace" takes two arguments, of a path one; hooks and lists have a method "remove".
+        paths = owner is not None and {"unlink": 0, "rmdir": 0, "replace": 1, "rename": 1}.get(name) == len(node.args)
+        moves = name in DELETING and (root in MODULES or paths)
+        writes = name in WRITING and (owner is not None or name not in ("write_text", "write_bytes")) and root != "files"
+        if opens or saves or moves or writes:
+            found.append(f"{file.name}:{node.lineno} {name}")
+    return found
+
+
+def quotations(file: Path) -> list[str]:
+    """Values that a text takes over by ``!r``, by ``repr`` or by ``%r``, which may have any length."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if (isinstance(node, ast.FormattedValue) and node.conversion == ord("r")) or (
+            isinstance(node, ast.FormattedValue) and isinstance(node.value, ast.Call) and name_of(node.value.func) == "repr"
+        ):
+            found.append(f"{file.name}:{node.lineno} {ast.unparse(node.value)}")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "%r" in node.value:
+            found.append(f"{file.name}:{node.lineno} %r")
+    return found

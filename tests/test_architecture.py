@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -13,27 +14,66 @@ import pytest
 import captum_gradeclip
 from captum_gradeclip import METHODS
 
-from .reading import aliases_of_any, anys, attribute_strings, code_lines, imports, place
+from .reading import aliases_of_any, anys, attribute_strings, code_lines, disk_calls, imports, place, quotations
 
 ROOT = Path(captum_gradeclip.__file__).parent
 MODELS = {"scenes", "adapters", "scores", "attention", "attr", "maps", "show"}
-ROAD = {*MODELS, "timing", "notices", "images", "explain", "report", "check", "metrics"}
+ROAD = {
+    *MODELS,
+    "arguments",
+    "options",
+    "timing",
+    "progress",
+    "notices",
+    "quoting",
+    "files",
+    "results",
+    "images",
+    "inputs",
+    "placement",
+    "selection",
+    "estimate",
+    "explain",
+    "report",
+    "index",
+    "check",
+    "metrics",
+}
 ALLOWED = {
     "_version": set(),
+    "arguments": {"quoting"},
+    "options": {"arguments", "quoting"},
     "timing": set(),
-    "notices": set(),
-    "scenes": set(),
-    "adapters": {"scenes"},
-    "attention": set(),
-    "maps": set(),
-    "images": {"maps"},
-    "scores": {"adapters", "maps", "notices"},  # maps: the patch grid of a callable of which nothing is known is inferred
-    "attr": {"scores", "attention", "maps", "adapters", "timing", "notices"},
-    "show": {"maps"},
-    "metrics": {"maps"},
+    "progress": set(),
+    "notices": {"quoting"},
+    "quoting": set(),
+    "files": set(),
+    "results": {"files", "quoting"},
+    "scenes": {"arguments", "files", "progress", "quoting"},
+    "adapters": {"scenes", "quoting"},
+    "attention": {"quoting"},
+    "maps": {"arguments", "quoting"},
+    "images": {"arguments", "maps", "notices", "quoting"},
+    "inputs": {"adapters", "images", "maps", "notices", "placement", "quoting"},
+    "placement": {"maps"},
+    "selection": {"images", "quoting"},
+    "estimate": {"adapters", "timing"},
+    "index": {"explain", "files", "images", "quoting", "report", "results", "show"},
+    "scores": {
+        "adapters",
+        "arguments",
+        "maps",
+        "notices",
+        "options",
+        "quoting",
+    },  # maps: the patch grid of a callable of which nothing is known is inferred
+    "attr": {"arguments", "scores", "attention", "maps", "adapters", "options", "timing", "progress", "notices", "quoting"},
+    "show": {"arguments", "maps", "options", "files", "quoting"},
+    "metrics": {"arguments", "maps", "quoting"},
     "check": {"adapters", "scores", "attention", "attr", "timing"},
-    "explain": {*MODELS, "timing", "notices", "images", "report"},  # report: where an explanation is saved
-    "report": {*MODELS, "images", "explain", "check", "_version"},
+    # report saves explanations
+    "explain": {*MODELS, "arguments", "timing", "notices", "quoting", "images", "inputs", "report"},
+    "report": {*MODELS, "files", "results", "quoting", "images", "explain", "check", "_version"},
     "experiments": ROAD,
     "cli": {*ROAD, "experiments", "_version"},
     "__main__": {"cli"},
@@ -47,6 +87,13 @@ ALLOWED = {
 LIBRARIES = {"open_clip", "timm", "transformers", "torchvision"}
 # The embedded CLIP is one of open_clip's, zero-shot templates are open_clip's, published protocols name released models.
 MAY_NAME_LIBRARIES = {"adapters", "scenes", "experiments", "scores/prompts"}
+
+
+def some_file(folder: Path, code: str) -> Path:
+    """A file of Python with some code."""
+    file = folder / "some.py"
+    file.write_text(code)
+    return file
 
 
 def broken_arrows(root: Path) -> list[str]:
@@ -143,9 +190,70 @@ def test_nothing_is_read_off_by_attribute_strings() -> None:
     ],
 )
 def test_an_attribute_string_is_found(tmp_path: Path, code: str, count: int) -> None:
-    file = tmp_path / "some.py"
-    file.write_text(code)
-    assert len(attribute_strings(file)) == count
+    assert len(attribute_strings(some_file(tmp_path, code))) == count
+
+
+# The records of a run and its lock are files that several processes share, each with a writer that suits it.
+OWN_WRITERS = {"files.py", "results.py", "experiments/records.py", "experiments/lock.py", "experiments/identity.py"}
+
+
+def test_files_are_written_in_one_place() -> None:
+    """Whatever writes, replaces or removes files by itself leaves half of them on a full disk, or takes those of others."""
+    files = [file for file in ROOT.rglob("*.py") if str(file.relative_to(ROOT).as_posix()) not in OWN_WRITERS]
+    assert not [one for file in files for one in disk_calls(file)]
+    assert disk_calls(ROOT / "files.py") and disk_calls(ROOT / "results.py")
+
+
+@pytest.mark.parametrize(
+    ("code", "count"),
+    [
+        ("path.write_text('a')", 1),
+        ("(folder / 'a.txt').write_bytes(b'a')", 1),
+        ("open(path, 'w')", 1),
+        ("path.open('ab')", 1),
+        ("open(path, mode='r+')", 1),
+        ("open(path)\nopen(path, 'rb')\npath.open(encoding='utf-8')", 0),
+        ("import json\njson.dump(content, file)", 1),
+        ("import json\njson.dumps(content)", 1),
+        ("import json\njson.loads(text)", 0),
+        ("image.save(folder / 'a.png')", 1),
+        ("torch.save(state, path)", 1),
+        ("figure.savefig(path)", 1),
+        (
+            "with replacing(path) as part:\n    torch.save(state, part)\n    one.save(part / 'a.png')",
+            0,
+        ),
+        ("file = io.BytesIO()\nimage.save(file, format='png')", 0),
+        ("show.save(figure, path)\nsave(explanation, folder)", 0),
+        ("np.savez(path, a=a)\nsave_file(state, path)", 2),
+        ("path.unlink()\nshutil.rmtree(folder)\nfolder.rmdir()\nos.remove(path)", 4),
+        ("one.replace(path)\nos.replace(one, path)\nos.rename(one, path)", 3),
+        ("'text'.replace('a', 'b')\nreplace(explanation, names=names)", 0),
+        ("tempfile.TemporaryDirectory()", 1),
+    ],
+)
+def test_a_writer_is_found(tmp_path: Path, code: str, count: int) -> None:
+    found = disk_calls(some_file(tmp_path, code))
+    assert len(found) == count, found
+
+
+def test_what_was_passed_is_quoted_in_one_place() -> None:
+    files = [file for file in ROOT.rglob("*.py") if file.name not in ("quoting.py", "records.py")]
+    found = [one for file in files for one in quotations(file)]
+    assert found == ["__init__.py:56 __name__", "__init__.py:56 name"]  # as Python itself says it of a module
+
+
+@pytest.mark.parametrize(
+    ("code", "count"), [("f'got {text!r}'", 1), ("f'{repr(text)}'", 1), ("log('%r', text)", 1), ("f'{quoted(text)} {n}'", 0)]
+)
+def test_a_quotation_is_found(tmp_path: Path, code: str, count: int) -> None:
+    assert len(quotations(some_file(tmp_path, code))) == count
+
+
+def test_what_is_printed_goes_through_one_screen() -> None:
+    """The console of rich hands escape sequences on to the terminal."""
+    files = [file for file in (ROOT / "cli").glob("*.py") if file.name != "common.py"]
+    assert files and not [file.name for file in files if re.search(r"\bConsole\b", file.read_text())]
 
 
 def test_the_budgets_hold() -> None:

@@ -204,11 +204,8 @@ def test_records_survive_and_complain(tmp_path: Path, monkeypatch: pytest.Monkey
             kept.write(1, [{"id": "y"}])
     assert not kept.has(1) and [path.name for path in kept.folder.iterdir()] == ["chunk-000000.jsonl"]
     kept.path(0).write_text('{"id": "x"')
-    with pytest.raises(records.RecordError, match=r"chunk-000000\.jsonl: broken .* delete this file"):
+    with pytest.raises(records.RecordError, match=r"chunk-000000\.jsonl: broken .* run again"):
         kept.read(1)
-    (tmp_path / "run.json").write_text("{")
-    with pytest.raises(records.RecordError, match=r"run\.json: it cannot be read"):
-        records.Records(tmp_path, {"task": "a"})
 
 
 def test_a_run_goes_on_where_it_was(tmp_path: Path, loaded: Loaded) -> None:
@@ -332,7 +329,9 @@ def test_retrieval_and_words_by_hand(tmp_path: Path, loaded: Loaded, protocol: s
     for number, record in enumerate(words):
         caption = data[number].captions[0]
         tokens = loaded.tokenizer([caption])
-        weights = GradECLIP(texts, texts.layers[-8:]).attribute(tokens, target=number)
+        # The released setup keeps what the published code does with words, which the defaults no longer do.
+        asked = {"relu_before_sum": False, "key_tokens": "all"} if protocol == "release" else {}
+        weights = GradECLIP(texts, texts.layers[-8:]).attribute(tokens, target=number, **asked)
         told = merge_words(weights, tokens, loaded.tokenizer)[0]
         order = sorted(range(len(told)), key=lambda i: -told[i][1])
         for step in range(1, 6):
@@ -466,7 +465,7 @@ def test_a_method_that_fails_stops_the_run_and_is_named(
     assert "GAME is left out" in caplog.text and "not here" in caplog.text
 
 
-@pytest.mark.parametrize("kind", [tasks.Localization, tasks.Faithfulness, tasks.Axioms])
+@pytest.mark.parametrize("kind", [tasks.Localization, tasks.Faithfulness, tasks.Axioms, tasks.Targeted])
 def test_a_picture_is_prepared_once(
     kind: type[experiments.Task], tmp_path: Path, loaded: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -482,7 +481,7 @@ def test_data_sets_and_tasks_declare_what_the_command_line_reads(tmp_path: Path)
     for name, data in experiments.DATASETS.items():
         assert data.name == name and data.summary and set(data.takes) <= fields
     for kinds in experiments.TASKS.values():
-        assert len({kind.summary for kind in kinds}) == 1 and kinds[0].summary
+        assert len({(kind.summary, kind.usual_baseline) for kind in kinds}) == 1 and kinds[0].summary
     arguments = experiments.DataArguments(root=tmp_path, samples=2, class_names=tmp_path / "names.txt")
     for name in ("a", "b"):
         for number in range(2):
@@ -537,6 +536,21 @@ def test_axioms_and_layers(tmp_path: Path, loaded: Loaded) -> None:
     for kind, count in ((tasks.ImageLayers, 2), (tasks.TextLayers, 5)):
         layers = experiments.run(kind, loaded, experiments.Scenes(3), settings, tmp_path / kind.name)
         assert layers is not None and len({one["method"] for one in layers}) == count
+
+
+def test_names_in_tables_stand_for_themselves(tmp_path: Path) -> None:
+    name = "$5_6 #1 | {a} \\b ~ ^ \x1b[2J\n100 %"
+    table = tables.Table(name, [name], {name: {name: tables.Cell(0.5)}}, note=name)
+    table.write(tmp_path, "a")
+    written = {kind: (tmp_path / f"a.{kind}").read_text() for kind in ("md", "tex", "csv")}
+    assert all(line.isprintable() for text in written.values() for line in text.splitlines())
+    rows = [row for row in written["md"].splitlines() if row.startswith("|")]
+    assert len(rows) == 3 and all(row.replace(r"\|", "").count("|") == 3 for row in rows)
+    comment, _, _, columns, _, row, *_ = written["tex"].splitlines()
+    told = r"\$5\_6 \#1 | \{a\} \textbackslash{}b \textasciitilde{} \textasciicircum{} "
+    told += r"\textbackslash{}x1b[2J\textbackslash{}n100 \%"
+    assert comment.startswith("% ") and columns == rf" & {told} \\" and row == rf"{told} & \textbf{{0.500}} \\"
+    assert len(written["csv"].splitlines()) == 2
 
 
 def test_tables_say_what_is_best_and_what_was_published(tmp_path: Path) -> None:
@@ -677,15 +691,13 @@ def test_killed_five_times_and_resumed_is_the_same_to_the_last_byte(tmp_path: Pa
         process.wait()
         kills += 1
     subprocess.run(command(tmp_path / "b"), check=True, env=environment, capture_output=True)
-    left = {name: content for name, content in files(tmp_path / "b").items() if not name.endswith(".part")}
+    left = files(tmp_path / "b")
     assert left == files(tmp_path / "a") and len(left) == 6 + 4
 
 
-@pytest.mark.slow
-def test_two_processes_give_the_table_of_one(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command(tmp_path / "a"), check=True, env=environment, capture_output=True)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m"]
-    subprocess.run([*launch, *command(tmp_path / "b")[2:]], check=True, env=environment, capture_output=True)
-    assert files(tmp_path / "a") == files(tmp_path / "b")
+def test_the_center_of_long_pictures_is_the_same_in_any_number() -> None:
+    spec = experiments.setups.InputSpec((64, 64), 8, (0.5,) * 3, (0.5,) * 3)
+    pixels = torch.rand(40, 3, 8, 800, generator=torch.Generator().manual_seed(0))
+    together = spec.center(pixels)
+    assert together.shape == (40, 3, 64, 64)
+    assert torch.equal(together, torch.cat([spec.center(one[None]) for one in pixels]))

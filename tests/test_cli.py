@@ -22,13 +22,14 @@ from captum_gradeclip import (
     attention,
     check,
     cli,
-    images,
     maps,
     scenes,
 )
 from captum_gradeclip.adapters import loading
 from captum_gradeclip.cli.common import in_flags
 from captum_gradeclip.cli.main import build_parser, commands
+
+from .conftest import stir
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +56,8 @@ def test_explain_writes_everything_and_the_numbers_are_the_apis(picture: Path, t
     assert Image.open(tmp_path / "overlay-0-a-red-circle.png").size == (240, 160)
     assert "&lt;" in (tmp_path / "words.html").read_text()
 
-    model, _, tokenizer = scenes.load()
-    x = images.prepare(images.read(picture), size=(64, 64), patch=8, mean=(0.5,) * 3, std=(0.5,) * 3, resize="squash").pixels
+    model, preprocess, tokenizer = scenes.load()
+    x = preprocess(Image.open(picture))[None]
     score = ImageTextScore(model, texts, tokenizer)
     stored = np.load(tmp_path / "maps.npz")
     expected = GradECLIP(score, score.layers[-1:]).attribute_targets(x)[0]
@@ -74,7 +75,7 @@ def test_explain_writes_everything_and_the_numbers_are_the_apis(picture: Path, t
         total = sum(word["weight"] for word in entry["words"])
         assert abs(total - 1) < 1e-5 or total == 0
         assert [w["word"] for w in entry["words"]] == [w for w, _ in maps.merge_words(weights, tokens, tokenizer)[n]]
-    assert told["options"]["resize"] == "squash" and told["options"]["layers"] == 1
+    assert told["options"]["resize"] == "model" and told["options"]["layers"] == 1
     assert set(told["versions"]) >= {"torch", "captum", "captum_gradeclip"}
 
 
@@ -119,10 +120,24 @@ def test_demo(tmp_path: Path) -> None:
         (["PICTURE", "a", "--pretrained", "PICTURE"], "--pretrained: .* does not fit the scenes model"),
         (["PICTURE", "a", "--layers", "9"], "--layers: expected 1 to"),
         (["PICTURE", "a", "--text-layers", "0"], "--text-layers: expected 1 to 8"),
-        (["PICTURE", "a", "--resize", "keep", "--max-tokens", "10"], "more than max_tokens = 10; shrink it"),
+        (
+            ["PICTURE", "a", "--resize", "keep", "--max-tokens", "10"],
+            r"more than --max-tokens 10; .*--scale 0\.\d+ fits",
+        ),
         (["PICTURE", "a", "--resize", "keep", "--scale", "0.01"], "smaller than a patch"),
+        (
+            ["PICTURE", "a", "--resize", "crop", "--scale", "0.5"],
+            "--scale: --resize crop brings pictures to",
+        ),
+        (["PICTURE", "a", "b.png"], "--text: 'b.png' is taken for a picture; with several pictures, .* by --text"),
+        (["PICTURE", "a", "PICTURE"], "--text: '.*scene.png' is taken for a picture"),
+        (["PICTURE", "PICTURE"], "--text: CLIP compares images with texts; give at least one text"),
+        (["PICTURE", "--texts", "nowhere.txt"], "--texts: there is no file 'nowhere.txt'"),
+        (["PICTURE", "--texts", "PICTURE"], "--texts: '.*scene.png' is not text in UTF-8"),
+        (["PICTURE", "b.png", "--text", "a"], "image: there is no file 'b.png'"),
+        (["PICTURE", "a", "--resume"], "--resume: it is for several pictures"),
         (["PICTURE", "a", "--out", "PICTURE"], "--out: cannot write into"),
-        (["PICTURE"], "text: CLIP compares images with texts; give at least one text"),
+        (["PICTURE"], "--text: CLIP compares images with texts; give at least one text"),
         (["PICTURE", "a", "--target", "3"], "--target: CLIP is no classifier"),
         (["PICTURE", "a", "--model", "timm:vit_tiny_patch15_224"], "did you mean vit_tiny_patch16_224"),
         (["PICTURE", "a", "--model", "timm:resnet18"], "convolutional or hierarchical.*LayerGradCam"),
@@ -176,12 +191,12 @@ def test_a_model_that_does_not_reproduce_itself_is_told(monkeypatch, tmp_path: P
 
 
 def test_a_classifier_of_timm(picture: Path, tmp_path: Path, capsys) -> None:
-    command = ["explain", str(picture), "--model", "timm:vit_tiny_patch16_224", "--out", str(tmp_path)]
+    command = ["explain", str(picture), "--model", "timm:vit_tiny_patch16_224", "--out", str(tmp_path), "--overwrite"]
     assert cli.main([*command, "--target", "207", "--target", "whippet"]) == 0
     told = json.loads((tmp_path / "explanation.json").read_text())
     assert [entry["class"] for entry in told["texts"]] == [207, 172]
-    assert told["texts"][0]["text"].startswith("golden retriever") and told["input"]["grid"] == [10, 15]
-    assert np.load(tmp_path / "maps.npz")["image"].shape == (2, 10, 15)
+    assert told["texts"][0]["text"].startswith("golden retriever") and told["input"]["grid"] == [14, 14]
+    assert np.load(tmp_path / "maps.npz")["image"].shape == (2, 14, 14)
     assert not list(tmp_path.glob("words*"))
     assert cli.main(command) == 0  # the three most likely
     assert len(json.loads((tmp_path / "explanation.json").read_text())["texts"]) == 3
@@ -193,30 +208,37 @@ def test_a_classifier_of_timm(picture: Path, tmp_path: Path, capsys) -> None:
         assert cli.main([*command, *more]) == 2
         assert message in capsys.readouterr().err.replace("\n", " ")
     assert cli.main([*command[:2], "a dog", *command[2:]]) == 2
-    assert "text: VisionTransformer is a classifier without a text encoder" in capsys.readouterr().err
+    assert "--text: VisionTransformer is a classifier without a text encoder" in capsys.readouterr().err
 
 
-def test_a_folder_of_transformers(picture: Path, tmp_path: Path, capsys) -> None:
+def folder_of_transformers(folder: Path, **settings: object) -> Path:
+    """A tiny CLIP with its tokenizer and its image processor, which has these settings."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import CLIPImageProcessor, PreTrainedTokenizerFast
+    from transformers import CLIPImageProcessor, CLIPProcessor, PreTrainedTokenizerFast
 
-    folder = tmp_path / "model"
-    adapters.families()["transformers CLIP"].build().save_pretrained(folder)
-    words = {word: n for n, word in enumerate(("[PAD]", "[UNK]", "a", "red", "circle"))} | {"<s>": 48, "</s>": 49}
+    torch.manual_seed(0)
+    stir(adapters.families()["transformers CLIP"].build()).save_pretrained(folder)  # type: ignore[operator]
+    names = ("[PAD]", "[UNK]", "a", "red", "circle", "blue", "square")
+    words = {word: n for n, word in enumerate(names)} | {"<s>": 48, "</s>": 49}
     inner = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     inner.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 48), ("</s>", 49)])
     marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "bos_token": "<s>", "eos_token": "</s>"}
-    PreTrainedTokenizerFast(tokenizer_object=inner, **marks).save_pretrained(folder)
-    CLIPImageProcessor(image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6]).save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **marks)
+    CLIPProcessor(CLIPImageProcessor(**settings), tokenizer).save_pretrained(folder)
+    return folder
 
+
+def test_a_folder_of_transformers(picture: Path, tmp_path: Path, capsys) -> None:
+    folder = folder_of_transformers(tmp_path / "model", image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6])
     name = f"hf:{folder}"
     loaded = loading.load(name)
     assert loaded.statistics == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert cli.main(["explain", str(picture), "a red circle", "a circle", "--model", name, "--out", str(tmp_path)]) == 0
     told = json.loads((tmp_path / "explanation.json").read_text())
     assert [word["word"] for word in told["texts"][0]["words"]] == ["a", "red", "circle"]
-    assert told["input"]["grid"] == [20, 30]
+    assert told["input"]["grid"] == [28, 28]
+    assert told["input"]["preprocessing"]["mean"] == [0.1, 0.2, 0.3] and told["input"]["box"] == [40, 0, 200, 160]
     assert cli.main(["check", name, "--out", str(tmp_path)]) == 0
     assert cli.main(["check", f"hf:{tmp_path}", "--out", str(tmp_path)]) == 2
     assert "transformers could not load" in capsys.readouterr().err
@@ -251,7 +273,7 @@ def test_a_photograph_at_its_own_size_within_four_gigabytes(tmp_path: Path) -> N
         " print('peak', Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]); sys.exit(code)"
     )
     command = [sys.executable, "-c", code, "explain", str(tmp_path / "photo.jpg"), "a dog in a car", "a cat"]
-    options = ["--model", "ViT-B-16", "--resize", "keep", "--out", str(out)]
+    options = ["--model", "ViT-B-16", "--resize", "keep", "--max-tokens", "5600", "--out", str(out)]
     told_by_process = subprocess.run([*command, *options], check=True, capture_output=True, text=True).stdout
     told = json.loads((out / "explanation.json").read_text())
     assert told["input"] == {"height": 896, "width": 1600, "grid": [56, 100]}
@@ -264,7 +286,7 @@ SAID = [
     ("explain", "layers: expected 1 to 2", "--layers: expected 1 to 2"),
     ("explain", "text_layers: expected 1 to 8", "--text-layers: expected 1 to 8"),
     ("explain", "targets: expected a class from 0 to 9", "--target: expected a class from 0 to 9"),
-    ("explain", "texts: give at least one text", "text: give at least one text"),
+    ("explain", "texts: give at least one text", "--text: give at least one text"),
     ("explain", "path: there is no file 'a: b.png'", "image: there is no file 'a: b.png'"),
     ("explain", "heads: expected one of", "--heads: expected one of"),
     ("explain", "device: torch cannot use 'nowhere'", "--device: torch cannot use 'nowhere'"),

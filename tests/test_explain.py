@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -27,16 +28,20 @@ from captum_gradeclip import (
     ImageTextScore,
     TextImageScore,
     adapters,
+    attr,
     cli,
     explain,
     images,
     maps,
+    report,
     scenes,
+    show,
 )
 from captum_gradeclip.attr import GAME, MaskCLIP
 from captum_gradeclip.notices import kept_notices, notice
 
 from .conftest import FAMILIES, stir
+from .test_files import contents, full_after
 
 TEXTS = ["a red circle", "something <green>"]
 
@@ -277,11 +282,14 @@ def test_what_is_shown(clip: tuple[nn.Module, Any, Any], picture: Image.Image, t
     assert isinstance(figure, Figure)
     figure.savefig(tmp_path / "plot.png")
     one = explain(model, picture, TEXTS, tokenizer).plot()
-    assert one.axes[0].get_title() == "image" and len(one.axes) == 6
+    assert [axis.get_title() for axis in one.axes[:3]] == ["image 0", *TEXTS]
+    assert len(one.axes) == 7, "the picture, two overlays, their words, the bar and the veil of what was cropped"
     page = replace(found, names=["<script>", "b"])._repr_html_()
-    assert page.count("data:image/png;base64,") == 6 and "http" not in page
+    assert page.count("data:image/png;base64,") == 8, "two pictures with two overlays and a bar each"
+    assert page.count("not seen by the model") == 2 and page.count("(cosine)") == 2 and "http" not in page
     assert "<script>" not in page and "&lt;script&gt;" in page and "&lt;green&gt;" in page and "<green>" not in page
-    assert "rgba(220,50,40,1.000)" in page and page.startswith("<div>")
+    assert "rgb(205,105,117);color:#000" in page and page.startswith("<div>")
+    assert page.count(f"score {float(found.scores[0, 0]):+.3f}") >= 1  # type: ignore[index]
     table = found.to_pandas()
     words = sum(len(caption) for image in found.words for caption in image)  # type: ignore[union-attr]
     assert len(table) == words and set(table["text"]) == set(TEXTS) and set(table["image"]) == {"image 0", "image 1"}
@@ -289,7 +297,67 @@ def test_what_is_shown(clip: tuple[nn.Module, Any, Any], picture: Image.Image, t
     assert list(table["word"][:3]) == ["a", "red", "circle"] and list(table["position"][:3]) == [0, 1, 2]
     without = explain(model, picture, TEXTS, tokenizer, words=False)
     assert len(without.to_pandas()) == 2 and "weight" not in without.to_pandas()
-    assert "rgba" not in without._repr_html_()
+    assert "rgb(" not in without._repr_html_()
+
+
+def test_a_plot_has_the_look_that_was_asked_for(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
+    model, _, tokenizer = clip
+    found = explain(model, picture, TEXTS, tokenizer, preprocess="squash", relu_attributions=False)
+    full = found.pixels(0)
+    for options, scales in (
+        ({}, [show.Scale.of(full)] * 2),
+        ({"color_scale": "each", "cmap": "PuOr"}, [show.Scale.of([one]) for one in full]),
+    ):
+        figure = found.plot(width=100, dpi=120, **options)
+        assert figure.get_figwidth() * 25.4 == pytest.approx(100) and figure.dpi == 120
+        for axis, one, scale in zip(figure.axes[1:3], full, scales):
+            assert scale.signed
+            expected = np.asarray(show.overlay(picture, one, cmap=options.get("cmap"), scale=scale)).astype(int)
+            assert np.abs(np.asarray(axis.get_images()[0].get_array()) - expected).max() <= 2
+    words = [text.get_text() for axis in found.plot().axes for text in axis.texts]
+    assert {"red", "circle", "<green>"} & set(words)
+    shown = Image.open(io.BytesIO(found.plot()._repr_png_()))
+    assert shown.format == "PNG"
+    for name, value in {"cmap": "virdis", "width": 1, "color_scale": "own", "dpi": 0}.items():
+        with pytest.raises(ValueError, match=f"^{name}: "):
+            found.plot(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_notebook_shows_a_plot_of_which_pyplot_knows_nothing(
+    clip: tuple[nn.Module, Any, Any], picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notebook asks an object for its PNG; a figure of pyplot would be shown twice, or need a window."""
+    import matplotlib.pyplot as plt
+
+    model, _, tokenizer = clip
+    monkeypatch.setattr(plt, "switch_backend", lambda name: pytest.fail(f"pyplot was asked for {name}"))
+    figure = explain(model, picture, TEXTS, tokenizer).plot()
+    shown = Image.open(io.BytesIO(figure._repr_png_()))
+    assert shown.format == "PNG" and shown.width == pytest.approx(150 * figure.get_figwidth(), abs=1)
+    assert (not plt.get_fignums() and not hasattr(figure, "_repr_html_")) or figure._repr_html_() is None
+
+
+def test_a_wrong_text_looks_cold(clip: tuple[nn.Module, Any, Any]) -> None:
+    """On one scale, a text with a hundredth of the attribution changes hardly a pixel; by itself it looks like it."""
+    model, _, tokenizer = clip
+    image = Image.effect_noise((64, 64), 60).convert("RGB")
+    found = explain(model, image, TEXTS, tokenizer, preprocess="squash", words=False)
+    assert isinstance(found.maps, Tensor)
+    maps = torch.stack([found.maps[0, 0], 0.01 * found.maps[0, 0]])[None]
+    strong = []
+    for color_scale in ("shared", "each"):
+        figure = replace(found, maps=maps).plot(color_scale=color_scale)  # type: ignore[arg-type]
+        right, wrong = (np.asarray(axis.get_images()[0].get_array()).astype(int) for axis in figure.axes[1:3])
+        strong.append([np.abs(one - np.asarray(image)).max() for one in (right, wrong)])
+    assert strong[0][0] > 60 and strong[0][1] < 15 and strong[1][1] == strong[1][0]
+
+
+def test_every_method_says_what_its_maps_are_measured_in() -> None:
+    units = {kind.__name__: report.unit_of(kind.__name__, "cosine") for kind in attr.METHODS}
+    assert {name for name, unit in units.items() if unit == "attention"} == {"RawAttention", "AttentionRollout"}
+    assert (units["M2IB"], units["GAME"], units["GradECLIP"]) == ("nats", "relevance", "cosine")
+    assert set(units.values()) == {"attention", "nats", "relevance", "cosine"}
+    assert report.unit_of("GradECLIP", "logit") == "logit"
 
 
 def test_without_pandas(clip: tuple[nn.Module, Any, Any], picture: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,12 +382,50 @@ def test_what_is_written(clip: tuple[nn.Module, Any, Any], picture: Image.Image,
     told = json.loads((tmp_path / "one" / "explanation.json").read_text())
     assert told["method"] == "GradECLIP" and told["warnings"] == [] and told["input"]["grid"] == [8, 8]
     assert abs(sum(word["weight"] for word in told["texts"][0]["words"]) - 1) < 1e-6
+    assert told["figures"] == {
+        **{"cmap": None, "color_scale": "shared", "width": None, "dpi": 150, "format": "png", "full_size": False}
+    }
+    one.save(tmp_path / "one", format="pdf", width=84, color_scale="each", cmap="viridis")
+    assert {path.name for path in (tmp_path / "one").glob("*.p*")} == {
+        *("overlay-0-a-red-circle.png", "overlay-1-something-green.png", "strip.pdf", "words.pdf"),
+    }
     several = explain(model, [picture, picture], TEXTS, tokenizer, words=False, scores=False)
     several.save(str(tmp_path / "several"))
     assert sorted(path.name for path in (tmp_path / "several").iterdir()) == ["0-image-0", "1-image-1"]
     told = json.loads((tmp_path / "several" / "0-image-0" / "explanation.json").read_text())
     assert set(told["texts"][0]) == {"text", "explained_score"}
     assert not list((tmp_path / "several").rglob("words*"))
+
+
+def test_overlays_have_the_size_that_is_looked_at(clip: tuple[nn.Module, Any, Any], tmp_path: Path) -> None:
+    model, _, tokenizer = clip
+    photo = Image.effect_noise((2000, 500), 60).convert("RGB")
+    found = explain(model, photo, TEXTS[0], tokenizer, words=False)
+    name = "overlay-0-a-red-circle.png"
+    found.save(tmp_path)
+    assert Image.open(tmp_path / name).size == (report.OVERLAY, report.OVERLAY // 4)
+    found.save(tmp_path, full_size=True)
+    full = np.asarray(Image.open(tmp_path / name)).astype(int)
+    assert full.shape == (500, 2000, 3)
+    expected = show.overlay(photo, found.pixels(0)[0], scale=show.Scale.of(found.pixels(0)))
+    assert np.array_equal(full, np.asarray(expected))
+    unseen = torch.isnan(found.pixels(0)[0]).numpy()
+    assert (np.ptp(full, axis=-1)[unseen] == 0).all() and unseen.mean() > 0.7, "the crop of a panorama"
+
+
+def test_results_of_several_images_are_replaced_together(
+    clip: tuple[nn.Module, Any, Any], picture: Image.Image, tmp_path: Path
+) -> None:
+    model, _, tokenizer = clip
+    noise = Image.effect_noise((1200, 1200), 90).convert("RGB")  # which needs a larger file
+    before, after = (explain(model, [picture, noise], text, tokenizer, words=False) for text in TEXTS)
+    before.save(tmp_path)
+    kept = contents(tmp_path)
+    with full_after(1_500_000), pytest.raises(OSError, match="too large.*1-image-1/overlay-0"):
+        after.save(tmp_path)
+    assert contents(tmp_path) == kept
+    after.save(tmp_path)
+    assert contents(tmp_path).keys() != kept.keys() and not list(tmp_path.rglob(".*"))
 
 
 @pytest.mark.parametrize(
@@ -337,7 +443,7 @@ def test_what_is_written(clip: tuple[nn.Module, Any, Any], picture: Image.Image,
         ({"texts": ["red " * 40]}, ValueError, "text: .* the model reads 24"),
         ({"tokenizer": None}, TypeError, "tokenizer: needed"),
         ({"targets": 3}, ValueError, "targets: CLIP is no classifier"),
-        ({"preprocess": "fit"}, ValueError, "preprocess: expected None, one of"),
+        ({"preprocess": "fit"}, ValueError, "preprocess: expected 'model', one of"),
         ({"preprocess": lambda image: image}, TypeError, "preprocess: expected it to return .* got Image"),
         ({"method": "ScoreCAM"}, ValueError, "there is no 'ScoreCAM'"),
         ({"layers": 9}, ValueError, "^layers: expected 1 to 2"),
@@ -384,3 +490,28 @@ def test_nothing_is_changed(clip: tuple[nn.Module, Any, Any], picture: Image.Ima
         again = explain(model, picture, TEXTS, tokenizer)
     assert fingerprint(model) == before and torch.equal(found.maps, again.maps)  # type: ignore[arg-type]
     assert isinstance(found, Explanation) and not re.search("0x", repr(found))
+
+
+def test_more_patches_than_usual_are_asked_for_in_python_as_well(
+    clip: tuple[nn.Module, Any, Any], picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _, tokenizer = clip
+    monkeypatch.setattr(images, "USUAL_TOKENS", 300)
+    found = explain(model, picture, TEXTS, tokenizer, preprocess="keep")
+    patch = adapters.image_tower(model).patch
+    whole = (160 // patch) * (240 // patch)
+    assert found.maps[0, 0].numel() <= 300 and f"max_tokens={whole} takes all" in found.warnings[0]  # type: ignore[call-overload]
+    every = explain(model, picture, TEXTS, tokenizer, preprocess="keep", max_tokens=whole)
+    assert every.maps[0, 0].numel() == whole and every.warnings == []  # type: ignore[call-overload]
+    finer = explain(model, picture, TEXTS, tokenizer, preprocess=12 * patch)
+    assert finer.maps.shape[-2:] == (8, 12) and not finer.pixels(0).isnan().any()  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="more than max_tokens=10"):
+        explain(model, picture, TEXTS, tokenizer, preprocess="keep", max_tokens=10)
+
+
+def test_what_a_processor_returned_without_images_is_refused(clip: tuple[nn.Module, Any, Any]) -> None:
+    model, _, tokenizer = clip
+    with pytest.raises(ValueError, match="images: expected the pixel_values of a processor, got input_ids"):
+        explain(model, {"input_ids": torch.zeros(1, 4)}, TEXTS, tokenizer)
+    with pytest.raises(ValueError, match=r"images: expected pixel_values of a processor as a tensor .* got them as list"):
+        explain(model, {"pixel_values": [np.zeros((3, 4, 4))]}, TEXTS, tokenizer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ import torch
 from captum_gradeclip import adapters, benchmark, scenes
 from captum_gradeclip.scenes import Caption, Phrase, Scene, SceneDataset, Thing, holds, train
 from captum_gradeclip.scenes.captions import NUMBERS
+from captum_gradeclip.scenes.dataset import TwinScenes
 from captum_gradeclip.scenes.model import WEIGHTS, build, save
 from captum_gradeclip.scenes.vocabulary import MERGES, grammar_words, write_merges
+from captum_gradeclip.scenes.world import split_of
 
 
 def test_scenes_are_seeded_and_splits_share_none() -> None:
@@ -44,6 +47,20 @@ def test_the_dataset() -> None:
             assert abs(x - thing.x) < 0.08 and abs(y - thing.y) < 0.08
     with pytest.raises(IndexError):
         data[30]
+
+
+def test_twins_differ_in_shapes_alone() -> None:
+    data = TwinScenes(200, counts=(1, 2, 3))
+    swapped = 0
+    for index in range(0, 200, 2):
+        one, other = data.scene(index), data.scene(index + 1)
+        assert [replace(thing, shape="") for thing in one.things] == [replace(thing, shape="") for thing in other.things]
+        assert one.texture == other.texture
+        shapes = [[thing.shape for thing in scene.things] for scene in (one, other)]
+        assert shapes[0] != shapes[1]
+        assert split_of(one.things) == split_of(other.things) == "train"
+        swapped += sorted(shapes[0]) == sorted(shapes[1])
+    assert 30 < swapped < 90  # of one thing, and of things of one shape, there are none to exchange
 
 
 def test_a_mask_shows_its_colour() -> None:
@@ -149,10 +166,11 @@ def test_the_embedded_model() -> None:
 
 
 def test_weights_name_their_architecture(tmp_path: Path) -> None:
-    model = build(layers=1, width=32, heads=2, text_width=32).eval()
+    model = build(image_size=48, patch_size=12, layers=1, width=32, heads=2, text_width=32).eval()
     save(model, tmp_path / "small.safetensors")
-    loaded, _, _ = scenes.load(tmp_path / "small.safetensors")
-    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    loaded, preprocess, _ = scenes.load(tmp_path / "small.safetensors")
+    x = preprocess(SceneDataset(1)[0].image)[None]
+    assert x.shape == (1, 3, 48, 48) and adapters.image_tower(loaded).grid((48, 48)) == (4, 4)
     with torch.no_grad():
         assert torch.allclose(loaded.encode_image(x), model.encode_image(x), atol=1e-2)
     with pytest.raises(FileNotFoundError, match=r"missing\.safetensors"):
@@ -236,3 +254,11 @@ def test_a_stopped_run_goes_on_as_if_undisturbed(tmp_path: Path) -> None:
     assert whole == (tmp_path / "parts" / "scenes_clip.safetensors").read_bytes()
     assert json.loads((tmp_path / "parts" / "history.json").read_text())[-1]["step"] == 4
     assert (tmp_path / "parts" / "curve.png").exists()
+
+
+def test_training_leaves_out_only_what_nobody_reads() -> None:
+    model, _, _ = scenes.load()
+    images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found = train.encode_image(model.visual, images)
+        assert torch.allclose(found, model.encode_image(images, normalize=True), atol=1e-6)

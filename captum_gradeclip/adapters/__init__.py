@@ -6,20 +6,26 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
-from torch import nn
+from torch import Tensor, nn
 
-from .base import Family, ImageTower, Readout, Site, TextTower, UnsupportedModelError, uncompiled
+from .base import Family, Foreign, ImageTower, Readout, Site, TextTower, UnsupportedModelError, unwrapped
+from .preprocessing import Preprocessing
 
 __all__ = [
     "LIBRARIES",
     "Family",
     "ImageTower",
+    "Preprocessing",
     "Readout",
     "Site",
     "TextTower",
     "UnsupportedModelError",
     "families",
     "image_tower",
+    "is_known",
+    "is_processor",
+    "pixel_values",
+    "preprocessing",
     "text_tower",
 ]
 
@@ -42,7 +48,7 @@ def image_tower(model: nn.Module) -> ImageTower:
     Raises:
         UnsupportedModelError: if no adapter knows the model.
     """
-    model = uncompiled(model)
+    model = unwrapped(model)
     tower: ImageTower = _adapter(model).image_tower(model)
     return tower
 
@@ -56,9 +62,51 @@ def text_tower(model: nn.Module) -> TextTower:
     Raises:
         UnsupportedModelError: if no adapter knows the model, or it has no text encoder.
     """
-    model = uncompiled(model)
+    model = unwrapped(model)
     tower: TextTower = _adapter(model).text_tower(model)
     return tower
+
+
+def preprocessing(model: nn.Module, processor: Foreign = None) -> Preprocessing:
+    """How pictures become inputs of a model by its own library.
+
+    Args:
+        model: a model of one of the libraries in :data:`LIBRARIES`.
+        processor: a processor of transformers that says it in place of the model (default ``None``).
+
+    Raises:
+        UnsupportedModelError: if no adapter knows the model.
+    """
+    model = unwrapped(model)
+    if processor is None:
+        found: Preprocessing = _adapter(model).preprocessing(model)
+    else:
+        found = _transformers().by_processor(processor, image_tower(model).channels)
+    return found
+
+
+def is_processor(given: object) -> bool:
+    """Whether something is an image processor of transformers, or a processor with one inside.
+
+    >>> is_processor(None), is_processor(lambda image: image)
+    (False, False)
+    """
+    inner = getattr(given, "image_processor", given)
+    return callable(getattr(inner, "preprocess", None)) and hasattr(inner, "image_mean")
+
+
+def pixel_values(features: Foreign, model: nn.Module) -> Tensor:
+    """Images ``(N, C, H, W)`` in what a processor of transformers returned.
+
+    Args:
+        features: what it returned.
+        model: a model of one of the libraries in :data:`LIBRARIES`.
+
+    Raises:
+        ValueError: if there are no images that the model could take.
+    """
+    found: Tensor = _transformers().pixel_values(features, image_tower(model).channels)
+    return found
 
 
 def families() -> dict[str, Family]:
@@ -70,6 +118,29 @@ def families() -> dict[str, Family]:
     files = dict.fromkeys(file for library, file in LIBRARIES.items() if find_spec(library))
     rows = [family for file in files for family in import_module(f"{__name__}.{file}").FAMILIES]
     return {family.name: family for family in rows}
+
+
+def is_known(module: nn.Module) -> bool:
+    """Whether a library or torch itself made a module, so that its adapter knows what it does to tokens.
+
+    A module of the user's own, of an adapter of weights, or one whose ``forward`` was replaced may do anything to them.
+
+    >>> class Mine(nn.Linear): ...
+    >>> is_known(nn.Linear(2, 2)), is_known(Mine(2, 2)), is_known(nn.Conv1d(2, 2, 3))
+    (True, False, False)
+    """
+    package = type(module).__module__
+    plain = package.startswith(_PLAIN) or isinstance(module, nn.Conv2d)  # the patches are cut by a convolution
+    return (plain or package.partition(".")[0] in LIBRARIES) and "forward" not in vars(module)
+
+
+_PLAIN = tuple(
+    f"torch.nn.modules.{name}" for name in ("activation", "container", "dropout", "linear", "normalization", "sparse")
+)
+
+
+def _transformers() -> ModuleType:
+    return import_module(f"{__name__}.transformers")
 
 
 def _adapter(model: nn.Module) -> ModuleType:

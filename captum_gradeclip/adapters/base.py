@@ -17,6 +17,9 @@ from torch.nn import functional as F
 Foreign: TypeAlias = Any
 """An object of a library that publishes no types for it. Only adapters look into such objects."""
 
+Statistics: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of each channel of normalized images."""
+
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
@@ -61,17 +64,21 @@ class ImageTower:
     """The facts of an image encoder.
 
     Attributes:
-        encode: runs the model's own forward pass on images ``(N, 3, H, W)`` of any size that is a multiple of ``patch``,
-            and returns features ``(N, D)`` that are not normalized, or the logits of a classifier.
+        encode: runs the model's own forward pass on images ``(N, C, H, W)`` of the native size, of any size that is a
+            multiple of ``patch``, or, where the tower ``pads``, of any size at all; returns features ``(N, D)`` that are
+            not normalized, or the logits of a classifier.
         sites: the attention layers in the order in which they run; an attention pool comes last.
         readout: how the features leave the tokens.
         patch: side length of a patch, or the total stride of a convolutional tower, in pixels.
         size: native height and width in pixels.
-        mean: mean of each channel in the model's preprocessing.
-        std: standard deviation of each channel in the model's preprocessing.
+        mean: mean of each of the C channels in the model's preprocessing.
+        std: standard deviation of each of the C channels in the model's preprocessing.
         width: number D of features.
         dtype: data type of the images that the tower takes.
+        classes: number of classes of a classifier, 0 (the default) where the features are no logits.
         labels: returns the class names of a classifier, or ``None`` if the model does not carry them.
+        pads: whether the tower pads images on the right and below to whole patches; if not (default), what is left over
+            there is not seen.
     """
 
     encode: Callable[[Tensor], Tensor]
@@ -83,7 +90,26 @@ class ImageTower:
     std: tuple[float, ...]
     width: int
     dtype: torch.dtype
+    classes: int = 0
     labels: Callable[[], tuple[str, ...] | None] = lambda: None
+    pads: bool = False
+
+    @property
+    def channels(self) -> int:
+        """Number C of channels of an image."""
+        return len(self.mean)
+
+    def statistics(self, processor: Statistics | None = None) -> Statistics:
+        """Mean and standard deviation of each channel, those of the library's processor if there is one.
+
+        A processor may have those of colors although the model takes gray images.
+        """
+        mean, std = processor or (self.mean, self.std)
+        return per_channel(mean, self.channels), per_channel(std, self.channels)
+
+    def grid(self, size: Sequence[int]) -> tuple[int, int]:
+        """Rows and columns of the patches of images of some height and width in pixels."""
+        return grid_of(size, self.patch, self.pads)
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -171,16 +197,27 @@ def blocks(module: nn.Module) -> list[nn.Module]:
 _BLOCKS = ("resblocks", "blocks", "layers", "layer", "block", "h")
 
 
-def uncompiled(module: nn.Module) -> Foreign:
-    """The module that :func:`torch.compile` was given, since compiled code makes no calls that could be intercepted."""
-    original = getattr(module, "_orig_mod", None)
-    if original is None:
-        return module
-    warnings.warn(
-        f"{type(original).__name__} was compiled by torch.compile; it is explained as it was written, not compiled",
-        stacklevel=4,
-    )
-    return original
+def unwrapped(module: nn.Module) -> Foreign:
+    """The module inside wrappers that only say how it runs.
+
+    These are :func:`torch.compile`, whose code makes no calls that could be intercepted, ``DataParallel`` and
+    ``DistributedDataParallel``, which run copies of it or share its gradients, and the models of PEFT, whose adapters are
+    layers of the module inside.
+    """
+    while True:
+        if (original := getattr(module, "_orig_mod", None)) is not None:
+            warnings.warn(
+                f"{type(original).__name__} was compiled by torch.compile; it is explained as it was written, not compiled",
+                stacklevel=4,
+            )
+            module = original
+        elif isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            module = module.module
+        elif class_among(module, ["PeftModel"]):
+            wrapper: Foreign = module
+            module = wrapper.get_base_model()
+        else:
+            return module
 
 
 def sites(blocks: Sequence[nn.Module], pool: nn.Module | None = None) -> list[Site]:
@@ -203,9 +240,9 @@ def execution_device(model: nn.Module) -> torch.device:
 
     Weights that accelerate keeps elsewhere come to the device of its hooks for the time of a forward pass.
     """
-    hooks = (getattr(part, "_hf_hook", None) for part in model.modules())
-    dispatched = next((device for hook in hooks if (device := getattr(hook, "execution_device", None)) is not None), None)
-    return next(model.parameters()).device if dispatched is None else torch.device(dispatched)
+    hooks = [getattr(part, "_hf_hook", None) for part in model.modules()]
+    dispatched = [device for hook in hooks if (device := getattr(hook, "execution_device", None)) is not None]
+    return torch.device(dispatched[0]) if dispatched else next(model.parameters()).device
 
 
 def class_among(module: nn.Module, known: Sequence[str]) -> str | None:
@@ -215,7 +252,9 @@ def class_among(module: nn.Module, known: Sequence[str]) -> str | None:
     >>> class_among(Mine(2, 2), ["Conv2d", "Linear"])
     'Linear'
     """
-    return next((kind.__name__ for kind in type(module).__mro__ if kind.__name__ in known), None)
+    # A list: an interrupt in a generator that is left halfway would be lost.
+    found = [kind.__name__ for kind in type(module).__mro__ if kind.__name__ in known]
+    return found[0] if found else None
 
 
 def unsupported(kind: str, supported: str) -> UnsupportedModelError:
@@ -304,32 +343,107 @@ def resize_positions(table: Tensor, native: tuple[int, int], grid: tuple[int, in
     return torch.cat([table[:prefix], patches[0].flatten(1).T])
 
 
-def square(projection: Tensor | nn.Linear | None) -> Callable[[Tensor], Tensor] | None:
-    """A matrix or linear layer as a function of features, or ``None`` unless it is square and has no bias."""
-    if isinstance(projection, nn.Linear):
-        return projection if projection.bias is None and projection.in_features == projection.out_features else None
+def square(projection: Tensor | nn.Module | None) -> Callable[[Tensor], Tensor] | None:
+    """A matrix or linear layer as a function of features, or ``None`` unless it is square and has no bias.
+
+    Of a module of somebody else, such as an adapter around the layer, nobody knows that it is linear.
+    """
+    if isinstance(projection, nn.Module):
+        linear = type(projection) is nn.Linear and projection.bias is None
+        return projection if linear and projection.in_features == projection.out_features else None
     if projection is None or projection.shape[0] != projection.shape[1]:
         return None
     return lambda features: features @ projection
 
 
-def check_size(images: Tensor, patch: int) -> tuple[int, int]:
+def grid_of(size: Sequence[int], patch: int, pads: bool = False) -> tuple[int, int]:
+    """Rows and columns of the patches of an image.
+
+    Args:
+        size: height and width in pixels.
+        patch: side length of a patch in pixels.
+        pads: whether the image is padded to whole patches; if not (default), what is left over is dropped, as by any
+            convolution without padding.
+
+    >>> grid_of((384, 384), 14), grid_of((70, 50), 16, pads=True)
+    ((27, 27), (5, 4))
+    """
+    extra = patch - 1 if pads else 0
+    return (size[0] + extra) // patch, (size[1] + extra) // patch
+
+
+def check_size(
+    images: Tensor, patch: int, native: Sequence[int] | None, channels: int = 3, pads: bool = False
+) -> tuple[int, int]:
     """Height and width of a batch of images, in pixels.
 
     Args:
         images: the batch.
         patch: side length of a patch in pixels.
+        native: height and width that the model was made for, which need not be multiples of the patch; ``None`` if it takes
+            no others than multiples.
+        channels: number of channels that the model takes (default 3).
+        pads: whether the model pads images of any size to whole patches (default False).
 
     Raises:
-        ValueError: if the batch is not ``(N, 3, H, W)``, or a side is no multiple of the patch.
+        ValueError: if the batch is not ``(N, channels, H, W)``, or a side is no multiple of the patch.
     """
-    if images.dim() != 4 or images.shape[1] != 3:
-        raise ValueError(f"images: expected (N, 3, H, W), got shape {tuple(images.shape)}")
+    if images.dim() != 4 or images.shape[1] != channels:
+        raise ValueError(f"inputs: images, expected (N, {channels}, H, W), got shape {tuple(images.shape)}")
     height, width = images.shape[-2:]
+    if pads or (native is not None and (height, width) == tuple(native)):
+        return height, width
     if height < patch or width < patch or height % patch or width % patch:
         near = tuple(max(1, round(side / patch)) * patch for side in (height, width))
+        own = "" if native is None or grid_of(near, patch) != grid_of(native, patch) else " or the native size"
         raise ValueError(
-            f"images: height and width must be multiples of the patch size {patch}, got {height} x {width};"
-            f" resize to {near[0]} x {near[1]}"
+            f"inputs: images, height and width must be multiples of the patch size {patch}, got {height} x {width};"
+            f" resize to {near[0]} x {near[1]}{own}"
         )
     return height, width
+
+
+def pair(sides: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width, of which libraries give one number for both if they are equal.
+
+    >>> pair(224), pair([224, 112])
+    ((224, 224), (224, 112))
+    """
+    height, width = (sides, sides) if isinstance(sides, int) else sides
+    return int(height), int(width)
+
+
+def square_patch(sides: int | Sequence[int]) -> int:
+    """The side length of a patch.
+
+    Raises:
+        UnsupportedModelError: if patches are not square.
+    """
+    rows, columns = pair(sides)
+    if rows != columns:
+        raise UnsupportedModelError(f"model: patches must be square, got {rows} x {columns}")
+    return rows
+
+
+def channels_of(embedding: nn.Module, patch: int) -> int:
+    """The number of channels that the layer takes which meets the pixels first.
+
+    Args:
+        embedding: what makes tokens of images; the convolutions of a stem are in the order in which they run.
+        patch: side length of a patch in pixels, which a linear layer takes whole.
+
+    >>> channels_of(nn.Sequential(nn.Conv2d(4, 8, 3), nn.Conv2d(8, 8, 3)), 3), channels_of(nn.Linear(64, 8), 8)
+    (4, 1)
+    """
+    layers = [part for part in embedding.modules() if isinstance(part, (nn.Conv2d, nn.Linear))]
+    first = layers[0] if layers else None
+    return first.in_channels if isinstance(first, nn.Conv2d) else first.in_features // patch**2 if first is not None else 3
+
+
+def per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """The means or deviations of a model's channels; those of colors, averaged, where it takes no colors.
+
+    >>> per_channel((0.0, 0.5, 1.0), 3), per_channel((0.0, 0.5, 1.0), 1)
+    ((0.0, 0.5, 1.0), (0.5,))
+    """
+    return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels

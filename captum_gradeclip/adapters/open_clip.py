@@ -8,8 +8,10 @@ from typing import TypedDict
 
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from torch import Tensor, nn
 
+from ..quoting import quoted
 from . import timm
 from .base import (
     CONTEXT,
@@ -29,18 +31,23 @@ from .base import (
     class_among,
     class_token,
     first_row,
+    grid_of,
+    pair,
+    per_channel,
     replaced,
     resize_positions,
     sites,
     square,
-    uncompiled,
+    square_patch,
     unsupported,
+    unwrapped,
 )
+from .preprocessing import Preprocessing, longer_side, shorter_side, to_size
 
 
 def image_tower(model: nn.Module) -> ImageTower:
     """The facts of ``model.visual``: a ViT, a ResNet with an attention pool, or a tower of timm."""
-    visual = uncompiled(getattr(model, "visual", nn.Identity()))
+    visual = unwrapped(getattr(model, "visual", nn.Identity()))
     towers = {"VisionTransformer": _vit, "ModifiedResNet": _resnet, "TimmModel": _timm}
     kind = class_among(visual, list(towers))
     if kind is not None:
@@ -51,40 +58,39 @@ def image_tower(model: nn.Module) -> ImageTower:
 
 
 def _vit(visual: Foreign) -> ImageTower:
-    patch = int(visual.conv1.kernel_size[0])
-    # OpenAI's class knows neither its grid nor any pooling but the class token.
-    side = getattr(visual, "input_resolution", 0) // patch
-    native = tuple(getattr(visual, "grid_size", (side, side)))
+    patch = square_patch(visual.conv1.kernel_size)
+    size = _size(visual)
+    # OpenAI's class knows no pooling but the class token.
     pool, pool_type = getattr(visual, "attn_pool", None), getattr(visual, "pool_type", "tok")
     if getattr(visual, "attn_pool_contrastive", None) is not None:
         raise UnsupportedModelError(
-            f"model: the {visual.attn_pool_type!r} pair of attention pools of CoCa is not supported; the single pool is"
+            f"model: the {quoted(visual.attn_pool_type)} pair of attention pools of CoCa is not supported; the single one is"
         )
     if pool_type not in ("tok", "avg"):
-        raise UnsupportedModelError(f"model: image pooling {pool_type!r} is not supported; 'tok' and 'avg' are")
+        raise UnsupportedModelError(f"model: image pooling {quoted(pool_type)} is not supported; 'tok' and 'avg' are")
     return ImageTower(
-        encode=_resizing(visual, "positional_embedding", patch, native),
+        encode=_resizing(visual, "positional_embedding", patch, size),
         sites=sites(visual.transformer.resblocks, pool),
         readout=Readout("pool") if pool is not None else class_token() if pool_type == "tok" else Readout("several"),
         patch=patch,
-        size=(native[0] * patch, native[1] * patch),
+        size=size,
         width=visual.proj.shape[1] if visual.proj is not None else visual.transformer.width,
         dtype=visual.conv1.weight.dtype,
-        **_statistics(visual),
+        **_statistics(visual, visual.conv1.in_channels),
     )
 
 
 def _resnet(visual: Foreign) -> ImageTower:
-    side = round((len(visual.attnpool.positional_embedding) - 1) ** 0.5)
+    size = _size(visual)
     return ImageTower(
-        encode=_resizing(visual, "attnpool.positional_embedding", 32, (side, side)),
+        encode=_resizing(visual, "attnpool.positional_embedding", 32, size),
         sites=[Site(visual.attnpool, "pool")],
         readout=Readout("pool", rows=first_row),
         patch=32,
-        size=(side * 32, side * 32),
+        size=size,
         width=visual.attnpool.c_proj.out_features,
         dtype=visual.conv1.weight.dtype,
-        **_statistics(visual),
+        **_statistics(visual, visual.conv1.in_channels),
     )
 
 
@@ -103,20 +109,26 @@ def _timm(visual: Foreign) -> ImageTower:
         size=trunk.size,
         width=projections[-1].out_features if projections else trunk.width,
         dtype=trunk.dtype,
-        **_statistics(visual, trunk.mean, trunk.std),
+        pads=trunk.pads,
+        **_statistics(visual, trunk.channels, trunk.mean, trunk.std),
     )
 
 
-def _resizing(visual: Foreign, table: str, patch: int, native: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+def _size(visual: Foreign) -> tuple[int, int]:
+    """Native height and width; OpenAI's classes have another name for it."""
+    return pair(visual.image_size if hasattr(visual, "image_size") else visual.input_resolution)
+
+
+def _resizing(visual: Foreign, table: str, patch: int, size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
     """The tower's forward pass, on a view with interpolated positions where the images have another size."""
+    channels, native = visual.conv1.in_channels, grid_of(size, patch)
 
     def encode(images: Tensor) -> Tensor:
-        height, width = check_size(images, patch)
-        grid = height // patch, width // patch
+        grid = grid_of(check_size(images, patch, size, channels), patch)
         view = visual
         if grid != native:
             positions = attrgetter(table)(visual)  # which a parametrization may have made a plain tensor
-            view = replaced(visual, table, resize_positions(positions, (native[0], native[1]), grid))
+            view = replaced(visual, table, resize_positions(positions, native, grid))
         output = view(images)
         features: Tensor = output[0] if isinstance(output, tuple) else output  # CoCa's towers return their tokens as well
         return features
@@ -130,10 +142,40 @@ class _Statistics(TypedDict):
 
 
 def _statistics(
-    visual: Foreign, mean: tuple[float, ...] = OPENAI_DATASET_MEAN, std: tuple[float, ...] = OPENAI_DATASET_STD
+    visual: Foreign,
+    channels: int,
+    mean: tuple[float, ...] = OPENAI_DATASET_MEAN,
+    std: tuple[float, ...] = OPENAI_DATASET_STD,
 ) -> _Statistics:
-    preprocessing = getattr(visual, "preprocess_cfg", {})
-    return {"mean": tuple(preprocessing.get("mean", mean)), "std": tuple(preprocessing.get("std", std))}
+    own = getattr(visual, "preprocess_cfg", {})
+    return {"mean": per_channel(own.get("mean", mean), channels), "std": per_channel(own.get("std", std), channels)}
+
+
+def preprocessing(model: nn.Module) -> Preprocessing:
+    """The transform that open_clip makes of the ``preprocess_cfg`` of a model's image tower."""
+    tower, visual = image_tower(model), unwrapped(getattr(model, "visual", nn.Identity()))
+    known = {"size": tower.size, "mean": tower.mean, "std": tower.std}
+    own = {**(getattr(visual, "preprocess_cfg", None) or {}), "mean": tower.mean, "std": tower.std}
+    settings = PreprocessCfg(**merge_preprocess_dict(known, own))
+    height, width = pair(settings.size)
+    box, told = (width, height), f"{height}" if height == width else f"{width} x {height}"
+    ways = {
+        "shortest": (shorter_side(box), f"shorter side to {told}"),
+        "longest": (longer_side(box), f"longer side to {told}, padded"),
+        "squash": (to_size(box), f"to {width} x {height}"),
+    }
+    resized, resize = ways[settings.resize_mode]
+    # Where height and width differ, open_clip resizes bicubically whatever the settings say.
+    bilinear = settings.interpolation == "bilinear" and (height == width or settings.resize_mode != "shortest")
+    return Preprocessing(
+        transform=image_transform_v2(settings, is_train=False),
+        resized=resized,
+        crop=None if settings.resize_mode == "squash" else box,
+        resize=resize,
+        interpolation="bilinear" if bilinear else "bicubic",
+        mean=tower.mean,
+        std=tower.std,
+    )
 
 
 def text_tower(model: nn.Module) -> TextTower:
@@ -148,7 +190,7 @@ def text_tower(model: nn.Module) -> TextTower:
     appended = getattr(tower, "cls_emb", None) is not None  # CoCa reads a token that it appends
     if not appended and pool not in ("first", "last", "argmax", "eos"):
         raise UnsupportedModelError(
-            f"model: text pooling {pool!r} is not supported; 'argmax', 'eos', 'first' and 'last' are"
+            f"model: text pooling {quoted(pool)} is not supported; 'argmax', 'eos', 'first' and 'last' are"
         )
     end: Foreign = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
     context_length = int(tower.context_length)
@@ -159,7 +201,7 @@ def text_tower(model: nn.Module) -> TextTower:
         length = tokens.shape[-1]
         # The position table, or else the causal mask, is added as a whole.
         if length > context_length or (causal and not appended and length < context_length):
-            raise ValueError(f"tokens: expected token ids (N, {context_length}), got {length} tokens per text")
+            raise ValueError(f"inputs: tokens, expected token ids (N, {context_length}), got {length} tokens per text")
         return model.encode_text(tokens)  # type: ignore[operator, no-any-return]
 
     def rows(tokens: Tensor) -> Tensor:

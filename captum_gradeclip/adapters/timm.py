@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 
+import timm.data
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from .base import (
@@ -16,13 +19,19 @@ from .base import (
     Readout,
     TextTower,
     UnsupportedModelError,
+    channels_of,
     check_size,
     class_among,
     class_token,
+    grid_of,
+    pair,
+    per_channel,
     replaced,
     sites,
+    square_patch,
     unsupported,
 )
+from .preprocessing import Preprocessing, longer_side, shorter_side, to_size
 
 
 def image_tower(model: nn.Module) -> ImageTower:
@@ -30,15 +39,14 @@ def image_tower(model: nn.Module) -> ImageTower:
     if not class_among(model, ("VisionTransformer", "Eva", "Beit")):
         raise unsupported(type(model).__name__, "timm's VisionTransformer (and DeiT, DINOv2, SigLIP), Eva and Beit")
     trunk: Foreign = model
-    rows, columns = trunk.patch_embed.patch_size
-    if rows != columns:
-        raise UnsupportedModelError(f"model: patches must be square, got {rows} x {columns}")
+    embed = trunk.patch_embed
+    patch = _patch(embed)
     pool = getattr(trunk, "attn_pool", None)
     one_token = trunk.global_pool == "token" and pool is None and not class_among(model, ["VisionTransformerDistilled"])
     # Rotary positions and a bias for each pair of positions are made for all tokens, and a block expects them so.
     tokenwise = getattr(trunk, "rope", None) is None and not _biased_by_pairs(trunk)
     readout = Readout("pool") if pool is not None else class_token(tokenwise) if one_token else Readout("several")
-    settings = trunk.pretrained_cfg
+    settings, channels = _settings(trunk), channels_of(embed, patch)
 
     def encode(images: Tensor) -> Tensor:
         return resized(model, images)(images)  # type: ignore[no-any-return]
@@ -47,13 +55,41 @@ def image_tower(model: nn.Module) -> ImageTower:
         encode=encode,
         sites=sites(trunk.blocks, pool),
         readout=readout,
-        patch=rows,
-        size=tuple(trunk.patch_embed.img_size or settings["input_size"][1:]),
-        mean=tuple(settings["mean"]),
-        std=tuple(settings["std"]),
-        width=trunk.num_classes or trunk.num_features,
-        dtype=trunk.patch_embed.proj.weight.dtype,
+        patch=patch,
+        size=pair(embed.img_size or settings.get("input_size", (3, 224, 224))[1:]),
+        # Without settings these are what timm itself resolves.
+        mean=per_channel(settings.get("mean") or IMAGENET_DEFAULT_MEAN, channels),
+        std=per_channel(settings.get("std") or IMAGENET_DEFAULT_STD, channels),
+        width=_classes(trunk) or trunk.num_features,
+        dtype=next(embed.parameters()).dtype,
+        classes=_classes(trunk),
         labels=lambda: _labels(trunk),
+        pads=_pads(embed),
+    )
+
+
+def preprocessing(model: nn.Module) -> Preprocessing:
+    """The transform that timm makes of the data settings of a model, at the size and for the channels that the model has."""
+    tower = image_tower(model)
+    height, width = tower.size
+    own = {"input_size": (tower.channels, height, width), "mean": tower.mean, "std": tower.std}
+    data: Foreign = timm.data
+    settings = data.resolve_data_config(own, pretrained_cfg=_settings(model))
+    box = (math.floor(width / settings["crop_pct"]), math.floor(height / settings["crop_pct"]))
+    told = f"{box[0]}" if box[0] == box[1] else f"{box[0]} x {box[1]}"
+    ways = {
+        "squash": (to_size(box), f"to {box[0]} x {box[1]}"),
+        "border": (longer_side(box), f"longer side to {told}, padded"),
+    }
+    resized, resize = ways.get(settings["crop_mode"], (shorter_side(box), f"shorter side to {told}"))
+    return Preprocessing(
+        transform=data.create_transform(**settings, is_training=False),
+        resized=resized,
+        crop=(width, height),
+        resize=resize,
+        interpolation=settings["interpolation"],
+        mean=tower.mean,
+        std=tower.std,
     )
 
 
@@ -69,24 +105,26 @@ def resized(model: nn.Module, images: Tensor) -> Foreign:
     """A view of the model for these images, its positions interpolated as timm does it (bicubic, antialiased).
 
     Raises:
-        ValueError: if the size is no multiple of the patch, or if the model has a bias for each pair of positions.
+        ValueError: if the size is no multiple of the patch and the model neither has it nor pads, or if the model has a bias
+            for each pair of positions.
     """
     trunk: Foreign = model
     embed = trunk.patch_embed
-    patch = embed.patch_size[0]
-    size = check_size(images, patch)
-    if getattr(trunk, "dynamic_img_size", False) or size == tuple(embed.img_size):
+    patch, pads = _patch(embed), _pads(embed)
+    dynamic = getattr(trunk, "dynamic_img_size", False)  # then timm takes no rest, at the native size neither
+    size = check_size(images, patch, None if dynamic else embed.img_size, channels_of(embed, patch), pads)
+    grid = grid_of(size, patch, pads)
+    if dynamic or (size == tuple(embed.img_size) and grid == tuple(embed.grid_size)):
         return trunk
     if any(hasattr(part, "relative_position_bias_table") for part in trunk.modules()) or not hasattr(
         embed, "strict_img_size"
     ):
         raise ValueError(
-            f"images: this {type(trunk).__name__} takes {embed.img_size[0]} x {embed.img_size[1]} only, got"
+            f"inputs: images, this {type(trunk).__name__} takes {embed.img_size[0]} x {embed.img_size[1]} only, got"
             f" {size[0]} x {size[1]}; create it with timm.create_model(..., img_size={size})"
         )
     from timm.layers.pos_embed import resample_abs_pos_embed
 
-    grid = size[0] // patch, size[1] // patch
     view = replaced(trunk, "patch_embed.img_size", size)
     if trunk.pos_embed is not None:
         positions = resample_abs_pos_embed(
@@ -103,19 +141,42 @@ def resized(model: nn.Module, images: Tensor) -> Foreign:
     return view
 
 
+def _settings(trunk: Foreign) -> dict[str, Foreign]:
+    """What timm notes about the weights; a model that was made without ``create_model`` has no such note."""
+    return getattr(trunk, "pretrained_cfg", None) or {}
+
+
+def _classes(trunk: Foreign) -> int:
+    """The number of classes; a head that was put in by hand is not noted in ``num_classes``."""
+    head = getattr(trunk, "head", None)
+    return head.out_features if isinstance(head, nn.Linear) else int(trunk.num_classes)
+
+
+def _patch(embed: Foreign) -> int:
+    """Side length in pixels of what becomes a token; behind a convolutional stem, ``patch_size`` counts its features."""
+    return square_patch(embed.feat_ratio(as_scalar=False) if hasattr(embed, "feat_ratio") else embed.patch_size)
+
+
+def _pads(embed: Foreign) -> bool:
+    """Whether images are padded to whole patches; a stem in front would round their sides first, which nobody states."""
+    return bool(getattr(embed, "dynamic_img_pad", False)) and not hasattr(embed, "backbone")
+
+
 def _biased_by_pairs(trunk: Foreign) -> bool:
     """Whether attention has a bias for each pair of positions, as in BEiT."""
     return any(hasattr(part, "relative_position_bias_table") for part in trunk.modules())
 
 
 def _labels(model: Foreign) -> tuple[str, ...] | None:
-    names = model.pretrained_cfg.get("label_names")
-    if names is None and model.num_classes == 1000:
+    settings = _settings(model)
+    names = settings.get("label_names")
+    classes = _classes(model)
+    if names is None and settings and classes == 1000:
         from timm.data.imagenet_info import ImageNetInfo
 
         info = ImageNetInfo()
         names = [info.index_to_description(index) for index in range(1000)]
-    return tuple(names) if names is not None and len(names) == model.num_classes else None
+    return tuple(names) if names is not None and len(names) == classes else None
 
 
 def tiny(name: str, size: int = 32, patch: int = 8, **settings: Foreign) -> nn.Module:

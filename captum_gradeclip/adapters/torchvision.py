@@ -12,14 +12,17 @@ from .base import (
     ImageTower,
     TextTower,
     UnsupportedModelError,
+    channels_of,
     check_size,
     class_among,
     class_token,
+    per_channel,
     replaced,
     resize_positions,
     sites,
     unsupported,
 )
+from .preprocessing import Preprocessing, shorter_side
 
 
 def image_tower(model: nn.Module) -> ImageTower:
@@ -28,13 +31,14 @@ def image_tower(model: nn.Module) -> ImageTower:
         raise unsupported(type(model).__name__, "torchvision's VisionTransformer")
     vit: Foreign = model
     patch, native = int(vit.patch_size), vit.image_size // vit.patch_size
+    channels = channels_of(vit.conv_proj, patch)
 
     def encode(images: Tensor) -> Tensor:
-        height, width = check_size(images, patch)
+        height, width = check_size(images, patch, None, channels)
         if height == width == vit.image_size:
             return vit(images)  # type: ignore[no-any-return]
         if height != width:
-            raise ValueError(f"images: torchvision's VisionTransformer takes squares only, got {height} x {width}")
+            raise ValueError(f"inputs: images, torchvision's VisionTransformer takes squares only, got {height} x {width}")
         table = vit.encoder.pos_embedding[0]
         positions = resize_positions(table, (native, native), (height // patch, width // patch))
         view = replaced(vit, "encoder.pos_embedding", positions[None])
@@ -48,11 +52,28 @@ def image_tower(model: nn.Module) -> ImageTower:
         readout=class_token(),
         patch=patch,
         size=(vit.image_size, vit.image_size),
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
+        mean=per_channel(preset.mean, channels),
+        std=per_channel(preset.std, channels),
         width=head[-1].out_features if head else vit.hidden_dim,
         dtype=vit.class_token.dtype,
+        classes=head[-1].out_features if head else 0,
         labels=lambda: _labels(head[-1].out_features if head else 0),
+    )
+
+
+def preprocessing(model: nn.Module) -> Preprocessing:
+    """The transform that torchvision states for the first weights of its ViTs, at the size that the model has."""
+    tower, first = image_tower(model), ViT_B_16_Weights.IMAGENET1K_V1.transforms()
+    (side, _), stated = tower.size, first.crop_size[0]
+    resized = side * first.resize_size[0] // stated
+    return Preprocessing(
+        transform=type(first)(crop_size=side, resize_size=resized, mean=tower.mean, std=tower.std),
+        resized=shorter_side((resized, resized)),
+        crop=(side, side),
+        resize=f"shorter side to {resized}",
+        interpolation=str(first.interpolation.value),
+        mean=tower.mean,
+        std=tower.std,
     )
 
 

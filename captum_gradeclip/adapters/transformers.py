@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from transformers.utils.constants import (
     IMAGENET_DEFAULT_MEAN,
@@ -25,14 +28,19 @@ from .base import (
     TextTower,
     UnsupportedModelError,
     blocks,
+    channels_of,
     check_size,
     class_among,
     class_token,
     first_row,
+    pair,
+    per_channel,
     sites,
     square,
+    square_patch,
     unsupported,
 )
+from .preprocessing import Preprocessing, Size, shorter_side, to_size
 
 _DUAL = (
     *("CLIPModel", "SiglipModel", "Siglip2Model", "ChineseCLIPModel", "AltCLIPModel"),
@@ -53,13 +61,14 @@ def image_tower(model: nn.Module) -> ImageTower:
         config, trunk = owner.config, getattr(owner, owner.base_model_prefix)
     else:
         config, trunk = owner.config.vision_config, owner.vision_model
-    patch = int(config.patch_size)
+    patch = square_patch(config.patch_size)
     # Siglip2 has no image size, only a square table of positions.
-    side = patch * round(config.num_patches**0.5) if kind == "Siglip2Model" else int(config.image_size)
+    native = pair(patch * round(config.num_patches**0.5) if kind == "Siglip2Model" else config.image_size)
+    channels = channels_of(trunk.embeddings, patch)
 
     def encode(images: Tensor) -> Tensor:
-        size = check_size(images, patch)
-        other: dict[str, Foreign] = {} if size == (side, side) else {"interpolate_pos_encoding": True}
+        size = check_size(images, patch, native, channels)
+        other: dict[str, Foreign] = {} if size == native else {"interpolate_pos_encoding": True}
         if kind == "Siglip2Model":
             return _tensor(owner.get_image_features(**_patches(images, patch)))
         if kind == "BlipForImageTextRetrieval":
@@ -67,7 +76,8 @@ def image_tower(model: nn.Module) -> ImageTower:
         if kind in _DUAL:
             return _tensor(owner.get_image_features(pixel_values=images, **other))
         # DINOv2 interpolates by itself
-        return owner(pixel_values=images, **({} if kind in _CLASS_AND_MEAN else other)).logits  # type: ignore[no-any-return]
+        output = owner(pixel_values=images, **({} if kind in _CLASS_AND_MEAN else other))
+        return output[0]  # type: ignore[no-any-return]  # the logits, of a tuple as well (return_dict=False)
 
     pool = getattr(trunk, "head", None)
     mean, std = _STATISTICS.get(kind, _OPENAI)
@@ -76,13 +86,99 @@ def image_tower(model: nn.Module) -> ImageTower:
         sites=sites(blocks(trunk), pool),
         readout=Readout("pool") if pool is not None else Readout("several") if kind in _CLASS_AND_MEAN else class_token(),
         patch=patch,
-        size=(side, side),
-        mean=mean,
-        std=std,
+        size=native,
+        mean=per_channel(mean, channels),
+        std=per_channel(std, channels),
         width=owner.config.num_labels if kind in _CLASSIFIERS else _width(owner, kind),
         dtype=owner.dtype,
+        classes=owner.config.num_labels if kind in _CLASSIFIERS else 0,
         labels=lambda: _labels(owner.config) if kind in _CLASSIFIERS else None,
     )
+
+
+def preprocessing(model: nn.Module) -> Preprocessing:
+    """What the image processor of a model's family does, at the size and with the statistics of the model.
+
+    A model does not carry its processor. The one that lies beside the weights may do otherwise, see :func:`by_processor`.
+    """
+    import transformers
+
+    kind, tower = _kind(model), image_tower(model)
+    library: Foreign = getattr(transformers, _PROCESSORS.get(kind, "CLIPImageProcessor"))
+    height, width = tower.size
+    statistics = {"image_mean": list(tower.mean), "image_std": list(tower.std)}
+    if kind == "Siglip2Model":
+        patches = height * width // tower.patch**2
+        return by_processor(library(patch_size=tower.patch, max_num_patches=patches, **statistics), tower.channels)
+    usual = library()
+    size, crop = _sides(usual.size), _sides(usual.crop_size) if getattr(usual, "do_center_crop", False) else None
+    # Some families resize to more than what they then cut out.
+    share = 1.0 if crop is None else next(iter(size.values())) / crop["height"]
+    if "shortest_edge" in size:
+        settings: dict[str, Foreign] = {"size": {"shortest_edge": int(share * min(height, width))}}
+    else:
+        settings = {"size": {"height": int(share * height), "width": int(share * width)}}
+    if crop is not None:
+        settings["crop_size"] = {"height": height, "width": width}
+    return by_processor(library(**settings, **statistics), tower.channels)
+
+
+def by_processor(processor: Foreign, channels: int) -> Preprocessing:
+    """What an image processor of transformers, or the processor around one, does to pictures.
+
+    Args:
+        processor: the processor.
+        channels: number of channels that the model takes.
+    """
+    inner: Foreign = getattr(processor, "image_processor", processor)
+
+    def transform(image: Image.Image) -> Tensor:
+        return pixel_values(inner(images=image, return_tensors="pt"), channels)[0]
+
+    mean, std = (tuple(getattr(inner, f"image_{name}", None) or _UNCHANGED[name]) for name in ("mean", "std"))
+    if not getattr(inner, "do_normalize", True):
+        mean, std = _UNCHANGED["mean"], _UNCHANGED["std"]
+    resized, resize = _resizing(inner)
+    crop = _sides(inner.crop_size) if getattr(inner, "do_center_crop", False) else None
+    return Preprocessing(
+        transform=transform,
+        resized=resized,
+        crop=None if crop is None else (crop["width"], crop["height"]),
+        resize=resize,
+        interpolation=_interpolation(inner),
+        mean=per_channel(mean, channels),
+        std=per_channel(std, channels),
+        floors=True,
+    )
+
+
+def pixel_values(features: Foreign, channels: int) -> Tensor:
+    """Images ``(N, C, H, W)`` as a processor of transformers returns them, also those that it has cut into patches.
+
+    Args:
+        features: what the processor returned, with the tensor ``pixel_values``.
+        channels: number of channels that the model takes.
+
+    Raises:
+        ValueError: if there are no such images, or if those that are cut into patches differ in size.
+    """
+    pixels: Foreign = features.get("pixel_values")
+    if "spatial_shapes" in features and isinstance(pixels, Tensor) and pixels.dim() == 3:
+        grids = {tuple(int(side) for side in grid) for grid in features["spatial_shapes"]}
+        if len(grids) != 1:
+            raise ValueError("images: those that a processor has cut into patches differ in size; give one at a time")
+        ((rows, columns),) = grids
+        patch = round((pixels.shape[-1] / channels) ** 0.5)
+        apart: Tensor = pixels[:, : rows * columns].unflatten(2, (patch, patch, channels)).unflatten(1, (rows, columns))
+        return apart.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)  # (N, C, h, p, w, p) to (N, C, H, W)
+    if not isinstance(pixels, Tensor) or pixels.dim() != 4:
+        shape = f"of shape {tuple(pixels.shape)}" if isinstance(pixels, Tensor) else f"as {type(pixels).__name__}"
+        raise ValueError(
+            f"images: expected pixel_values of a processor as a tensor (N, {channels}, H, W), got them {shape}; call it with"
+            ' return_tensors="pt"'
+        )
+    images: Tensor = pixels
+    return images
 
 
 def text_tower(model: nn.Module) -> TextTower:
@@ -102,7 +198,7 @@ def text_tower(model: nn.Module) -> TextTower:
 
     def encode(tokens: Tensor) -> Tensor:
         if tokens.shape[-1] > limit:
-            raise ValueError(f"tokens: expected at most {limit} tokens per text, got {tokens.shape[-1]}")
+            raise ValueError(f"inputs: tokens, expected at most {limit} tokens per text, got {tokens.shape[-1]}")
         options = {"input_ids": tokens, "attention_mask": None if siglip else visible(tokens)}
         if kind == "BlipForImageTextRetrieval":
             return owner.text_proj(owner.text_encoder(**options)[0][:, 0])  # type: ignore[no-any-return]
@@ -112,9 +208,18 @@ def text_tower(model: nn.Module) -> TextTower:
         if kind != "CLIPModel":
             return tokens.ne(config.pad_token_id).long()
         # A causal tower never sees what is behind the end mark, but would see padding in front of the start mark. CLIP's
-        # tokenizers pad with an id that also means the end, so the padding itself cannot be told by its id.
-        started = tokens.eq(config.bos_token_id).cumsum(dim=1).gt(0)
-        return (started | ~started.any(dim=1, keepdim=True)).long()
+        # tokenizers pad with an id that also means the end, so padding is told by its place. Old configurations have other
+        # ids for the marks (0 and 2) than the tokenizer; a word may then stand in front of such an id.
+        waiting = tokens.eq(config.bos_token_id).cumsum(dim=1).eq(0)
+        trusted = config.bos_token_id != 0 and config.eos_token_id != 2
+        padding = tokens.eq(config.eos_token_id) | tokens.eq(config.pad_token_id) | trusted
+        padded = (padding | ~waiting).all(dim=1, keepdim=True) & ~waiting.all(dim=1, keepdim=True)
+        seen: Tensor = ~(waiting & padded)
+        return seen.long()
+
+    start_id, end_id = config.bos_token_id, config.eos_token_id
+    if kind == "CLIPModel" and end_id == 2:  # then the vocabulary of OpenAI tells the marks, or the tokenizer alone
+        start_id, end_id = (49406, 49407) if config.vocab_size == 49408 else (None, None)
 
     def end(tokens: Tensor) -> Tensor:
         # transformers keeps a wrong id, 2, of old configurations, and then takes the highest id for the end mark.
@@ -132,8 +237,8 @@ def text_tower(model: nn.Module) -> TextTower:
         width=_width(owner, kind),
         pad=siglip,  # trained on full length, without a mask
         vocabulary=config.vocab_size,
-        start=None if siglip else config.bos_token_id if kind in ("CLIPModel", "AltCLIPModel") else None,
-        end=None if siglip else config.eos_token_id if kind in ("CLIPModel", "AltCLIPModel") else None,
+        start=start_id if kind in ("CLIPModel", "AltCLIPModel") else None,
+        end=end_id if kind in ("CLIPModel", "AltCLIPModel") else None,
         project=square(owner.text_projection) if kind == "CLIPModel" else None,
     )
 
@@ -147,7 +252,9 @@ def _kind(model: nn.Module) -> str:
 
 
 def _tensor(output: Foreign) -> Tensor:
-    """transformers 4 returns features, 5 an object that holds them."""
+    """transformers 4 returns features, 5 an object that holds them, or a tuple (``return_dict=False``)."""
+    if isinstance(output, tuple):
+        return output[1]  # type: ignore[no-any-return]  # behind the states of all tokens
     features: Foreign = getattr(output, "pooler_output", output)
     return features  # type: ignore[no-any-return]  # transformers publishes no types for it
 
@@ -161,9 +268,9 @@ def _width(model: Foreign, kind: str) -> int:
 
 
 def _patches(images: Tensor, patch: int) -> dict[str, Tensor]:
-    """Images as SigLIP 2 wants them: patches ``(N, h * w, patch * patch * 3)``, channels last, with their grid."""
+    """Images as SigLIP 2 wants them: patches ``(N, h * w, patch * patch * C)``, channels last, with their grid."""
     rows, columns = images.shape[-2] // patch, images.shape[-1] // patch
-    apart = images.unflatten(3, (columns, patch)).unflatten(2, (rows, patch))  # (N, 3, h, p, w, p)
+    apart = images.unflatten(3, (columns, patch)).unflatten(2, (rows, patch))  # (N, C, h, p, w, p)
     pixels = apart.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
     return {
         "pixel_values": pixels,
@@ -172,11 +279,58 @@ def _patches(images: Tensor, patch: int) -> dict[str, Tensor]:
     }
 
 
+def _resizing(processor: Foreign) -> tuple[Callable[[Size], Size] | None, str]:
+    """How a processor resizes: to which size, ``None`` if nobody states it, and that in words."""
+    resized: Callable[[Size], Size] | None
+    size = _sides(getattr(processor, "size", None))
+    if not getattr(processor, "do_resize", True):
+        resized, told = (lambda size: size), "none"
+    elif hasattr(processor, "max_num_patches"):
+        from transformers.models.siglip2.image_processing_siglip2 import get_image_size_for_max_num_patches
+
+        patch, most = int(processor.patch_size), int(processor.max_num_patches)
+
+        def resized(size: Size) -> Size:
+            height, width = get_image_size_for_max_num_patches(size[1], size[0], patch, most)
+            return width, height
+
+        told = f"to at most {most} patches of {patch}, nearly keeping the aspect"
+    elif set(size) == {"shortest_edge"}:
+        side = size["shortest_edge"]
+        resized, told = shorter_side((side, side)), f"shorter side to {side}"
+    elif set(size) == {"height", "width"}:
+        resized, told = to_size((size["width"], size["height"])), f"to {size['width']} x {size['height']}"
+    else:
+        resized, told = None, "in a way of its own"
+    return resized, told
+
+
+def _sides(size: Foreign) -> dict[str, int]:
+    """The sides that a processor names, of which newer versions of the library list those that it does not as ``None``."""
+    named = dict(size) if isinstance(size, Mapping) else vars(size) if hasattr(size, "__dict__") else {}
+    return {name: int(side) for name, side in named.items() if side is not None}
+
+
+def _interpolation(processor: Foreign) -> str:
+    chosen = getattr(processor, "resample", None)
+    return Image.Resampling(chosen if chosen is not None else Image.Resampling.BILINEAR).name.lower()
+
+
 def _labels(config: Foreign) -> tuple[str, ...] | None:
     names = [config.id2label[index] for index in range(config.num_labels)]
     return None if names[0] == "LABEL_0" else tuple(names)
 
 
+_PROCESSORS = {
+    "SiglipModel": "SiglipImageProcessor",
+    "Siglip2Model": "Siglip2ImageProcessor",
+    "ChineseCLIPModel": "ChineseCLIPImageProcessor",
+    **dict.fromkeys(("BlipModel", "BlipForImageTextRetrieval"), "BlipImageProcessor"),
+    "ViTForImageClassification": "ViTImageProcessor",
+    "DeiTForImageClassification": "DeiTImageProcessor",
+    **dict.fromkeys(_CLASS_AND_MEAN, "BitImageProcessor"),
+}
+_UNCHANGED = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 _OPENAI = tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD)
 _HALF = tuple(IMAGENET_STANDARD_MEAN), tuple(IMAGENET_STANDARD_STD)
 _IMAGENET = tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD)

@@ -1,8 +1,11 @@
 """One forward pass, intercepted in chosen layers and remembered."""
 
+from .call import one_call
 from .capture_input import CaptureInput
+from .hooks import own_hooks
 from .interception import Interception
 from .layout import examples_axis
+from .probe import shown_patches
 from .record import (
     LayerError,
     Record,
@@ -12,12 +15,13 @@ from .record import (
     model_heads,
     single_head,
     split_heads,
+    take_rows,
     value_only,
     value_value,
 )
 from .replace_output import ReplaceOutput, tokens_as_batch
 from .side_path import SidePath
-from .tap import Tap, is_observed
+from .tap import SeeOutputs, Tap, is_observed
 
 # The names of version 0.1 go with the next version.
 Branches, LayerInput, LayerOutput, each_token = SidePath, CaptureInput, ReplaceOutput, tokens_as_batch
@@ -29,6 +33,7 @@ __all__ = [
     "Record",
     "ReplaceOutput",
     "Rule",
+    "SeeOutputs",
     "SidePath",
     "Tap",
     "examples_axis",
@@ -36,8 +41,12 @@ __all__ = [
     "kept_attention",
     "merge_heads",
     "model_heads",
+    "one_call",
+    "own_hooks",
+    "shown_patches",
     "single_head",
     "split_heads",
+    "take_rows",
     "tokens_as_batch",
     "value_only",
     "value_value",

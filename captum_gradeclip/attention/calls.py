@@ -11,22 +11,34 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from .call import current_call, function_modes
 from .eager import EagerAttention
 from .record import LayerError, Record, split_heads
 from .tap import Arguments, Function, Keywords
 
 
 class AttentionMode(TorchFunctionMode):
-    """Hands every attention call to ``see``; lets everything else pass."""
+    """Hands every attention call to ``see``; lets everything else pass, and everything when its call is over."""
 
     def __init__(self, see: Callable[[Record], Tensor], batch: int | None) -> None:
         super().__init__()
+        self.call = current_call()
         self.see = see
         self.eager = EagerAttention(see, batch)
+
+    def __exit__(self, *_: object) -> None:
+        """Leaves the stack as it was before; what an interrupt inside torch took off already is not taken off again."""
+        for depth in reversed(range(function_modes())):
+            if torch._C._get_function_stack_at(depth) is self:
+                while function_modes() > depth:
+                    torch._C._pop_torch_function_stack()
+                return
 
     def __torch_function__(
         self, func: Function, types: object, args: Arguments = (), kwargs: Keywords | None = None
     ) -> object:
+        if self.call is not None and self.call.over:
+            return func(*args, **(kwargs or {}))
         # Torch leaves this mode while it is in here, so what the rule calls is not seen again.
         if func is F.scaled_dot_product_attention:
             return self._scaled_dot_product(*args, **(kwargs or {}))

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from .record import LayerError
-from .tap import Arguments, Keywords, Tap
+from .tap import Arguments, Function, Keywords, Tap
 
 
 class CaptureInput(Tap):
@@ -43,17 +42,17 @@ class CaptureInput(Tap):
             raise LayerError(f"layer: {type(self._layer).__name__} ran {len(self._found)} times, expected once")
         return self._found[0]
 
-    def _attach(self) -> Iterator[RemovableHandle]:
-        yield self._layer.register_forward_pre_hook(self._begin, with_kwargs=True)
+    def _taps(self) -> Iterator[tuple[nn.Module, Function]]:
+        yield self._layer, self._begin
 
-    def _begin(self, _: nn.Module, args: Arguments, kwargs: Keywords | None = None) -> tuple[Arguments, Keywords] | None:
-        if not self._here() or kwargs is None:
+    def _begin(self, _: nn.Module, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords] | None:
+        if not self._here:
             return None
         torch.set_grad_enabled(True)
-        given = (x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point())
-        first = next(given, None)
-        if first is None:
+        given = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point()]
+        if not given:
             return None
+        first = given[0]
         entry = first if first.requires_grad else first.detach().requires_grad_()
         self._found.append(entry)
 

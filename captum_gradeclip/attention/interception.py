@@ -4,27 +4,24 @@ Every encoder we explain computes attention through ``scaled_dot_product_attenti
 ``multi_head_attention_forward``, or by hand as ``matmul``, ``softmax``, ``matmul``. While a chosen layer runs, in this
 thread, a :class:`torch.overrides.TorchFunctionMode` sees that one call, lets a *rule* decide what it returns, and keeps
 what was seen as a :class:`Record`. The model is neither patched nor copied: the mode is entered and left by the layer's
-own hooks, and both hooks are gone when the ``with`` block ends.
+own hooks, and both hooks are gone when the ``with`` block ends (see :mod:`~captum_gradeclip.attention.call` for interrupts).
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from types import TracebackType
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
+from .call import function_modes
 from .calls import AttentionMode
 from .layout import examples_axis
 from .record import LayerError, Record, Rule, merge_heads
-from .tap import Arguments, Keywords
+from .tap import Arguments, Function, Keywords, Tap
 
 
-class Interception:
+class Interception(Tap):
     """Context in which the chosen layers answer by a rule and are remembered.
 
     The forward pass is to run inside, under ``torch.no_grad()``: the first chosen layer that runs switches gradients
@@ -69,16 +66,20 @@ class Interception:
         self._watches = [_Watch(layer, self._answer, row) for layer in layers]
         self._ran = 0
 
-    def __enter__(self) -> Interception:
-        with ExitStack() as stack:
-            for watch in self._watches:
-                stack.callback(watch.detach)
-                watch.attach()
-            self._stack = stack.pop_all()
-        return self
+    def _taps(self) -> Iterator[tuple[nn.Module, Function, bool]]:
+        for watch in self._watches:
+            yield watch.layer, self._if_here(watch.enter), False
+            yield watch.layer, self._if_here(watch.leave), True
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stack.close()
+    def _if_here(self, hook: Function) -> Function:
+        return lambda *args: hook(*args) if self._here else None
+
+    def close(self) -> None:
+        """Takes the hooks away and leaves the modes that are still entered; a second time does nothing."""
+        here = self._here
+        super().close()
+        for watch in self._watches if here else ():
+            watch.leave()
 
     def records(self) -> list[Record]:
         """One record per chosen layer, in the order in which the layers were given.
@@ -102,39 +103,27 @@ class Interception:
 
 
 class _Watch:
-    """The two hooks of one layer, and the mode that they enter and leave."""
+    """What the two hooks of one layer do, and what they saw."""
 
     def __init__(self, layer: nn.Module, answer: Callable[[Record], Tensor], row: int | None = None) -> None:
         self.layer, self.answer, self.row = layer, answer, row
-        self.thread = threading.get_ident()
         self.seen: list[Record] = []
         self.runs = 0
-        self.mode: AttentionMode | None = None
-        self.handles: list[RemovableHandle] = []
+        self.depth: int | None = None
+        """Number of modes below the one that is entered, while it is."""
 
-    def attach(self) -> None:
-        self.thread = threading.get_ident()
-        self.handles.append(self.layer.register_forward_pre_hook(self._enter, with_kwargs=True))
-        self.handles.append(self.layer.register_forward_hook(self._leave, always_call=True))
-
-    def detach(self) -> None:
-        for handle in self.handles:
-            handle.remove()
-        self._leave()  # an interrupt (not an Exception) skips even hooks that are always called
-
-    def _enter(self, _: nn.Module, args: Arguments, kwargs: Keywords | None = None) -> tuple[Arguments, Keywords] | None:
-        # Torch notes in two steps that a hook wants keywords; another thread may come by between them.
-        if threading.get_ident() != self.thread or kwargs is None:
-            return None
+    def enter(self, _: nn.Module, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords] | None:
         self.runs += 1
-        batch = next((len(x) for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.dim() > 1), None)
+        sizes = [len(x) for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.dim() > 1]
+        batch = sizes[0] if sizes else None
         if self.row is None:
-            changed, self.mode = None, AttentionMode(self._see, batch)
+            changed, mode = None, AttentionMode(self._see, batch)
         else:
             whole = self._look_ahead(args, kwargs, batch)
             changed, alone = _one_token(args, kwargs, whole, self.row), whole.at(self.row)
-            self.mode = AttentionMode(lambda _: self._see(alone), batch)
-        self.mode.__enter__()  # type: ignore[no-untyped-call]
+            mode = AttentionMode(lambda _: self._see(alone), batch)
+        self.depth = function_modes()
+        mode.__enter__()  # type: ignore[no-untyped-call]
         return changed
 
     def _look_ahead(self, args: Arguments, kwargs: Keywords, batch: int | None) -> Record:
@@ -152,10 +141,11 @@ class _Watch:
             return found[0]
         return self.record()  # raises: there was no attention call
 
-    def _leave(self, *_: object) -> None:
-        if threading.get_ident() == self.thread and self.mode is not None:
-            self.mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-            self.mode = None
+    def leave(self, *_: object) -> None:
+        """Leaves the mode, and any other that an exception left above it."""
+        while self.depth is not None and function_modes() > self.depth:
+            torch._C._pop_torch_function_stack()
+        self.depth = None
 
     def _see(self, record: Record) -> Tensor:
         self.seen.append(record)
@@ -173,8 +163,13 @@ class _Watch:
         if not self.runs:
             raise LayerError(
                 f"layer: {name} did not run in this forward pass: choose a layer of the tower that is explained"
-                " (under nn.DataParallel layers run as copies in other threads: explain the bare model; torch.compile runs"
-                " none of them: explain the module it was given)"
+                + (
+                    f"; a {name} is one layer, and a slice of one is a new container that nothing runs: give a list of"
+                    " layers, list(model.blocks[-1:]) for example"
+                    if isinstance(self.layer, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+                    else " (under nn.DataParallel layers run as copies in other threads: explain the bare model, its"
+                    " .module; torch.compile runs none of them: explain the module it was given)"
+                )
             )
         if not self.seen:
             raise LayerError(
@@ -188,9 +183,17 @@ class _Watch:
                 )
             )
         again = f"ran {self.runs} times and " if self.runs > 1 else ""
+        # One of the modules inside is a way out only if each of them makes one of the calls.
+        innermost = [one for one in inside if not any(other.startswith(f"{one.partition(' ')[0]}.") for other in inside)]
+        advice = (
+            f"choose one of its attention modules: {', '.join(innermost)}"
+            if len(innermost) == len(self.seen) / max(self.runs, 1) > 1
+            else "choose a layer that runs once"
+            if self.runs > 1
+            else "attention that is made of several calls is not supported; choose a layer of another kind"
+        )
         raise LayerError(
-            f"layer: {name} {again}made {len(self.seen)} attention calls in one forward pass, expected exactly one; choose "
-            + (f"one of its attention modules: {', '.join(inside)}" if inside else "a layer that runs once")
+            f"layer: {name} {again}made {len(self.seen)} attention calls in one forward pass, expected exactly one; {advice}"
         )
 
 

@@ -66,6 +66,30 @@ class Record:
         query = self.query[..., row : row + 1, :]
         return Record(query, self.key, self.value, mask, self.scale, self.dropout, self.output, self.order)
 
+    def visible(self, rows: Tensor | None = None) -> Tensor | None:
+        """Which keys the queries may attend to, boolean, ``(B or 1, H or 1, R, Lk)``; ``None`` if they see all.
+
+        A key is hidden by minus infinity, or by whatever large negative number a library writes in its place.
+
+        Args:
+            rows: index of one query in each example, ``(B,)``; ``None`` (default) for all queries.
+        """
+        if self.mask is None:
+            return None
+        mask = self.mask if self.mask.dim() == 4 else self.mask[(None,) * (4 - self.mask.dim())]
+        if rows is not None and mask.shape[-2] > 1:
+            mask = mask.expand(len(rows), -1, -1, -1).take_along_dim(rows.to(mask.device)[:, None, None, None], dim=-2)
+        seen = mask > mask.amax(dim=-1, keepdim=True) - _HIDDEN
+        return None if bool(seen.all()) else seen.expand(*seen.shape[:-1], self.key.shape[-2])
+
+    def mean_row(self, x: Tensor, rows: Tensor | None) -> Tensor:
+        """Of ``x`` ``(..., B, Lq, C)`` the row ``rows[b]`` of each example, or for ``None`` the mean of all but padding."""
+        visible = self.visible() if rows is None and self.query.shape[-2] == self.key.shape[-2] else None
+        if visible is None:
+            return take_rows(x, rows).mean(dim=-2)
+        words = visible.flatten(1, 2).any(dim=1).to(x.dtype)  # a key that no query sees is padding
+        return ((words / words.sum(dim=-1, keepdim=True))[..., None] * x).sum(dim=-2)
+
     def probabilities(self) -> Tensor:
         """Attention weights ``softmax(scale * q k^T + mask)`` of this record's heads, ``(B, H, Lq, Lk)``.
 
@@ -75,6 +99,18 @@ class Record:
         with torch.autocast(self.query.device.type, enabled=False):
             logits = (self.query.to(dtype) * self.scale) @ self.key.to(dtype).mT
         return (logits if self.mask is None else logits + self.mask).softmax(dim=-1)
+
+
+_HIDDEN = 1000.0
+"""How far below the others a mask is where it hides a key; learned biases of positions are far from it."""
+
+
+def take_rows(x: Tensor, rows: Tensor | None) -> Tensor:
+    """Row ``rows[n]`` of each example of ``x`` ``(..., N, Lq, C)`` as ``(..., N, 1, C)``; all rows for ``None``."""
+    if rows is None:
+        return x
+    index = rows.to(x.device)[:, None, None]
+    return x.take_along_dim(index[(None,) * (x.dim() - 3)], dim=-2)
 
 
 Rule = Callable[[Record], Tensor]

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from .layout import examples_axis
 from .record import LayerError
-from .tap import Arguments, Tap
+from .tap import Arguments, Function, Tap
 
 
 class ReplaceOutput(Tap):
@@ -37,9 +36,9 @@ class ReplaceOutput(Tap):
         self._layer, self._batch, self._change, self.axis = layer, batch, change, axis
         self._runs = 0
 
-    def _attach(self) -> Iterator[RemovableHandle]:
+    def _taps(self) -> Iterator[tuple[nn.Module, Function, bool]]:
         self._runs = 0
-        yield self._layer.register_forward_hook(self._leave)
+        yield self._layer, self._leave, True
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
@@ -48,8 +47,8 @@ class ReplaceOutput(Tap):
                 f"layer: {type(self._layer).__name__} ran {self._runs} times in this forward pass, expected once"
             )
 
-    def _leave(self, _: nn.Module, args: Arguments, output: Tensor | Arguments) -> Tensor | Arguments | None:
-        if not self._here():
+    def _leave(self, _: nn.Module, args: Arguments, output: Tensor | Arguments | None) -> Tensor | Arguments | None:
+        if not self._here or output is None:  # there is no output where the layer raised
             return None
         self._runs += 1
         tokens: Tensor = output[0] if isinstance(output, tuple) else output

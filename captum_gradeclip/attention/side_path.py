@@ -7,7 +7,6 @@ from types import TracebackType
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from .calls import AttentionMode
 from .layout import examples_axis
@@ -47,20 +46,20 @@ class SidePath(Tap):
         self.added: list[Tensor] = []
         """What the rule's attention adds to it, of the same shape."""
 
-    def _attach(self) -> Iterator[RemovableHandle]:
+    def _taps(self) -> Iterator[tuple[nn.Module, Function]]:
         for layer in self._layers:
-            yield layer.register_forward_pre_hook(self._run, with_kwargs=True)
+            yield layer, self._run
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
         if kind is None and len(self.added) != len(self._layers):
             raise LayerError(f"layer: {len(self._layers)} blocks ran {len(self.added)} times, expected once each")
 
-    def _run(self, layer: nn.Module, args: Arguments, kwargs: Keywords | None = None) -> None:
-        # Torch notes in two steps that a hook wants keywords; another thread may come by between them.
-        if not self._here() or kwargs is None:
+    def _run(self, layer: nn.Module, args: Arguments, kwargs: Keywords) -> None:
+        if not self._here:
             return
-        stream = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.dim() == 3), None)
+        streams = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.dim() == 3]
+        stream = streams[0] if streams else None
         added: Tensor | None = None
         if stream is not None:
             try:
@@ -101,7 +100,7 @@ class _UpToSum(AttentionMode):
         self, func: Function, types: object, args: Arguments = (), kwargs: Keywords | None = None
     ) -> object:
         if self.answered and func in _SUM and any(x is self.stream for x in args[:2]):
-            raise _Added(next(x for x in args[:2] if x is not self.stream))
+            raise _Added(args[1] if args[0] is self.stream else args[0])
         return super().__torch_function__(func, types, args, kwargs)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from torch import nn
 from torch.nn.modules import module as hooks_of_all
-from torch.utils.hooks import RemovableHandle
+
+from .call import Call, closed, current_call, opened
+from .hooks import Hook, theirs
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -24,26 +24,69 @@ Function: TypeAlias = Callable[..., Any]
 
 
 class Tap:
-    """Context in which hooks on layers are attached; only the thread that entered is seen."""
+    """Context in which hooks on layers are attached; only the thread that entered is seen.
+
+    It belongs to the call that goes on (see :mod:`~captum_gradeclip.attention.call`), or is one itself.
+    """
+
+    call: Call
+    _hooks: Sequence[Hook] = ()
+    _own: bool
 
     def __enter__(self) -> Self:
-        self._thread = threading.get_ident()
-        with ExitStack() as stack:
-            for handle in self._attach():
-                stack.callback(handle.remove)
-            self._stack = stack.pop_all()
+        around = current_call()
+        self.call, self._own = around or Call(), around is None
+        if self._own:
+            self.call.lock.acquire()
+        opened(self)
+        try:
+            self._hooks = [Hook(*hook) for hook in self._taps()]
+            for hook in self._hooks:
+                hook.attach()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stack.close()
+        self.close()
 
-    def _attach(self) -> Iterable[RemovableHandle]:
-        """Registers the hooks, one after the other."""
+    def close(self) -> None:
+        """Takes the hooks away; a second time does nothing."""
+        if self._own and self.call.lock.locked():
+            self.call.lock.release()
+        for hook in self._hooks:
+            hook.remove()
+        closed(self)
+
+    def _taps(self) -> Iterable[tuple[nn.Module, Function] | tuple[nn.Module, Function, bool]]:
+        """The hooks: module, function, and whether it is called behind the module."""
         raise NotImplementedError
 
-    def _here(self, kwargs: Keywords | None = None) -> bool:
-        """Whether a hook runs in the thread that entered."""
-        return threading.get_ident() == self._thread
+    @property
+    def _here(self) -> bool:
+        """Whether a hook runs in the thread that entered, while the context is open."""
+        return self.call.here
+
+
+class SeeOutputs(Tap):
+    """Context in which the outputs of some modules are seen.
+
+    Args:
+        modules: the modules.
+        see: given a module, its arguments and its output; what it returns is left out.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], see: Callable[[nn.Module, object, Any], object]) -> None:
+        self._modules, self._see = modules, see
+
+    def _taps(self) -> Iterable[tuple[nn.Module, Function, bool]]:
+        for module in self._modules:
+            yield module, self._show, True
+
+    def _show(self, module: nn.Module, args: Arguments, output: object) -> None:
+        if self._here and output is not None:
+            self._see(module, args, output)
 
 
 def is_observed(modules: Iterable[nn.Module]) -> bool:
@@ -60,7 +103,5 @@ def is_observed(modules: Iterable[nn.Module]) -> bool:
         *(hooks_of_all._global_forward_hooks, hooks_of_all._global_forward_pre_hooks),
         *(hooks_of_all._global_backward_hooks, hooks_of_all._global_backward_pre_hooks),
     )
-    return any(everywhere) or any(
-        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
-        for part in modules
-    )
+    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(everywhere) or any(theirs(part, name) for part in modules for name in names)

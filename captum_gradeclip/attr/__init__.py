@@ -1,5 +1,6 @@
 """The number to the tokens: one file per method, all of one shape."""
 
+from ..options import Options as Options
 from ..scores import Targets as Targets
 from ..timing import Stopwatch as Stopwatch
 from .attention_rollout import AttentionRollout as AttentionRollout
@@ -20,7 +21,6 @@ from .input_space import InputSpaceAttribution as InputSpaceAttribution
 from .legrad import LeGrad as LeGrad
 from .m2ib import M2IB as M2IB
 from .mask_clip import MaskCLIP as MaskCLIP
-from .options import Options as Options
 from .outcome import Outcome as Outcome
 from .raw_attention import RawAttention as RawAttention
 from .registry import (

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..attention import model_heads
-from .base import Attention, MethodInfo, Options, Request, Targets, TokenAttribution, take_rows
+from .base import Attention, MethodInfo, Options, Request, Targets, TokenAttribution
 
 
 def rollout(attention: Sequence[Tensor]) -> Tensor:
@@ -68,4 +68,4 @@ class AttentionRollout(TokenAttribution[Options, Attention]):
         """The row of the rollout that is read; the same for every target."""
         with torch.autocast(evidence.output.device.type, enabled=False):
             result = rollout([record.probabilities().mean(dim=1) for record in evidence.ordered])
-        return take_rows(result, evidence.rows(targets)).mean(dim=1).expand(len(targets), -1, -1)
+        return evidence.ordered[-1].mean_row(result, evidence.rows(targets)).expand(len(targets), -1, -1)

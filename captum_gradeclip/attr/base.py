@@ -11,6 +11,9 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from ..adapters.base import Foreign
+from ..attention import one_call, take_rows as take_rows
+from ..options import Options as Options, number as number
+from ..quoting import quoted
 from ..scores import ImageScore, ModelScore, Target, Targets as Targets, describe
 from ..scores.checks import ForwardArguments, check_grad_kwargs, check_inputs, check_layers, check_maps, check_scores
 from ..timing import Stopwatch
@@ -18,9 +21,8 @@ from .checks import check_defined, check_layer_input
 
 # What the author of a method needs can be imported from here.
 from .info import MethodInfo as MethodInfo, NotDefinedError as NotDefinedError
-from .options import Options as Options, number as number
 from .outcome import Outcome
-from .request import Attention as Attention, Evidence as Evidence, Request as Request, take_rows as take_rows
+from .request import Attention as Attention, Evidence as Evidence, Request as Request
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -57,6 +59,7 @@ class Method(Attribution, Generic[_O, _E]):
         raise NotImplementedError
 
     @log_usage()  # outermost: Captum reaches through it by __wrapped__
+    @one_call
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -70,7 +73,7 @@ class Method(Attribution, Generic[_O, _E]):
         """One map per example.
 
         Args:
-            inputs: images ``(N, 3, H, W)``, floating point, or token ids ``(N, L)``, integer.
+            inputs: images ``(N, C, H, W)``, floating point, or token ids ``(N, L)``, integer.
             target: which of an example's scores to explain, any of Captum's kinds (see
                 :class:`~captum_gradeclip.scores.Targets`); ``None`` (default) if each example has one score, or the
                 method does not depend on the target.
@@ -146,6 +149,7 @@ class Method(Attribution, Generic[_O, _E]):
         assert found.maps is not None
         return found.maps
 
+    @one_call
     def outcome(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -170,7 +174,7 @@ class Method(Attribution, Generic[_O, _E]):
         """
         chosen = self._options(options)
         if chunk_size is not None and not (isinstance(chunk_size, int) and chunk_size >= 1):
-            raise ValueError(f"chunk_size: expected at least one input for each forward pass, got {chunk_size!r}")
+            raise ValueError(f"chunk_size: expected at least one input for each forward pass, got {quoted(chunk_size)}")
         parts, scores = [], []
         with Stopwatch(inputs.device if isinstance(inputs, Tensor) else "cpu") as watch:
             for request in self._request(inputs, additional_forward_args, grad_kwargs).split(chunk_size):
@@ -216,18 +220,13 @@ class Method(Attribution, Generic[_O, _E]):
         return []
 
     def _options(self, options: Mapping[str, object]) -> _O:
-        try:
-            chosen = cast("_O", self.Options(**options))
-        except TypeError:
-            known = list(self.Options.__dataclass_fields__)
-            unknown = next((name for name in options if name not in known), None)
-            if unknown is None:
-                raise
+        known = list(self.Options.__dataclass_fields__)
+        for unknown in set(options) - set(known):
             raise TypeError(
-                f"{type(self).__name__} got an unexpected keyword argument {unknown!r}; its options are"
+                f"{type(self).__name__} got an unexpected keyword argument {quoted(unknown)}; its options are"
                 f" {', '.join(known) or 'none'}"
-            ) from None
-        return chosen
+            )
+        return cast("_O", self.Options(**options))
 
     def _request(
         self,

@@ -29,7 +29,7 @@ class GradECLIPWithoutWeight(GradECLIP):
     Options = WithoutWeightOptions
 
 
-_INFO = MethodInfo("center prior", "baseline", convolutional=True, class_discriminative=False, layers=0)
+_INFO = MethodInfo("center prior", "baseline", convolutional=True, class_discriminative=False, layers=0, unit="weight")
 
 
 _O = TypeVar("_O", bound=Options)

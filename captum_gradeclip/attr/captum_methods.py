@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..adapters.base import Foreign
-from ..scores import Tokens
+from ..attention import SeeOutputs, own_hooks
+from ..scores import ImageScore, Tokens
 from .base import Evidence, Method, MethodInfo, NotDefinedError, Options, Request, Targets, number
 from .registry import CAPTUM
 
@@ -32,8 +33,7 @@ class CaptumMethod(Method[_O, Evidence]):
 
     def explain(self, evidence: Evidence, targets: Targets, options: _O) -> Tensor:
         """Captum's attribution for every target."""
-        images = evidence.request.inputs
-        images = images.clone() if images.is_inference() else images
+        images = evidence.request.inputs.clone()  # Captum asks its inputs for a gradient
         with torch.enable_grad():
             maps = [self._attribute(evidence.request, images, index, options) for index in targets.index.tolist()]
         return torch.stack(maps).float().flatten(-2)
@@ -111,12 +111,7 @@ class LayerGradCam(Method[LayerGradCamOptions, LastConvolution]):
             seen.append((module, output.shape[-2:]))
 
         parts = [] if request.score.model is None else request.score.model.modules()
-        handles = [part.register_forward_hook(see) for part in parts if isinstance(part, nn.Conv2d)]
-        try:
-            output = request.forward()
-        finally:
-            for handle in handles:
-                handle.remove()
+        output = request.forward(SeeOutputs([part for part in parts if isinstance(part, nn.Conv2d)], see))
         if not seen:
             unknown = request.score.model is None
             why = "a bare callable does not show its own; pass the model or a score" if unknown else "this model has none"
@@ -128,9 +123,10 @@ class LayerGradCam(Method[LayerGradCamOptions, LastConvolution]):
         """Captum's attribution for every target."""
         request = evidence.request
         method = captum.attr.LayerGradCam(request.function, evidence.layer)
-        images = request.inputs.clone() if request.inputs.is_inference() else request.inputs
+        images = request.inputs.clone()
         settings: Settings = {"additional_forward_args": request.arguments, "relu_attributions": options.relu_attributions}
-        maps = [method.attribute(images, target=index, **settings)[:, 0] for index in targets.index.tolist()]
+        with own_hooks(evidence.layer):
+            maps = [method.attribute(images, target=index, **settings)[:, 0] for index in targets.index.tolist()]
         return torch.stack(maps).float().flatten(-2)
 
 
@@ -159,7 +155,9 @@ class Occlusion(CaptumMethod[OcclusionOptions]):
     def _attribute(self, request: Request, images: Tensor, target: list[int], options: OcclusionOptions) -> Tensor:
         window, strides = options.sliding_window_shapes, options.strides
         if window is None or strides is None:
-            side, channels = images.shape[-2] // request.content().shape[0], images.shape[1]
+            request.content()  # which refuses a callable, whose patches nobody states
+            assert isinstance(request.score, ImageScore)
+            side, channels = request.score.tower.patch, images.shape[1]
             window, strides = window or (channels, 2 * side, 2 * side), strides or (channels, side, side)
         method = captum.attr.Occlusion(request.function)
         at_once: Settings = {"perturbations_per_eval": options.perturbations_per_eval}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..arguments import check_finite, check_tensor, one_of
 from ..attention import Interception, Record, ReplaceOutput, SidePath, model_heads, tokens_as_batch, value_value
 from ..scores import ImageTextScore, TextImageScore, empty_text, encode_text
 from .base import MethodInfo, NotDefinedError, Options, Request, Targets, TokenAttribution, number
@@ -84,12 +85,15 @@ def feature_surgery(
     tensor([[ 0., -1.],
             [ 0.,  1.]])
     """
-    if normalization not in get_args(Normalization):
-        raise ValueError(f"normalization: expected one of {get_args(Normalization)}, got {normalization!r}")
-    texts, width = text_features.shape
+    one_of("normalization", normalization, Normalization)
+    check_finite("image_features", check_tensor("image_features", image_features, kind="floats"))
+    if image_features.dim() < 2:
+        raise ValueError(f"image_features: expected (..., L, D), got shape {tuple(image_features.shape)}")
+    texts, width = check_tensor("text_features", text_features, "(T, D)", kind="floats").shape
     if image_features.shape[-1] != width or not torch.isfinite(text_features).all():
         raise ValueError(
-            f"text_features: expected finite features (T, {image_features.shape[-1]}), got {tuple(text_features.shape)}"
+            f"text_features: expected finite features (T, {image_features.shape[-1]}), as wide as image_features, got"
+            f" {tuple(text_features.shape)}"
         )
     if redundant_features is None:
         if texts < 2 or not math.isfinite(temperature):
@@ -106,7 +110,7 @@ def feature_surgery(
             f" {tuple(redundant_features.shape)}"
         )
     image_features = F.normalize(image_features, dim=-1 if normalization == "channels" else -2)
-    text_features = F.normalize(text_features, dim=-1)
+    text_features = F.normalize(text_features.to(image_features), dim=-1)
     similarity = image_features @ text_features.mT
     if redundant_features is not None:
         return similarity - image_features @ F.normalize(redundant_features.view(-1, image_features.shape[-1]), dim=-1).mT
@@ -183,7 +187,7 @@ class CLIPSurgery(TokenAttribution[CLIPSurgeryOptions, Dense]):
         """Features of all tokens ``(N, L, D)``, not normalized: the class token's is the model's own, the rest is dense.
 
         Args:
-            inputs: images ``(N, 3, H, W)``.
+            inputs: images ``(N, C, H, W)``.
             pool_query: as in :class:`CLIPSurgeryOptions`; with ``"value"``, the class token is not the model's own.
         """
         request = self._request(inputs, None, None)

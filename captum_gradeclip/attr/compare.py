@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from ..adapters.base import Foreign
+from ..attention import one_call
+from ..progress import track
 from ..scores import ModelScore, Targets, check_mode, describe
 from ..scores.checks import check_inputs
 from .base import Method
@@ -18,6 +19,7 @@ from .outcome import Outcome
 from .registry import AnyMethod, Named, Registry, find_method, find_methods
 
 
+@one_call
 def compare(
     score: ModelScore,
     inputs: Tensor,
@@ -31,7 +33,7 @@ def compare(
     Args:
         score: an :class:`~captum_gradeclip.ImageTextScore`, :class:`~captum_gradeclip.ClassScore` or
             :class:`~captum_gradeclip.TextImageScore`.
-        inputs: images ``(N, 3, H, W)`` or token ids ``(N, L)``.
+        inputs: images ``(N, C, H, W)`` or token ids ``(N, L)``.
         methods: ``"all"`` (default) for :data:`~captum_gradeclip.METHODS`, or some methods by name, as classes, or made
             already with layers of your choice, ``GAME(score, score.layers)``. Captum's ``"IntegratedGradients"``,
             ``"LayerGradCam"`` (of the last convolution) and ``"Occlusion"`` can be named as well, for images.
@@ -69,7 +71,7 @@ def compare(
     with torch.no_grad():
         Targets.columns(targets, score(inputs))  # warms up as well, so that one-time costs are charged to no method
     results = []
-    for one in track(chosen, "methods", transient=True, disable=not show_progress):
+    for one in track(chosen, "methods", disable=not show_progress):
         kind = find_method(one)
         own: dict[str, Foreign] = given.get(kind, {})
         if isinstance(one, Method) and describe(one.forward_func) is not score:

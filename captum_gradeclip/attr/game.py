@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..attention import kept_attention
-from .base import Attention, MethodInfo, Options, Request, Targets, TokenAttribution, number, take_rows
+from .base import Attention, MethodInfo, Options, Request, Targets, TokenAttribution, number
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class GAME(TokenAttribution[GAMEOptions, Attention]):
     Transformers", ICCV 2021, equations 5 and 6.
     """
 
-    info = MethodInfo("GAME", "Chefer et al., ICCV 2021", text=True, gradient=True)
+    info = MethodInfo("GAME", "Chefer et al., ICCV 2021", text=True, gradient=True, unit="relevance")
     Options = GAMEOptions
 
     def observe(self, request: Request, options: GAMEOptions) -> Attention:
@@ -87,4 +87,4 @@ class GAME(TokenAttribution[GAMEOptions, Attention]):
         gradients = evidence.gradient(targets, at=[*attention, *evidence.at])
         with torch.autocast(evidence.output.device.type, enabled=False):
             result = relevance(attention, [one * options.scale for one in gradients[: len(attention)]])
-        return take_rows(result, evidence.rows(targets, gradients[len(attention) :])).mean(dim=-2)
+        return evidence.ordered[-1].mean_row(result, evidence.rows(targets, gradients[len(attention) :]))

@@ -15,6 +15,7 @@ from .base import Attention, MethodInfo, Options, Request, Targets, TokenAttribu
 
 SpatialWeight = Literal["loosened", "softmax", "none"]
 Similarity = Literal["cosine", "dot"]
+Keys = Literal["visible", "all"]
 Heads = Literal["single", "model", "each"]
 
 
@@ -26,20 +27,26 @@ class GradECLIPOptions(Options):
         spatial_weight: ``"loosened"`` (default, the paper's), ``"softmax"`` (the attention weights) or ``"none"``.
         similarity: similarity of query and keys in the loosened weight, ``"cosine"`` (default, as in the released code) or
             ``"dot"``.
+        key_tokens: the tokens over which the loosened weight is stretched: ``"visible"`` (default), those that the read-out
+            token may attend to, so that padding which the model never sees changes nothing, and all others weigh 0; or
+            ``"all"``, as in the released code.
         heads: ``"single"`` (default) runs the chosen layers with one head over all channels, as the paper does, so that the
             explained score differs a little from the model's; ``"model"`` keeps the model's own heads and its own score;
             ``"each"`` returns one map for each head of that pass. The softmax weight of ``"model"`` is each head's own, and
             weighs that head's evidence.
         relu_attributions: whether only positive evidence is kept (default True).
-        relu_before_sum: with several layers, whether ReLU is taken of each layer (the default for images) or of their sum
-            (the default for texts); ``None`` stands for these defaults.
+        relu_before_sum: with several layers, whether ReLU is taken of each layer and the sum then (default True, as
+            equation 19 is printed), or of the sum only, as the released code for texts has it. There the evidence against a
+            word in one layer cancels what other layers have for it, so that words which the score needs may weigh nothing.
+            With one layer both are the same.
     """
 
     spatial_weight: SpatialWeight = "loosened"
     similarity: Similarity = "cosine"
+    key_tokens: Keys = "visible"
     heads: Heads = "single"
     relu_attributions: bool = True
-    relu_before_sum: bool | None = None
+    relu_before_sum: bool = True
 
 
 def grad_eclip(weight: Tensor, value: Tensor, spatial: Tensor | float = 1.0) -> Tensor:
@@ -67,7 +74,9 @@ def grad_eclip(weight: Tensor, value: Tensor, spatial: Tensor | float = 1.0) -> 
     return (spatial * products.movedim(-3, 0)).sum(dim=-2)
 
 
-def loosened_attention(query: Tensor, key: Tensor, similarity: Similarity = "cosine") -> Tensor:
+def loosened_attention(
+    query: Tensor, key: Tensor, similarity: Similarity = "cosine", visible: Tensor | None = None
+) -> Tensor:
     r"""Spatial weights, equation 20: the similarity of query and keys, stretched to [0, 1] over the tokens.
 
     .. math:: \lambda_{ri} = \frac{s_{ri} - \min_j s_{rj}}{\max_j s_{rj} - \min_j s_{rj}},
@@ -77,6 +86,8 @@ def loosened_attention(query: Tensor, key: Tensor, similarity: Similarity = "cos
         query: ``(..., R, C)``.
         key: ``(..., L, C)``.
         similarity: ``"cosine"``, as in the released code, or ``"dot"``, as in the paper's text.
+        visible: the tokens ``j`` of the minimum and maximum, boolean, broadcasts to ``(..., R, L)``, at least one per row;
+            all others weigh 0. ``None`` (default) stands for all.
 
     Returns:
         ``(..., R, L)`` between 0 and 1; all ones where the similarity is constant.
@@ -87,20 +98,23 @@ def loosened_attention(query: Tensor, key: Tensor, similarity: Similarity = "cos
     if similarity == "cosine":
         query, key = F.normalize(query, dim=-1), F.normalize(key, dim=-1)
     s = query @ key.mT
-    low, high = s.amin(dim=-1, keepdim=True), s.amax(dim=-1, keepdim=True)
+    seen = s if visible is None else s.where(visible, s.masked_fill(~visible, -torch.inf).amax(dim=-1, keepdim=True))
+    low, high = seen.amin(dim=-1, keepdim=True), seen.amax(dim=-1, keepdim=True)
     span = high - low
     # Below the rounding error of the products there is nothing to stretch but noise.
-    flat = span <= 8 * torch.finfo(s.dtype).eps * s.abs().amax(dim=-1, keepdim=True)
-    return torch.where(flat, 1.0, (s - low) / torch.where(flat, 1.0, span))
+    flat = span <= 8 * torch.finfo(s.dtype).eps * seen.abs().amax(dim=-1, keepdim=True)
+    stretched = torch.where(flat, 1.0, (seen - low) / torch.where(flat, 1.0, span))
+    return stretched if visible is None else stretched * visible
 
 
 class GradECLIP(TokenAttribution[GradECLIPOptions, Attention]):
     r"""Gradient-based visual explanation of CLIP, as a Captum layer attribution.
 
-    .. math:: H_i = \mathrm{ReLU}\Big(\lambda_i \sum_c \frac{\partial S}{\partial o_c} v_{ic}\Big)
+    .. math:: H_i = \sum_l \mathrm{ReLU}\Big(\lambda^l_i \sum_c \frac{\partial S}{\partial o^l_c} v^l_{ic}\Big)
 
-    for the score :math:`S` (the cosine of image and text, a logit), the attention output :math:`o` of the token that is
-    read out, the values :math:`v` and the loosened query-key similarity :math:`\lambda`. The model stays as it is: for
+    for the score :math:`S` (the cosine of image and text, a logit), the chosen layers :math:`l`, the attention output
+    :math:`o` of the token that is read out, the values :math:`v` and the loosened query-key similarity :math:`\lambda`. The
+    released code takes ReLU of the sum for texts (``relu_before_sum=False``). The model stays as it is: for
     the duration of one forward pass the chosen layers, and only they, attend with one head over all channels, as the
     paper has it (or with their own heads, ``heads="model"``).
 
@@ -138,14 +152,13 @@ class GradECLIP(TokenAttribution[GradECLIPOptions, Attention]):
         """Equation 19, summed over the layers, ``(T, N, L)`` or ``(T, N, heads, L)``."""
         gradients = evidence.gradient(targets)
         rows = evidence.rows(targets, gradients)
-        before_sum = evidence.request.is_image if options.relu_before_sum is None else options.relu_before_sum
         maps = []
         with torch.autocast(evidence.output.device.type, enabled=False):
             for gradient, record in zip(gradients, evidence.records):
                 read = rows if evidence.same_queries(record) else None
                 maps.append(_layer_map(gradient, record, read, evidence.tokens.content, options))
         relu = options.relu_attributions
-        total = _sum([one.relu() for one in maps] if relu and before_sum else maps)
+        total = _sum([one.relu() for one in maps] if relu and options.relu_before_sum else maps)
         total = total.relu() if relu else total
         return total if options.heads == "each" else total.squeeze(-2)
 
@@ -165,7 +178,9 @@ def _layer_map(gradient: Tensor, record: Record, rows: Tensor | None, content: s
     query = _per_head(take_rows(query.transpose(1, 2).flatten(2), rows), view.heads)
     spatial: Tensor | float = 1.0
     if options.spatial_weight == "loosened":
-        loosened = loosened_attention(query, key[..., content, :], options.similarity)
+        visible = None if options.key_tokens == "all" else view.visible(rows)
+        seen = None if visible is None else visible[..., content]
+        loosened = loosened_attention(query, key[..., content, :], options.similarity, seen)
         # The similarity is stretched over the patches or words; tokens beside them weigh nothing.
         spatial = F.pad(loosened, (content.start, key.shape[-2] - content.stop))
     elif options.spatial_weight == "softmax":

@@ -29,6 +29,8 @@ class MethodInfo:
         text_layers: the same number for a text tower; ``None`` (default) means the number for images.
         needs: names of options that only a caller can give, for example ``("masks",)`` for a method that must be
             given the true masks (default none).
+        unit: what the values of its maps are measured in; ``None`` (default) for the unit of the score, which also products
+            of its gradient with what the model computed have, or for attention where maps do not depend on the target.
     """
 
     name: str
@@ -42,6 +44,7 @@ class MethodInfo:
     layers: int = 1
     text_layers: int | None = None
     needs: tuple[str, ...] = ()
+    unit: str | None = None
 
     @property
     def resnet(self) -> bool:

@@ -8,9 +8,11 @@ from typing import TypeVar
 from captum.attr import Attribution
 from captum.log import log_usage
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..adapters.base import Foreign
+from ..scores import ImageScore
+from ..scores.base import describe
+from ..scores.image_text import enlarged
 from .registry import AnyMethod
 
 _Inputs = TypeVar("_Inputs", Tensor, tuple[Tensor])
@@ -21,7 +23,7 @@ class InputSpaceAttribution(Attribution):
 
     Captum's ``infidelity`` and ``sensitivity_max`` compare attributions with inputs element by element and are wrong for
     maps of another shape. Images: bilinear interpolation to height and width, each pixel's value shared equally among
-    the channels, so that sums over the input are sums over pixels. Token ids: unchanged.
+    the channels, so that sums over the input are sums over pixels; pixels of no patch have 0. Token ids: unchanged.
 
     Args:
         method: for example ``GradECLIP(score, score.layers[-1:])``.
@@ -57,13 +59,20 @@ class InputSpaceAttribution(Attribution):
             kwargs: options of the wrapped method's ``attribute``.
 
         Raises:
-            ValueError: for ``heads="each"``, whose maps have no single value per pixel.
+            ValueError: for ``heads="each"``, whose maps have no single value per pixel; and for a method whose maps have no
+                place in the image. Captum's own LayerGradCam gives ``(1, 1, C)`` for tokens, one value for each of their C
+                channels: :class:`~captum_gradeclip.attr.TokenGradCam` is Grad-CAM on tokens.
         """
         if kwargs.get("heads") == "each":
             raise ValueError('heads: "each" gives several maps per input; use "single" or "model" in the input\'s space')
         x = inputs[0] if isinstance(inputs, tuple) else inputs
         attributions: Tensor = self.method.attribute(inputs, **kwargs)
+        if x.dim() == 4 and attributions.dim() != 4:
+            shape = tuple(attributions.shape)
+            raise ValueError(f"method: expected maps (N, 1, h, w), got {shape}; instead of LayerGradCam, use TokenGradCam")
         if attributions.dim() == 4:
-            attributions = F.interpolate(attributions, size=x.shape[-2:], mode="bilinear", align_corners=False)
+            score = describe(self.method.forward_func)
+            size = x.shape[-2:]
+            attributions = score.enlarged(attributions, x) if isinstance(score, ImageScore) else enlarged(attributions, size)
             attributions = (attributions / x.shape[1]).expand(-1, x.shape[1], -1, -1).contiguous()
         return (attributions,) if isinstance(inputs, tuple) else attributions

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 
 from .. import adapters
 from ..attention import Interception, Record, ReplaceOutput, model_heads
+from ..progress import track
 from ..scores import ModelScore, TextImageScore
 from ..scores.checks import check_maps
 from .base import Evidence, MethodInfo, NotDefinedError, Options, Request, Targets, TokenAttribution, number
@@ -145,7 +145,7 @@ class M2IB(TokenAttribution[M2IBOptions, BlockOutput]):
     Attribution", NeurIPS 2023.
     """
 
-    info = MethodInfo("M2IB", "Wang et al., NeurIPS 2023", text=True, stochastic=True, gradient=True, layers=3)
+    info = MethodInfo("M2IB", "Wang et al., NeurIPS 2023", text=True, stochastic=True, gradient=True, layers=3, unit="nats")
     Options = M2IBOptions
 
     @classmethod
@@ -226,7 +226,7 @@ def _minimize(evidence: BlockOutput, targets: Targets, options: M2IBOptions) -> 
     generator = torch.Generator().manual_seed(options.seed)
     alpha = torch.full_like(feature, 5.0).requires_grad_()
     optimizer = torch.optim.Adam([alpha], lr=options.learning_rate)
-    for step in track(range(1, options.steps + 1), "M2IB", transient=True, disable=not options.show_progress):
+    for step in track(range(1, options.steps + 1), "M2IB", disable=not options.show_progress):
         noise = torch.randn(copies, *feature.shape[1:], generator=generator).to(feature)
         with torch.enable_grad():
             # One minus a share that rounds to one has no logarithm.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..attention import model_heads, single_head
-from .base import Attention, MethodInfo, Options, Request, Targets, TokenAttribution, take_rows
+from .base import Attention, MethodInfo, Options, Request, Targets, TokenAttribution
 
 AttentionHeads = Literal["model", "single"]
 
@@ -24,15 +24,6 @@ class RawAttentionOptions(Options):
     """
 
     heads: AttentionHeads = "model"
-
-
-def mean_row(attention: Tensor, rows: Tensor | None) -> Tensor:
-    """Attention ``(N, H, Lq, L)`` of the read-out token, mean over the heads; over all rows where several are read.
-
-    Returns:
-        ``(N, L)``.
-    """
-    return take_rows(attention.mean(dim=1), rows).mean(dim=1)
 
 
 class RawAttention(TokenAttribution[RawAttentionOptions, Attention]):
@@ -72,5 +63,6 @@ class RawAttention(TokenAttribution[RawAttentionOptions, Attention]):
         maps = []
         for record in evidence.records:
             view = record if options.heads == "model" else record.merged()
-            maps.append(mean_row(view.probabilities(), rows if evidence.same_queries(record) else None))
+            read = rows if evidence.same_queries(record) else None
+            maps.append(view.mean_row(view.probabilities().mean(dim=1), read))
         return torch.stack(maps).sum(dim=0).expand(len(targets), -1, -1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias, TypeVar, overload
 
 from ..adapters.base import Foreign
+from ..quoting import quoted
 from .base import Method
 
 AnyMethod: TypeAlias = "Method[Foreign, Foreign]"
@@ -43,7 +44,7 @@ class Registry(Sequence[Kind]):
             ValueError: if another class of this name is there.
         """
         if self._kinds.setdefault(kind.__name__, kind) is not kind:
-            raise ValueError(f"kind: a method named {kind.__name__!r} is registered already; give the class another name")
+            raise ValueError(f"kind: a method {quoted(kind.__name__)} is registered already; give the class another name")
         return kind
 
     def unregister(self, kind: Kind) -> None:
@@ -81,7 +82,7 @@ def find_method(method: Named) -> Kind:
     for kind in known:
         if _letters(name) in (_letters(kind.__name__), _letters(kind.info.name)):
             return kind
-    raise ValueError(f"methods: there is no {name!r}; known are {', '.join(kind.__name__ for kind in known)}")
+    raise ValueError(f"methods: there is no {quoted(name)}; known are {', '.join(kind.__name__ for kind in known)}")
 
 
 def find_methods(methods: Named | list[Named] | tuple[Named, ...] | Registry) -> list[Kind | AnyMethod]:

@@ -6,19 +6,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from math import prod
+from types import MethodType
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..adapters import is_known
 from ..adapters.base import Foreign
-from ..attention import CaptureInput, Interception, LayerError, Record, Rule, examples_axis, is_observed
+from ..adapters.training import first_of_its_list, models_behind, steady
+from ..attention import CaptureInput, Interception, LayerError, Record, Rule, examples_axis, is_observed, shown_patches
+from ..maps import possible_grids
 from ..notices import notice
-from ..scores import BareScore, ImageScore, ModelScore, Site, Targets, Tokens, check_mode
+from ..scores import BareScore, ImageScore, ModelScore, Site, Targets, Tokens
 from ..scores.checks import ForwardArguments, check_arguments, check_output
 from .info import MethodInfo, NotDefinedError
 
 Context = AbstractContextManager[object]
+_Found = dict[object, tuple[int, tuple[int, int]] | None]
+_SHOWN: WeakKeyDictionary[nn.Module, WeakKeyDictionary[Foreign, _Found]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,6 @@ class Request:
             contexts: contexts that see the pass, entered in this order.
             function: what runs in place of the forward function (default ``None``).
         """
-        check_mode(self.score if isinstance(self.score, ModelScore) else self.score.model)
         check_arguments(self.arguments, len(self.inputs))
         arguments = self.arguments if isinstance(self.arguments, tuple) else (self.arguments,)
         arguments = () if self.arguments is None else arguments
@@ -108,6 +114,7 @@ class Request:
             for context in contexts:
                 stack.enter_context(context)
             inputs = self.inputs.clone() if self.inputs.is_inference() else self.inputs
+            stack.enter_context(steady([*models_behind(self.function), *self.layers], inputs.device))
             output = check_output((function or self.function)(inputs, *arguments))
         return output
 
@@ -170,18 +177,42 @@ class Request:
             return False
         # A hook on an earlier block sees all tokens anyway.
         earlier = {part for site in sites[:-1] for part in site.module.modules()}
-        parts = () if self.score.model is None else self.score.model.modules()
-        return not is_observed(part for part in parts if part not in earlier)
+        parts = [] if self.score.model is None else list(set(self.score.model.modules()) - earlier)
+        return all(map(is_known, parts)) and not is_observed(parts)
 
     def site(self, layer: nn.Module) -> Site:
         """The site of the score that a layer is or lies in; behind a bare callable, the layer itself."""
         sites = self.score.sites
-        return next((site for site in sites if any(part is layer for part in site.module.modules())), Site(layer))
+        found = [site for site in sites if any(part is layer for part in site.module.modules())]
+        return found[0] if found else Site(layer)
 
     def keys(self, rows: int) -> Tokens:
         """What a number of keys of the first layer stands for."""
-        _, keys = self.score.tokens(self.site(self.layers[0]), self.inputs, rows)
-        return keys
+        if isinstance(self.score, BareScore) and self.score.stated is None and self.is_image:
+            return self._shown_patches(rows)
+        return self.score.tokens(self.site(self.layers[0]), self.inputs, rows)[1]
+
+    def _shown_patches(self, rows: int) -> Tokens:
+        size, layer = tuple(self.inputs.shape[-2:]), self.layers[-1]
+        # Several functions may reach one layer, and each may give it other tokens.
+        bound = self.function if isinstance(self.function, MethodType) else None
+        owner = self.function if bound is None else bound.__self__
+        remembers = type(owner).__weakrefoffset__ > 0
+        known = _SHOWN.setdefault(layer, WeakKeyDictionary()).setdefault(owner, {}) if remembers else {}
+        case = None if bound is None else bound.__func__, rows, size
+        if case not in known:
+            layers = first_of_its_list(layer, models_behind(self.function)), layer
+            one = next(self.split(1))
+            run = lambda images, entry: replace(one.repeat(len(images)), inputs=images).forward(entry)  # noqa: E731
+            known[case] = shown_patches(run, layers, one.inputs, rows, possible_grids(rows, size))
+        found = known[case]
+        if found is None:
+            raise ValueError(
+                f"layer: its {rows} keys are not shown to be patches of the {size[0]} x {size[1]} image in raster order, as"
+                " windows, channels, merged, dropped or shuffled tokens are not; if you know where they are, give"
+                " captum_gradeclip.scores.BareScore(forward_func, grid=(rows, columns), start=keys in front) as forward_func"
+            )
+        return Tokens("patches", found[1], found[0])
 
     def content(self) -> Tokens:
         """The patches or words of the inputs, without regard to any layer.
@@ -288,11 +319,11 @@ class Attention(Evidence):
                 f"layer: the chosen layers have different numbers of tokens, {lengths}; choose layers of one tower"
             )
         stated = self.request.score.readout
-        last = self.ordered[-1]
+        last_index, last = max(enumerate(self.records), key=lambda pair: pair[1].order)
         if gradients is not None:
-            gradient = gradients[next(number for number, record in enumerate(self.records) if record is last)]
+            gradient = gradients[last_index]
         elif not self.request.states_readout and last.output is not None:
-            gradient = self.gradient(targets)[next(n for n, record in enumerate(self.records) if record is last)]
+            gradient = self.gradient(targets)[last_index]
         else:
             return None if stated.rows is None else stated.rows(self.request.inputs)
         touched = gradient.ne(0).any(dim=-1).any(dim=0)
@@ -306,11 +337,3 @@ class Attention(Evidence):
         The one query of an attention pool is no row of the blocks in front of it: all of their rows are read.
         """
         return record.query.shape[-2] == self.ordered[-1].query.shape[-2]
-
-
-def take_rows(x: Tensor, rows: Tensor | None) -> Tensor:
-    """Row ``rows[n]`` of each example of ``x`` ``(..., N, Lq, C)`` as ``(..., N, 1, C)``; all rows for ``None``."""
-    if rows is None:
-        return x
-    index = rows.to(x.device)[:, None, None]
-    return x.take_along_dim(index[(None,) * (x.dim() - 3)], dim=-2)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import torch
 from captum.attr import PerturbationAttribution
-from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..progress import track
 from ..scores import Tokens
 from .base import Evidence, Method, MethodInfo, Options, Request, Targets, number
 
@@ -119,7 +119,7 @@ class RISE(Method[RISEOptions, Evidence], PerturbationAttribution):
         visible = weighted = total = torch.zeros((), dtype=torch.float32, device=inputs.device)
         maps: Tensor | None = None
         running = torch.ones((), dtype=torch.bool, device=inputs.device)
-        for part in track(passes, "RISE", transient=True, disable=not options.show_progress):
+        for part in track(passes, "RISE", disable=not options.show_progress):
             masks = smooth_masks(flips[part], shifts[part], inputs.shape[-2:])
             many = request.repeat(len(masks))
             seen = many.inputs * masks.to(inputs.dtype).repeat(len(inputs), 1, 1)[:, None]

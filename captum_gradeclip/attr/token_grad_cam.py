@@ -81,7 +81,8 @@ def grad_cam(feature: Tensor, gradient: Tensor, first: int = 0) -> Tensor:
 class TokenGradCam(TokenAttribution[TokenGradCamOptions, LayerFeature]):
     """Grad-CAM of a transformer's tokens, or of the feature map before an attention pool.
 
-    Captum's own LayerGradCam averages over the wrong dimension of tokens, and its maps have no place in the picture.
+    Captum's own LayerGradCam takes the tokens ``(N, L, C)`` for channels and gives ``(N, 1, C)``, which has no place in the
+    picture.
 
     Args:
         forward_func: as for :class:`~captum_gradeclip.GradECLIP`.

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import math
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from types import UnionType
-from typing import get_args, get_type_hints
+from types import FrameType, UnionType
+from typing import TYPE_CHECKING, get_args, get_type_hints
 
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
+from ..quoting import quoted
 from .common import (
+    Screen,
     Subparsers,
+    UsageError,
     add_command,
     add_model,
     add_rise_masks,
+    check_numbers,
+    load_model,
     names_of,
     require_texts,
     save_json,
 )
+
+if TYPE_CHECKING:
+    from ..experiments import Task
+    from ..experiments.findings import Finding
 
 HELP = "measure methods over many images"
 ALIASES = ("evaluate",)
@@ -33,44 +48,48 @@ def add(subparsers: Subparsers) -> None:
 
     add_scenes(tasks)
     for name, kinds in TASKS.items():
-        add_task(tasks, name, kinds[0].summary)
+        add_task(tasks, name, kinds[0])
     add_time(tasks)
 
 
 def add_scenes(tasks: Subparsers) -> None:
     """Adds ``gradeclip benchmark scenes``."""
+    from ..experiments.findings import FIGURES
     from ..scenes.world import Split
 
-    parser = add_command(tasks, "scenes", run_scenes, "what the embedded model sees, and whether its maps point at it")
+    parser = add_command(tasks, "scenes", run_scenes, "what the embedded model sees, and whether its maps tell it")
     parser.add_argument(
         "--scenes", type=int, default=500, dest="count", metavar="N", help="scenes for each figure [%(default)s]"
     )
     parser.add_argument("--split", choices=get_args(Split), default="evaluation", help="part of the scenes [%(default)s]")
     parser.add_argument("--seed", type=int, default=0, help="seed of the scenes [%(default)s]")
+    parser.add_argument(
+        "--figures", default="all", metavar="all|NAME,...", help=f"what is measured: {', '.join(FIGURES)} [%(default)s]"
+    )
     parser.add_argument("--pretrained", metavar="FILE", help="other weights of the scenes model [its own]")
 
 
-def add_task(tasks: Subparsers, name: str, summary: str) -> None:
-    """Adds ``gradeclip benchmark`` with the name of a task."""
-    from ..attr.options import literals
+def add_task(tasks: Subparsers, name: str, kind: type[Task]) -> None:
+    """Adds ``gradeclip benchmark`` with the name of a task, of which one kind speaks for all."""
     from ..experiments import DATASETS, SETUPS, DataArguments, Settings
     from ..images import Resize
     from ..metrics.baselines import Baseline
+    from ..options import literals
 
-    parser = add_command(tasks, name, run_task, summary)
+    parser = add_command(tasks, name, run_task, kind.summary)
     add_model(parser)
     add_methods(parser)
-    known = "; ".join(f"{one}: {kind.summary}" for one, kind in DATASETS.items())
+    known = "; ".join(f"{one}: {data.summary}" for one, data in DATASETS.items())
     parser.add_argument("--data", choices=tuple(DATASETS), default="scenes", help=f"{known} [%(default)s]")
     hints = get_type_hints(DataArguments)
     for one in fields(DataArguments):
-        kind, choices = _kind(hints[one.name]), literals(hints[one.name])
-        if kind or choices:  # the others are no words of a command: each task and data set has its own
+        word, choices = _kind(hints[one.name]), literals(hints[one.name])
+        if word or choices:  # the others are no words of a command: each task and data set has its own
             shown = one.metadata["help"] + ("" if one.default is None else " [%(default)s]")
             flag = f"--{one.name.replace('_', '-')}"
-            shape = "PATH" if kind is Path else "N" if kind is int else None
+            shape = "PATH" if word is Path else "N" if word is int else None
             parser.add_argument(
-                flag, type=kind or str, choices=choices or None, metavar=shape, default=one.default, help=shown
+                flag, type=word or str, choices=choices or None, metavar=shape, default=one.default, help=shown
             )
     default = Settings()
     parser.add_argument(
@@ -84,7 +103,7 @@ def add_task(tasks: Subparsers, name: str, summary: str) -> None:
         "--baseline",
         dest="baseline",
         choices=get_args(Baseline),
-        default=default.baseline,
+        default=kind.usual_baseline,
         help="what stands in the place of pixels that are taken away [%(default)s]",
     )
     parser.add_argument(
@@ -126,25 +145,42 @@ def add_methods(parser: argparse.ArgumentParser) -> None:
 
 
 def run_scenes(arguments: argparse.Namespace) -> None:
-    """Measures the embedded model on scenes, prints a table and writes ``scenes.json``."""
+    """Measures the embedded model on scenes, prints tables by group of figures and writes ``scenes.json``."""
     from ..adapters.loading import load
     from ..experiments import evaluate_scenes
 
+    check_numbers(arguments, count=1, seed=0)
     model = load(pretrained=arguments.pretrained).model
-    rows = evaluate_scenes(model, arguments.count, arguments.split, arguments.seed)
+    found = evaluate_scenes(model, arguments.count, arguments.split, arguments.seed, names_of(arguments.figures))
     title = f"{arguments.count} scenes, split {arguments.split}, seed {arguments.seed}"
-    table = Table("figure", "value", "cases", title=title)
-    for row in rows:
-        table.add_row(row.what, f"{row.value:.3f}", str(row.cases))
-    Console().print(table)
-    save_json(arguments.out / "scenes.json", [asdict(row) for row in rows])
+    for group, some in itertools.groupby(found, key=lambda one: one.group):
+        for table in _tables(list(some), f"{group}: {title}"):
+            Screen(width=max(132, Screen().width)).print(table)
+    save_json(arguments.out / "scenes.json", [asdict(one) for one in found])
+
+
+def _tables(findings: Sequence[Finding], title: str) -> Iterator[Table]:
+    """The figures of a group: those with a line of their own, then those that have a place beside others."""
+    alone = [one for one in findings if one.place is None]
+    if alone:
+        table = Table("figure", "value", "cases", title=title)
+        for one in alone:
+            table.add_row(one.what, f"{one.value:.3f}", str(one.cases))
+        yield table
+    placed = {one.place: one for one in findings if one.place is not None}
+    if placed:
+        rows, columns = (list(dict.fromkeys(place[axis] for place in placed)) for axis in (0, 1))
+        table = Table(Column("", no_wrap=True), *columns, "cases", title=title)
+        for row in rows:
+            own = [placed.get((row, column)) for column in columns]
+            cases = max(one.cases for one in own if one is not None)
+            table.add_row(row, *("-" if one is None else f"{one.value:.3f}" for one in own), str(cases))
+        yield table
 
 
 def run_task(arguments: argparse.Namespace) -> None:
     """Runs a task over a data set, prints its tables and writes them with the records of all samples."""
-    from ..adapters.loading import load
     from ..experiments import TASKS, DataArguments, Settings, make_dataset, run, tabulate
-    from ..report import versions
 
     settings = Settings(
         methods=_methods(arguments.methods),
@@ -155,19 +191,20 @@ def run_task(arguments: argparse.Namespace) -> None:
         rise_masks=arguments.rise_masks,
         skip_broken=arguments.skip_broken,
     )
-    loaded = load(arguments.model, arguments.pretrained, arguments.device)
+    loaded = load_model(arguments)
     require_texts(loaded, arguments.model, "model")
     names = [one.name for one in fields(DataArguments) if one.name in arguments]
     given = {name: getattr(arguments, name) for name in names}
-    about = {name: getattr(arguments, name) for name in ("model", "pretrained", "device")} | {"versions": versions()}
+    about = {name: getattr(arguments, name) for name in ("model", "pretrained")}
     for kind in TASKS[arguments.task]:
         data = make_dataset(arguments.data, DataArguments(counts=kind.things, **given))
         out = arguments.out / f"{kind.name.replace(' ', '-')}-{data.name}"
-        records = run(kind, loaded, data, settings, out, about=about)
+        with _told_to_end(out):
+            records = run(kind, loaded, data, settings, out, about=about)
         if records is not None:
             table = tabulate(kind, records, data, settings, out)
-            Console(width=max(120, Console().width)).print(table.screen())
-            Console().print(f"tables, curves and records are in {out}", soft_wrap=True, markup=False)
+            Screen(width=max(120, Screen().width)).print(table.screen())
+            Screen().print(f"tables, curves and records are in {out}", soft_wrap=True, markup=False)
 
 
 def run_time(arguments: argparse.Namespace) -> None:
@@ -175,17 +212,22 @@ def run_time(arguments: argparse.Namespace) -> None:
     import torch
 
     from .. import adapters
-    from ..adapters.loading import load
+    from ..adapters.base import execution_device
     from ..experiments import Scenes, time_table
     from ..scores.prompts import imagenet_templates
 
-    loaded = load(arguments.model, arguments.pretrained, arguments.device)
+    check_numbers(arguments, batch=1, rounds=1, labels=1, templates=1, rise_masks=1)
+    loaded = load_model(arguments)
     require_texts(loaded, arguments.model, "model")
-    size = adapters.image_tower(loaded.model).size
+    tower = adapters.image_tower(loaded.model)
+    shape, noise = (tower.channels, *tower.size), torch.Generator()
+    most = 2**31 // math.prod(shape)  # values of a batch of 8 GiB
+    if max(arguments.batch) > most:
+        raise UsageError(f"batch: expected at most {most} images of {shape[1]} x {shape[2]}, got more")
     on_scenes = arguments.model == "scenes"
     names = list(Scenes(1).classes) if on_scenes else [f"thing {number}" for number in range(arguments.labels)]
     for batch in arguments.batch:
-        pixels = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0)).to(arguments.device)
+        pixels = torch.randn(batch, *shape, generator=noise.manual_seed(0)).to(execution_device(loaded.model))
         table = time_table(
             loaded,
             pixels,
@@ -197,7 +239,30 @@ def run_time(arguments: argparse.Namespace) -> None:
         )
         arguments.out.mkdir(parents=True, exist_ok=True)
         table.write(arguments.out, f"time-batch-{batch}")
-        Console().print(table.screen())
+        Screen().print(table.screen())
+
+
+@contextmanager
+def _told_to_end(out: Path) -> Iterator[None]:
+    """Says what is kept when the process is told to end: by ``torchrun``, since another process has died, for example."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        # A caught error could be taken for that of a method; this is none that anything but the interpreter catches.
+        print(
+            f"gradeclip: told to end ({signal.Signals(number).name}); what has been measured is kept in {quoted(out)}: the"
+            " same command goes on from there",
+            file=sys.stderr,
+        )
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _kind(hint: object) -> type[Path] | type[int] | None:

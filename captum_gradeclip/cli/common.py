@@ -3,34 +3,87 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, NoReturn, TypeAlias, get_type_hints
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from ..files import write_json
+from ..quoting import MOST_OF_MESSAGE, check_utf8, legible, line, quoted
+from ..results import Results
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ..adapters.loading import Loaded
     from ..attr.registry import Kind
-    from ..images import Picture, Resize
+    from ..images import Picture
+    from ..show import Style
 
-Run = Callable[[argparse.Namespace], None]
+_TO_MODEL_SIZE = ("model", "crop", "squash")
+"""The values of ``--resize`` that bring any picture to the model's own size."""
+Run = Callable[[argparse.Namespace], int | None]
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-console = Console(stderr=True)
 
 
 class UsageError(Exception):
     """Something that the user can put right; it is shown without a traceback."""
 
 
+class Screen(Console):
+    """The terminal, to which nothing that is printed can give a command.
+
+    Colors and the movements of progress bars are its own; whatever else is not a printed character becomes visible, see
+    :func:`captum_gradeclip.quoting.legible`.
+    """
+
+    def __init__(self, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The same segments, legible."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment("\n".join(map(legible, segment.text.split("\n"))), segment.style)
+
+
+console = Screen(stderr=True)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors show at most a few lines of what was passed, and no control characters of it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the usage and a message, and exits with 2."""
+        super().error(line(message, MOST_OF_MESSAGE))
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Tells before the work that a name or a text on the command line is not UTF-8.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    for name, value in vars(arguments).items():
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, str | os.PathLike):
+                check_utf8(name, os.fspath(one))
+
+
 def add_command(
-    subparsers: Subparsers, name: str, run: Run, text: str, aliases: Sequence[str] = ()
+    subparsers: Subparsers,
+    name: str,
+    run: Run,
+    text: str,
+    aliases: Sequence[str] = (),
+    place: str = "%(default)s",
 ) -> argparse.ArgumentParser:
     """Adds the parser of a command that writes into a folder, ``--out``.
 
@@ -40,6 +93,7 @@ def add_command(
         run: what is given the parsed arguments.
         text: one line of help.
         aliases: other names (default none).
+        place: what the help says of the folder that is chosen without ``--out`` (default its name).
     """
     parser = subparsers.add_parser(name, aliases=aliases, help=text, description=text)
     parser.set_defaults(run=run, parser=parser)
@@ -48,53 +102,119 @@ def add_command(
         type=Path,
         default=Path("gradeclip-out"),
         metavar="FOLDER",
-        help="where the results are written [%(default)s]",
+        help=f"where the results are written [{place}]",
     )
     return parser
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """``--model``, ``--pretrained`` and ``--device``, as :func:`captum_gradeclip.adapters.loading.load` takes them."""
+    """``--model``, and what :func:`load_model` reads beside it."""
     from ..adapters.loading import NAMES
 
     parser.add_argument("--model", default="scenes", help=f"{NAMES} [%(default)s]")
-    add_pretrained(parser)
-    add_device(parser)
+    add_weights(parser)
 
 
-def add_pretrained(parser: argparse.ArgumentParser) -> None:
-    """``--pretrained``, the weights of a model."""
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """``--pretrained``, ``--trust-remote-code`` and ``--device``: the weights, what they may bring, and where they lie."""
     parser.add_argument(
         "--pretrained",
         metavar="TAG|FILE",
         help="weights, a tag of open_clip or timm or a file [random weights; scenes: its own]",
     )
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run Python code that comes with a folder or a name on a hub, if the model needs it [such a model is refused]",
+    )
+    add_device(parser)
+
+
+def load_model(arguments: argparse.Namespace, name: str | None = None) -> Loaded:
+    """The model that the arguments of :func:`add_model` or :func:`add_weights` describe.
+
+    Args:
+        arguments: those of the command.
+        name: its name (default: that of ``--model``).
+    """
+    from ..adapters.loading import load
+
+    model = arguments.model if name is None else name
+    return load(model, arguments.pretrained, arguments.device, arguments.trust_remote_code)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """``--device``, where the model runs."""
-    parser.add_argument("--device", default="cpu", help="a device of torch, cuda:0 for instance [%(default)s]")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda:0, or auto for a GPU if there is one [%(default)s]")
 
 
-def add_picture(parser: argparse.ArgumentParser) -> None:
-    """The picture, and how it becomes the input of a model."""
-    from typing import get_args
+def add_preparation(parser: argparse.ArgumentParser) -> None:
+    """``--resize``, ``--scale`` and ``--max-tokens``: how a picture becomes the input of a model."""
+    from ..images import USUAL_TOKENS
 
-    from ..images import Resize
-
-    parser.add_argument("path", metavar="image", help="a file: PNG, JPEG, WebP, ...")
     parser.add_argument(
         "--resize",
-        choices=get_args(Resize),
-        help="keep size and aspect, squash to the model's size, or crop the center"
-        " [keep; squash for scenes, whose model knows one size]",
+        type=_resize,
+        metavar="model|keep|crop|squash|N",
+        help="model: exactly as the model's own library does it, so that the score is the one that everybody has; for finer"
+        " maps N, the longer side in pixels, or keep, the picture's own size; crop the center or squash to the model's size"
+        " [model; keep with --scale]",
     )
     parser.add_argument(
         "--scale", type=float, default=1.0, help="a factor on the size of the picture before keep [%(default)s]"
     )
     parser.add_argument(
-        "--max-tokens", type=int, default=8192, metavar="N", help="the most patches that keep may give [%(default)s]"
+        "--max-tokens",
+        type=int,
+        metavar="N",
+        help=f"the most patches that keep or N may give [{USUAL_TOKENS}, to which larger pictures are shrunk]",
     )
+
+
+def _resize(given: str) -> str | int:
+    """The value of ``--resize``."""
+    if given in (*_TO_MODEL_SIZE, "keep"):
+        return given
+    if given.isdecimal() and 0 < len(given) < 7:
+        return int(given)
+    raise argparse.ArgumentTypeError(f"expected model, keep, crop, squash or the longer side in pixels, got {quoted(given)}")
+
+
+def add_drawing(parser: argparse.ArgumentParser) -> None:
+    """How the pictures look, which :func:`style_of` reads."""
+    parser.add_argument(
+        "--cmap", metavar="NAME", help="a color map of matplotlib [plasma; RdBu_r, centered on zero, for negative values]"
+    )
+    parser.add_argument(
+        "--color-scale",
+        choices=("shared", "each"),
+        default="shared",
+        help="one scale for all texts of a picture, so that a wrong text looks cold, or one for each map [%(default)s]",
+    )
+    parser.add_argument("--width", type=float, metavar="MM", help="width of the figures in millimeters [what suits them]")
+    parser.add_argument("--dpi", type=int, default=150, metavar="N", help="dots per inch of the figures [%(default)s]")
+    parser.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of the figures [%(default)s]")
+
+
+def add_full_size(parser: argparse.ArgumentParser) -> None:
+    """``--full-size``, for commands that write overlays."""
+    parser.add_argument(
+        "--full-size",
+        action="store_true",
+        help="overlays at the picture's own size [1600 pixels along the longer side at most]",
+    )
+
+
+def style_of(arguments: argparse.Namespace) -> Style:
+    """The style that the arguments of :func:`add_drawing` and :func:`add_full_size` describe.
+
+    Raises:
+        ValueError: naming the argument that is out of range.
+    """
+    from ..show import Style
+
+    given = {one.name: getattr(arguments, one.name) for one in fields(Style) if hasattr(arguments, one.name)}
+    return Style(**given)
 
 
 def add_rise_masks(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +232,7 @@ def add_options(parser: argparse.ArgumentParser, kind: Kind, names: Sequence[str
         kind: the method.
         names: names of fields of its ``Options``.
     """
-    from ..attr.options import literals
+    from ..options import literals
 
     hints = get_type_hints(kind.Options)
     for one in fields(kind.Options):
@@ -129,10 +249,17 @@ _OPTIONS = {
 }
 
 
-def resize_of(arguments: argparse.Namespace) -> Resize:
-    """How the picture is resized: as the user says, or as suits the model."""
-    given: Resize | None = arguments.resize
-    return given or ("squash" if arguments.model == "scenes" else "keep")
+def resize_of(arguments: argparse.Namespace) -> str | int:
+    """How the picture is resized: as the user says, and else by the model's own preprocessing.
+
+    Raises:
+        UsageError: for a factor on the size of a picture that is brought to a size in any case.
+    """
+    given: str | int | None = arguments.resize
+    scaled = arguments.scale != 1
+    if scaled and given in _TO_MODEL_SIZE:
+        raise UsageError(f"scale: --resize {given} brings pictures to the model's size in any case; leave one of them out")
+    return ("keep" if scaled else "model") if given is None else given
 
 
 def about_input(arguments: argparse.Namespace) -> dict[str, object]:
@@ -141,26 +268,71 @@ def about_input(arguments: argparse.Namespace) -> dict[str, object]:
     return {**{name: getattr(arguments, name) for name in names}, "resize": resize_of(arguments)}
 
 
-def preparation(loaded: Loaded, arguments: argparse.Namespace) -> Callable[[Image.Image], Picture]:
-    """What makes a picture the input of a model, as ``--resize``, ``--scale`` and ``--max-tokens`` say.
+def prepared(loaded: Loaded, image: Image.Image, name: str, arguments: argparse.Namespace) -> tuple[Picture, list[str]]:
+    """A picture as the input of a model, as ``--resize``, ``--scale`` and ``--max-tokens`` say.
 
-    It normalizes with the statistics of the library's processor, or with those of the model if there is none.
+    What there is to know about it is printed: what was noticed and, of an input that is not of the model's own size, what it
+    will cost. All ways follow the processor beside the weights, or the model's library if there is none.
+
+    Args:
+        loaded: the model.
+        image: the picture.
+        name: its name.
+        arguments: those of the command.
+
+    Returns:
+        The picture with its input, and what was noticed.
     """
-    from .. import adapters
-    from ..images import prepare
+    from ..adapters import image_tower
+    from ..estimate import estimate
+    from ..inputs import preparation
+    from ..notices import kept_notices
 
-    tower = adapters.image_tower(loaded.model)
-    mean, std = loaded.statistics or (tower.mean, tower.std)
-    return partial(
-        prepare,
-        size=tower.size,
-        patch=tower.patch,
-        mean=mean,
-        std=std,
-        resize=resize_of(arguments),
-        scale=arguments.scale,
-        max_tokens=arguments.max_tokens,
-    )
+    way = resize_of(arguments)
+    with kept_notices() as noticed:
+        picture = preparation(loaded.model, way, loaded.processor, arguments.scale, arguments.max_tokens)(image)
+    warn(noticed, arguments)
+    height, width = picture.pixels.shape[-2:]
+    usual = way in _TO_MODEL_SIZE or (height, width) == image_tower(loaded.model).size
+    if not usual and "told" not in arguments:  # of several pictures, it is told of the first
+        arguments.told = True
+        say(f"{line(name)}: {width} x {height} pixels make {estimate(loaded.model, (height, width))}")
+    return picture, noticed
+
+
+def warn(messages: Sequence[str], arguments: argparse.Namespace) -> None:
+    """Prints warnings, in terms of the command."""
+    for one in messages:
+        say(f"warning: {in_flags(one, arguments.parser)}")
+
+
+def say(message: str) -> None:
+    """Prints a line on the error output, where it does not mix with tables."""
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def tell_scope(arguments: argparse.Namespace, texts: Sequence[str], paths: Sequence[Path]) -> None:
+    """Says of the embedded model what it cannot know: photos, and words that it never saw.
+
+    Args:
+        arguments: those of the command.
+        texts: what pictures are compared with.
+        paths: the pictures.
+    """
+    if arguments.model != "scenes":
+        return
+    from ..report import results_in
+    from ..scenes.vocabulary import grammar_words
+
+    known = set(grammar_words())
+    unknown = dict.fromkeys(word for text in texts for word in re.findall(r"\w+", text.lower()) if word not in known)
+    # Of files, those that a demo has written are scenes; what others show is not known.
+    if unknown or not all(results_in(one.parent).is_whole() and one.name == "image.png" for one in paths):
+        never = f" and never saw {', '.join(map(quoted, list(unknown)[:3]))}" if unknown else ""
+        say(
+            f"note: the embedded model knows drawn scenes of colored shapes alone{never}; for photos choose another one by"
+            " --model, for instance --model ViT-B-16 --pretrained openai"
+        )
 
 
 def require_texts(loaded: Loaded, name: str, argument: str) -> None:
@@ -180,22 +352,69 @@ def require_texts(loaded: Loaded, name: str, argument: str) -> None:
         raise UsageError(f"{argument}: {name} is a classifier; this command needs a model of images and texts")
 
 
+def require_tokenizer(loaded: Loaded, name: str) -> None:
+    """Refuses texts where no tokenizer lies beside the model.
+
+    Args:
+        loaded: the model.
+        name: its name, as the user gave it.
+
+    Raises:
+        UsageError: for a model without a tokenizer.
+    """
+    if loaded.tokenizer is None:
+        raise UsageError(
+            f"model: there is no tokenizer of {quoted(name)} here, and no text can be read without one; its files lie beside"
+            " the weights of a folder, and some names need a network the first time"
+        )
+
+
+def check_numbers(arguments: argparse.Namespace, **least: int) -> None:
+    """Tells before the work that a number is too small.
+
+    Args:
+        arguments: those of the command.
+        least: the least that each of them may be; of several numbers, each of these.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    from ..arguments import check_number
+
+    for name, minimum in least.items():
+        given = getattr(arguments, name)
+        for number in given if isinstance(given, list) else [given]:
+            check_number(name, number, least=minimum)
+
+
 def check_writable(folder: Path) -> None:
     """Tells before the work, not after it, that a folder cannot be made or written into.
 
     Raises:
         UsageError: naming the folder.
     """
-    place = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if len(folder.parts) > 200:  # Python makes each folder inside a call of the one above
+        raise UsageError(f"out: cannot write into {quoted(folder)}: {len(folder.parts)} folders inside each other")
+    # For a name that the system takes for none, since it is too long for instance, os.path.exists is false.
+    place = next(one for one in (folder, *folder.absolute().parents) if os.path.exists(one))
     if not place.is_dir() or not os.access(place, os.W_OK):
-        raise UsageError(f"out: cannot write into {str(folder)!r}: {str(place)!r} is not a folder that can be written")
+        raise UsageError(f"out: cannot write into {quoted(folder)}: {quoted(place)} is not a folder that can be written")
+    for name in (folder, *(place / part for part in folder.parts)):  # each part by itself, and all of them together
+        try:
+            os.lstat(name)
+        except FileNotFoundError:
+            continue  # it can be made
+        except (OSError, ValueError) as error:
+            said = error.strerror if isinstance(error, OSError) else str(error)
+            raise UsageError(f"out: cannot write into {quoted(folder)}: {said}") from None
 
 
 def in_flags(message: str, parser: argparse.ArgumentParser | None) -> str:
     """A message that begins with the name of a parameter, as one that begins with the option of the command.
 
     The library names its parameters. An argument of a command has the name of the parameter that it becomes as its
-    ``dest``, so that this is the only place that knows both.
+    ``dest``, so that this is the only place that knows both. What a message advises, ``scale=0.5`` for instance, becomes
+    what can be typed.
 
     Args:
         message: what the library says, ``"text_layers: expected 1 to 8"`` for instance.
@@ -205,13 +424,27 @@ def in_flags(message: str, parser: argparse.ArgumentParser | None) -> str:
     >>> _ = parser.add_argument("--target", dest="targets"), parser.add_argument("texts", metavar="text")
     >>> in_flags("targets: expected a class", parser), in_flags("texts: none", parser), in_flags("sizes: odd", parser)
     ('--target: expected a class', 'text: none', 'sizes: odd')
+    >>> _ = parser.add_argument("--max-tokens")
+    >>> in_flags("image: too large; give max_tokens=99, not 'max_tokens=5.png'", parser)
+    "image: too large; give --max-tokens 99, not 'max_tokens=5.png'"
     """
-    name, colon, rest = message.partition(": ")
-    for action in [] if parser is None or not colon else parser._actions:  # argparse has no public list of them
-        if action.dest == name:
-            shown = action.option_strings[-1] if action.option_strings else str(action.metavar or name)
-            return f"{shown}: {rest}"
-    return message
+    actions = [] if parser is None else parser._actions  # argparse has no public list of them
+    flags = {one.dest: one.option_strings[-1] if one.option_strings else str(one.metavar or one.dest) for one in actions}
+
+    def typed(found: re.Match[str]) -> str:
+        flag, value = flags.get(found["name"] or "", ""), (found["value"] or "").strip(_QUOTES)
+        return found[0] if not flag.startswith("-") else flag if value == "True" else f"{flag} {value}"
+
+    given, colon, rest = message.partition(": ")
+    name = _ALIASES.get(given, given)
+    return f"{flags.get(name, given) if colon else given}{colon}{_ADVICE.sub(typed, rest)}"
+
+
+_QUOTES = "'\""
+_ALIASES = {"folder": "out", "text": "texts", "images": "path", "preprocess": "resize"}
+"""What the library calls some arguments that a command has under another name."""
+_ADVICE = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\b(?P<name>[a-z_]+)=(?P<value>'[^']*'|[\w.]*\w)")
+"""Something in quotes, which is left as it is, or the value of a parameter."""
 
 
 def names_of(given: str) -> list[str]:
@@ -223,7 +456,26 @@ def names_of(given: str) -> list[str]:
     return [one.strip() for one in given.split(",")]
 
 
+def json_in(folder: Path, name: str) -> Results:
+    """A result that is one JSON file, which replaces only what an earlier run has written.
+
+    Args:
+        folder: where it lies.
+        name: the name of the file.
+    """
+    return Results(folder, name, re.compile("(?!)"))
+
+
 def save_json(path: Path, content: Mapping[str, object] | Sequence[object]) -> None:
-    """Writes a JSON file, whose folder is made if it is not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    """Writes a JSON file, whose folder is made if it is not there; see :func:`json_in` for what it may replace.
+
+    Args:
+        path: the file.
+        content: what it holds; with a list, the file can say nothing about itself, and is always replaced.
+    """
+    if isinstance(content, Mapping):
+        with json_in(path.parent, path.name).replacing(content):
+            pass  # there is nothing beside the manifest
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, content)

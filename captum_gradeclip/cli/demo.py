@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from rich.progress import track
-
-from .common import Subparsers, about_input, add_command, add_device, console
+from ..progress import track
+from .common import Subparsers, about_input, add_command, add_device, add_drawing, add_full_size, console, style_of
 from .explain import add_grad_eclip, explain_picture, print_scores
 
 if TYPE_CHECKING:
@@ -23,23 +23,30 @@ def add(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "demo", run, HELP)
     add_device(parser)
     add_grad_eclip(parser)
-    parser.set_defaults(model="scenes", pretrained=None, resize="squash", scale=1.0, max_tokens=8192, targets=None)
+    add_drawing(parser)
+    add_full_size(parser)
+    parser.set_defaults(model="scenes", pretrained=None, resize="model", scale=1.0, max_tokens=None, targets=None)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Draws and explains the scenes, writes a folder for each and prints a table of the scores."""
     from .. import scenes
     from ..adapters.loading import load
-    from ..report import save
+    from ..report import file_names, results_in, saving
 
+    chosen, style = choose_scenes(), style_of(arguments)
+    for number, scene in enumerate(chosen):
+        names = file_names(texts_about(scene), words=True, image=True, format=style.format)
+        results_in(arguments.out / f"scene-{number}").check(names)
     loaded = load(device=arguments.device)
     explanations = []
-    for number, scene in enumerate(track(choose_scenes(), "explaining scenes", console=console, transient=True)):
-        image, _ = scenes.draw(scene, SIDE)
-        name = f"scene-{number}"
-        explanations.append(explain_picture(loaded, image, name, texts_about(scene), arguments))
-        save(explanations[-1], arguments.out / name, about_input(arguments))
-        image.save(arguments.out / name / "image.png")
+    with ExitStack() as stack:  # the scenes are replaced together
+        for number, scene in enumerate(track(chosen, "explaining scenes", console=console)):
+            image, _ = scenes.draw(scene, SIDE)
+            name = f"scene-{number}"
+            explanations.append(explain_picture(loaded, image, name, texts_about(scene), arguments))
+            about = about_input(arguments)
+            stack.enter_context(saving(explanations[-1], arguments.out / name, about, image=True, style=style))
     print_scores(explanations, arguments.out)
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import pkgutil
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from .common import UsageError, check_writable, console, in_flags
+from ..quoting import MOST_OF_MESSAGE, legible, line, quoted
+from .common import Parser, UsageError, check_arguments, check_writable, console, in_flags
 
 _NO_COMMANDS = ("common", "main")
 _EXTRA = ("torchmetrics", "scipy", "sklearn", "accelerate")
@@ -26,29 +31,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows ``gradeclip`` in the shell; ``None`` (default) for that of this process.
 
     Returns:
-        0, or 2 for something that the user can put right, which is then said on the standard error output.
+        0; 1 if a command has done a part of its work only, some of several pictures for instance; or 2 for something that
+        the user can put right, which is then said on the standard error output.
 
     Raises:
         SystemExit: by argparse, with 0 after a help text and 2 for arguments that do not exist.
     """
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    parsed = argparse.Namespace(parser=None)
+    if arguments is not None:
+        return _main(list(arguments))
     try:
-        build_parser(given).parse_args(given, parsed)
+        return _main(sys.argv[1:])
+    finally:
+        _let_go_of_full_outputs()
+
+
+def _main(given: Sequence[str]) -> int:
+    parsed = argparse.Namespace(parser=None)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may know fewer letters than texts have
+    try:
+        try:
+            _parse(given, parsed)
+        except SystemExit:
+            _flush()  # of a help text
+            raise
         _log_to_console()
+        check_arguments(parsed)
         check_writable(parsed.out)
-        parsed.run(parsed)
+        with _legible_messages():
+            code: int | None = parsed.run(parsed)
+        _flush()
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
         return _refused(f"{error}; pip install 'captum_gradeclip[bench]'")
     except OSError as error:
-        said = f"{error.strerror or error}: {error.filename!r}" if error.filename else str(error)
+        said = f"{error.strerror or error}: {quoted(error.filename)}" if error.filename else error.strerror or str(error)
         return _refused(in_flags(said, parsed.parser))
     except (UsageError, ValueError, TypeError) as error:
         logging.getLogger("captum_gradeclip").debug("the error was raised here", exc_info=True)
         return _refused(in_flags(str(error), parsed.parser))
-    return 0
+    return code or 0
+
+
+def _parse(given: Sequence[str], parsed: argparse.Namespace) -> None:
+    """Parses arguments into a namespace, those too that follow behind options where any number of them may be given."""
+    parser = build_parser(given)
+    _, left = parser.parse_known_args(given, parsed)
+    if isinstance(getattr(parsed, "path", None), list) and not any(one.startswith("-") for one in left):
+        parsed.path += left  # argparse takes the first of them that stand together, and no others
+    elif left:
+        (parsed.parser or parser).error(f"unrecognized arguments: {' '.join(left)}")
 
 
 def build_parser(given: Sequence[str]) -> argparse.ArgumentParser:
@@ -60,9 +94,7 @@ def build_parser(given: Sequence[str]) -> argparse.ArgumentParser:
     Args:
         given: what follows ``gradeclip`` in the shell.
     """
-    parser = argparse.ArgumentParser(
-        prog="gradeclip", description="Why do an image and a text match? Grad-ECLIP for CLIP-like models."
-    )
+    parser = Parser(prog="gradeclip", description="Why do an image and a text match? Grad-ECLIP for CLIP-like models.")
     parser.add_argument("--version", action="version", version=version("captum_gradeclip"))
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     wanted = next((argument for argument in given if not argument.startswith("-")), "")
@@ -86,9 +118,52 @@ def commands() -> dict[str, ModuleType]:
     return {name: import_module(f".{name}", __package__) for name in found if name not in _NO_COMMANDS}
 
 
+def _flush() -> None:
+    """Writes what has been printed: here a full disk is an error of the command, later one of the interpreter."""
+    print(end="", flush=True)  # an output that is closed is None, which print passes over
+
+
+def _let_go_of_full_outputs() -> None:
+    """Drops what an output does not take: at its end the interpreter would try again, and exit with a number of its own."""
+    for name in ("stdout", "stderr"):
+        try:
+            getattr(sys, name).flush()
+        except (OSError, ValueError, AttributeError):
+            setattr(sys, name, io.StringIO())
+
+
 def _refused(message: str) -> int:
-    print(f"gradeclip: {message}", file=sys.stderr)
+    with suppress(OSError, AttributeError):  # where the error output is full, or closed and thus None, the number tells
+        sys.stderr.write(f"gradeclip: {line(message, MOST_OF_MESSAGE)}\n")
     return 2
+
+
+@contextmanager
+def _legible_messages() -> Iterator[None]:
+    """Context in which logs and warnings of other libraries, which quote files of models, do not command the terminal."""
+    make, show = logging.getLogRecordFactory(), warnings.formatwarning
+
+    def lines(text: str) -> str:
+        return "\n".join(map(legible, text.split("\n")))
+
+    def record(*details: Any, **more: Any) -> logging.LogRecord:
+        made = make(*details, **more)
+        with suppress(Exception):  # what cannot be formatted is told by the handler
+            made.msg, made.args = lines(made.getMessage()), ()
+        return made
+
+    def warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+        return lines(show(message, category, filename, lineno, line))
+
+    logging.setLogRecordFactory(record)
+    warnings.formatwarning = warning
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"Glyph \d+ ")  # a letter that no font has is drawn as a box
+            yield
+    finally:
+        logging.setLogRecordFactory(make)
+        warnings.formatwarning = show
 
 
 def _log_to_console() -> None:

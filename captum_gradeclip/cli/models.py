@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from .common import Subparsers, UsageError, add_command, console, save_json
+from ..progress import track
+from .common import Screen, Subparsers, UsageError, add_command, console, json_in, save_json
 
 HELP = "list what is supported, and check it with the installed versions"
 
@@ -27,11 +26,12 @@ def run(arguments: argparse.Namespace) -> None:
     from ..check import TOLERANCE, self_check
     from ..report import versions
 
+    json_in(arguments.out, "models.json").check(())
     installed = versions()
     table = Table("family", "classes", "text", "sizes", "checked", "note")
     notes: list[str] = []
     rows: list[dict[str, object]] = []
-    for family in track(adapters.families().values(), "checking tiny models", console=console, transient=True):
+    for family in track(adapters.families().values(), "checking tiny models", console=console):
         torch.manual_seed(0)
         try:
             checks = self_check(family.build().eval())
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         table.add_row(family.name, family.models, "yes" if family.text else "-", sizes, checked, mark)
         told = {"name": family.name, "models": family.models, "text": family.text, "note": family.note, "sizes": sizes}
         rows.append({**told, "checked": checked, "errors": [check.error for check in checks]})
-    screen = Console(width=max(110, console.width))
+    screen = Screen(width=max(110, console.width))
     screen.print(table)
     for number, note in enumerate(notes, start=1):
         screen.print(f"{number}  {note}", markup=False, highlight=False)

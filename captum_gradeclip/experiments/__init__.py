@@ -35,10 +35,12 @@ from .data import (
     make_dataset,
 )
 from .explainers import MethodError, explainers
+from .findings import evaluate_scenes
+from .lock import LockedError
+from .processes import ProcessError
 from .prompt_score import PromptScore
 from .records import RecordError, Records
 from .runner import run
-from .scenes_model import evaluate_scenes
 from .setups import FAIR, RELEASED, SETUPS, Setup, wrapper_features
 from .tables import Table, tabulate
 from .tasks import TASKS, Record, Settings, Task
@@ -57,7 +59,9 @@ __all__ = [
     "Dataset",
     "ImageNetS",
     "IndexMasks",
+    "LockedError",
     "MethodError",
+    "ProcessError",
     "PromptScore",
     "Record",
     "RecordError",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..adapters.loading import Loaded
-from .data import DataError, Dataset
-from .records import Record, Records
+from ..progress import track
+from .chunks import Chunks
+from .data import DataError, Dataset, LeftOutError, Sample
+from .identity import identify
+from .lock import Lock
+from .processes import ProcessError, Processes
+from .records import Record, Records, differences
 from .tasks import Prepared, Settings, Task
 
 _CHUNK = 16
@@ -31,7 +33,9 @@ def run(
     """Measures all samples of a data set; records that are on disk already are not measured again.
 
     A chunk always holds the same samples, whichever process measures it and after however many interruptions, so that its
-    figures are the same to the last bit. Under ``accelerate launch`` each process takes its share of the chunks.
+    figures are the same to the last bit. Under ``torchrun`` each process takes its share of the chunks, and any number of
+    processes goes on where others have stopped. Of the chunks that are on disk already, the samples are read again, since
+    their checksums must be those of the samples that were measured.
 
     Args:
         kind: the task.
@@ -39,80 +43,92 @@ def run(
         data: the data set.
         settings: what decides the figures, beside model and data set.
         out: folder of the run; it is made if it is missing.
-        about: what else decides them, the model's name for example; kept beside the records and compared before they are
-            used again (default: nothing).
+        about: what else decides them, the model's name for example; it is kept with the records and compared before they
+            are used again, as is everything that :func:`~captum_gradeclip.experiments.identity.identify` finds out by itself
+            (default: nothing).
         chunk: number of samples that are measured together, at least 1 (default 16).
 
     Returns:
         The records in the order of the samples; ``None`` in all processes but the first.
 
     Raises:
-        DataError: for a broken sample, naming the file, unless these are skipped.
-        RecordError: for records of another run, or broken ones, naming the file.
+        DataError: for a broken sample, naming the file, unless these are skipped. A sample in which the task has nothing to
+            ask for is left out in any case; tables say how many there are.
+        RecordError: for records of another run, naming what differs, and if another run is at work in the folder.
+        ProcessError: if another process of this run has ended.
         MethodError: if a method fails for another reason than not being defined for the model, naming it.
         OSError: if the records cannot be written.
     """
-    rank, world = _place()
-    chunks = -(-len(data) // chunk)
-    described = {
-        "task": kind.name,
-        "data": {"name": data.name, **data.about},
-        "samples": len(data),
-        "chunk": chunk,
-        **asdict(settings),
-        **(about or {}),
-    }
-    if rank:
-        _wait()  # the first process settles whose folder this is
-    records = Records(out, described)
-    if not rank:
-        _wait()
-    missing = [number for number in range(chunks) if not records.has(number)]
-    _wait()  # before any of them is written, all processes know which are missing
-    mine = missing[rank::world]
+    processes = Processes.launched()
     task = kind(loaded, data, settings)
+    chunks = Chunks(data, chunk)
+    out.mkdir(parents=True, exist_ok=True)
+    with Lock(out) as lock:
+        identities = processes.each(lambda: identify(task, chunk, about))
+        identity = identities[processes.rank]
+        _agree(identities)
+
+        def settle() -> None:
+            if processes.first:
+                lock.take()
+                Records(out, identity).clear()
+                lock.share()
+
+        processes.each(settle)
+        processes.each(lock.share)
+        records = Records(out, identity, chunks.contents)
+        share = range(processes.rank, len(chunks), processes.count)
+        whole = [number for some in processes.each(lambda: _whole(records, share, processes)) for number in some]
+        missing = [number for number in range(len(chunks)) if number not in set(whole)]
+        _measure(task, chunks, records, missing, processes)
+        processes.gather(None)  # until all of them are done
+        return records.read(len(chunks)) if processes.first else None
+
+
+def _agree(identities: Sequence[Mapping[str, object]]) -> None:
+    """Refuses processes that would measure different things, with random weights of their own for example."""
+    for number, one in enumerate(identities):
+        found = list(differences(identities[0], one))
+        if found:
+            raise ProcessError(f"the processes of this run differ: {found[0]}, in process 0 and in process {number}")
+
+
+def _whole(records: Records, chunks: Sequence[int], processes: Processes) -> list[int]:
+    """Those of some chunks that have been measured already."""
+    there = [number for number in chunks if records.path(number).exists()]
+    # To check many of them takes its time, since their samples are read.
+    shown = track(there, "checking records", disable=not (there and processes.first))
+    return [number for number in shown if records.has(number)]
+
+
+def _measure(task: Task, chunks: Chunks, records: Records, missing: Sequence[int], processes: Processes) -> None:
+    """Measures the share of this process, one chunk after the other."""
+    mine = missing[processes.rank :: processes.count]
     if mine:
         task.begin()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=rank > 0) as progress:
-        bar = progress.add_task(kind.name, total=chunks if world == 1 else len(mine))
-        progress.advance(bar, chunks - len(missing) if world == 1 else 0)
+    with Progress(*columns, disable=not processes.first) as shown:
+        total, done = (len(mine), 0) if processes.count > 1 else (len(chunks), len(chunks) - len(missing))
+        bar = shown.add_task(task.name, total=total, completed=done)
         for number in mine:
-            found, broken = _prepared(task, range(number * chunk, min((number + 1) * chunk, len(data))))
-            records.write(number, [*(task.measure(found) if found else ()), *broken])
-            progress.advance(bar)
-    _wait()
-    return None if rank else records.read(chunks)
+            found, others = _prepared(task, number * chunks.size, chunks.samples(number))
+            records.write(number, [*(task.measure(found) if found else ()), *others])
+            shown.advance(bar)
 
 
-def _prepared(task: Task, numbers: Sequence[int]) -> tuple[list[Prepared], list[Record]]:
-    """The samples of these numbers, and a record of each that is broken."""
+def _prepared(task: Task, first: int, samples: Sequence[Sample | DataError]) -> tuple[list[Prepared], list[Record]]:
+    """Samples that can be measured, and a record of each of the others; ``first`` is the number of the first of them."""
     found: list[Prepared] = []
-    broken: list[Record] = []
-    for number in numbers:
+    others: list[Record] = []
+    for number, sample in enumerate(samples, first):
         try:
-            found.append(task.prepare(task.data[number]))
+            if isinstance(sample, DataError):
+                raise sample
+            found.append(task.prepare(sample))
+        except LeftOutError as error:
+            others.append({"id": str(number), "left_out": str(error)})
         except DataError as error:
             if not task.settings.skip_broken:
                 raise
-            broken.append({"id": str(number), "broken": str(error)})
-    return found, broken
-
-
-def _place() -> tuple[int, int]:
-    """The number of this process among all that were launched together, and how many they are."""
-    if "WORLD_SIZE" not in os.environ:
-        return 0, 1
-    from accelerate import PartialState
-
-    # One process may be done hours before the slowest; by default those that wait give up after minutes.
-    state = PartialState(timeout=timedelta(days=7))
-    return state.process_index, state.num_processes
-
-
-def _wait() -> None:
-    """Until all processes are here."""
-    if "WORLD_SIZE" in os.environ:
-        from accelerate import PartialState
-
-        PartialState().wait_for_everyone()
+            others.append({"id": str(number), "broken": str(error)})
+    return found, others

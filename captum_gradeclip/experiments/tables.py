@@ -13,11 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
-from rich.table import Table as Screen
+from rich.table import Column, Table as Screen
+from rich.text import Text
 
 from .. import show
 from ..attr import BASELINES, CAPTUM, METHODS
-from ..metrics import Schedule, area_under, bootstrap_interval, paired_t_test
+from ..files import write_texts
+from ..metrics import Schedule, area_under, bootstrap_interval, mean_change, paired_t_test
+from ..quoting import legible, line
 from .data import Dataset
 from .published import Figures, published_figures
 from .records import MODES, Record
@@ -29,6 +32,14 @@ REFERENCES = frozenset({"Oracle", "RandomMap", "CenterPrior"})
 """Ids of maps that know the truth or nothing; they do not compete with methods."""
 P_VALUE = "p-value"
 """The row of a table that holds the test between its two best methods."""
+
+
+_TEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "$&%#_{}"},
+        **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,7 @@ class Table:
     def ranked(self, column: str) -> list[str]:
         """The rows that compete in a column, the best first."""
         known = {row: cells[column].value for row, cells in self.rows.items() if column in cells}
-        competing = [row for row in known if row not in REFERENCES and row != P_VALUE]
+        competing = [row for row in known if row not in REFERENCES and row != P_VALUE and np.isfinite(known[row])]
         return sorted(competing, key=lambda row: known[row], reverse=column not in self.lower)
 
     def best(self, column: str) -> str | None:
@@ -98,19 +109,16 @@ class Table:
 
     def markdown(self) -> str:
         """As Markdown, with the best of every column in bold."""
-        lines = [f"**{self.title}**", "", f"| | {' | '.join(self.columns)} |", "|---|" + "---|" * len(self.columns)]
-        lines += [f"| {name} | {' | '.join(cells)} |" for name, *cells in self._marked("**{}**")]
-        return "\n".join([*lines, *(["", self.note] if self.note else []), ""])
+        columns = map(_in_markdown, self.columns)
+        lines = [f"**{legible(self.title)}**", "", f"| | {' | '.join(columns)} |", "|---|" + "---|" * len(self.columns)]
+        lines += [f"| {_in_markdown(name)} | {' | '.join(cells)} |" for name, *cells in self._marked("**{}**")]
+        return "\n".join([*lines, *(["", legible(self.note)] if self.note else []), ""])
 
     def latex(self) -> str:
         """As a ``tabular`` for the package ``booktabs``, with the best of every column in bold."""
-
-        def plain(text: str) -> str:
-            return text.replace("%", r"\%").replace("&", r"\&").replace("_", r"\_")
-
-        lines = [rf"% {self.title}", r"\begin{tabular}{l" + "c" * len(self.columns) + "}", r"\toprule"]
-        lines += [" & ".join(["", *map(plain, self.columns)]) + r" \\", r"\midrule"]
-        lines += [" & ".join([plain(name), *cells]) + r" \\" for name, *cells in self._marked(r"\textbf{{{}}}")]
+        lines = [rf"% {legible(self.title)}", r"\begin{tabular}{l" + "c" * len(self.columns) + "}", r"\toprule"]
+        lines += [" & ".join(["", *map(_in_latex, self.columns)]) + r" \\", r"\midrule"]
+        lines += [" & ".join([_in_latex(name), *cells]) + r" \\" for name, *cells in self._marked(r"\textbf{{{}}}")]
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
     def csv(self) -> str:
@@ -124,20 +132,21 @@ class Table:
                     cell = cells[column]
                     known = (self.published or {}).get(row, {}).get(column, "")
                     numbers = ("" if np.isnan(x) else f"{x:.6f}" for x in (cell.value, cell.low, cell.high))
-                    writer.writerow([printed_name(row), column, *numbers, known])
+                    writer.writerow([legible(printed_name(row)), legible(column), *numbers, known])
         return file.getvalue()
 
     def screen(self) -> Screen:
         """For the terminal."""
-        table = Screen("", *self.columns, title=self.title, caption=self.note or None)
+        title, *columns = (Text(legible(one)) for one in (self.title, *self.columns))
+        note = Text(legible(self.note)) if self.note else None
+        table = Screen(Column(""), *map(Column, columns), title=title, caption=note)
         for row in self.cells():
-            table.add_row(*row)
+            table.add_row(*(Text(legible(one)) for one in row))
         return table
 
     def write(self, folder: Path, name: str) -> None:
-        """Writes ``name.csv``, ``name.md`` and ``name.tex`` into a folder."""
-        for suffix, text in (("csv", self.csv()), ("md", self.markdown()), ("tex", self.latex())):
-            (folder / f"{name}.{suffix}").write_text(text, encoding="utf-8")
+        """Writes ``name.csv``, ``name.md`` and ``name.tex`` into a folder, all of them or none."""
+        write_texts(folder, {f"{name}.csv": self.csv(), f"{name}.md": self.markdown(), f"{name}.tex": self.latex()})
 
     def _marked(self, bold: str) -> list[list[str]]:
         best = [self.best(column) for column in self.columns]
@@ -159,13 +168,16 @@ def tabulate(kind: type[Task], records: Sequence[Record], data: Dataset, setting
     """
     setup = settings.setup
     table = kind.table(records, f"{kind.name}, {data.name}, {setup.id} protocol", setup)
-    broken = sum("broken" in record for record in records)
-    note = f"{table.note} {broken} broken samples were left out.".strip() if broken else table.note
-    table = replace(table, published=published_figures(kind.name, data) if setup.published else None, note=note)
+    broken, others = (sum(what in record for record in records) for what in ("broken", "left_out"))
+    notes = [table.note] if table.note else []
+    notes += [f"{broken} broken samples were left out."] if broken else []
+    notes += [f"{others} samples in which this task has nothing to ask for were left out."] if others else []
+    published = published_figures(kind.name, data) if setup.published else None
+    table = replace(table, published=published, note=" ".join(notes))
     name = kind.name.replace(" ", "-")
     table.write(out, name)
     if by_method(records, "curves"):
-        show.save(draw_curves(records, None if kind.of_texts else setup.schedule), out / f"{name}-curves.png")
+        show.save(draw_curves(records, None if kind.of_texts else kind.schedule(setup)), out / f"{name}-curves.png")
     return table
 
 
@@ -237,14 +249,48 @@ def curve_table(records: Sequence[Record], title: str, first: int = 0, note: str
     columns = sorted({name for own in areas.values() for name in own}, key=_order)
     rows = {method: {name: Cell.of(values) for name, values in own.items()} for method, own in areas.items()}
     table = Table(_counted(title, records), columns, rows, frozenset(lower), note)
-    tests: dict[str, Cell] = {}
-    for column in columns:
-        best = table.ranked(column)[:2]
-        if len(best) == 2:
-            one, other = (means[column][row] if column in means else areas[row][column] for row in best)
-            p = paired_t_test(one, other).p_value
-            tests[column] = Cell(p, p, p)
-    return replace(table, rows={**rows, P_VALUE: tests})
+    return _tested(table, {name: means.get(name) or {row: own[name] for row, own in areas.items()} for name in columns})
+
+
+def margin_table(records: Sequence[Record], title: str) -> Table:
+    """The pointing game, what deletion takes from the margin and what insertion gives it, and the oracle's share of both.
+
+    The last row holds, for each column but the shares, the two-sided p-value of a paired t-test between the values of the
+    two best methods for all samples.
+
+    Args:
+        records: records with curves of the margin and a value of the pointing game.
+        title: title of the table; the number of samples is added.
+    """
+    values: dict[str, dict[str, list[float]]] = {"PG": {}, "Del loss": {}, "Ins gain": {}}
+    for method, some in by_method(records, "curves").items():
+        changes = {
+            mode: mean_change(torch.from_numpy(np.array([record["curves"]["named"][mode]["margin"] for record in some])))
+            for mode in MODES
+        }
+        values["PG"][method] = [record["values"]["PG"] for record in some]
+        values["Del loss"][method] = (-changes["deletion"]).tolist()
+        values["Ins gain"][method] = changes["insertion"].tolist()
+    rows: dict[str, dict[str, Cell]] = {method: {} for method in values["PG"]}
+    for column, by_row in values.items():
+        for method, own in by_row.items():
+            rows[method][column] = Cell.of(own)
+    columns = ["PG"]
+    for column in ("Del loss", "Ins gain"):
+        columns.append(column)
+        ceiling = rows["Oracle"][column].value if "Oracle" in rows else 0
+        if ceiling > 0:
+            columns.append(f"{column} / oracle")
+            for cells in rows.values():
+                # A quotient of two figures of the data set is no mean over its samples, so it has no interval.
+                cells[columns[-1]] = Cell(cells[column].value / ceiling)
+    note = (
+        "One of the classes present is named at a time. Its margin is its score minus the best score of the other classes"
+        " present. Del loss: the mean fall of the margin while up to half of the pixels are taken away in the order of the"
+        " map. Ins gain: its mean rise while they come back into an empty picture. A share of the oracle is that of the mask"
+        " of the named class."
+    )
+    return _tested(Table(_counted(title, records), columns, rows, note=note), values)
 
 
 def open_vocabulary_table(records: Sequence[Record], title: str) -> Table:
@@ -283,6 +329,7 @@ def open_vocabulary_table(records: Sequence[Record], title: str) -> Table:
     return Table(_counted(title, records), ["mIoU", "mAP", "points"], rows, note=note)
 
 
+@show.own_settings()
 def draw_curves(records: Sequence[Record], schedule: Schedule | None) -> Figure:
     """Mean curves of all methods: deletion above insertion, a column for everything that is asked for and traced.
 
@@ -303,12 +350,50 @@ def draw_curves(records: Sequence[Record], schedule: Schedule | None) -> Figure:
                 mean = np.mean([record["curves"][asked][mode][traced] for record in some], axis=0)
                 x = np.arange(len(mean)) if schedule is None else 100 * np.array(schedule.shares(mode))
                 style, marker = ":" if method in REFERENCES else "-", "" if number < 10 else "."
-                axis.plot(x, mean, style, label=printed_name(method), color=f"C{number % 10}", marker=marker, lw=1.4)
-            axis.set_title(f"{mode}, {asked}, {traced}", fontsize=8)
+                axis.plot(
+                    x, mean, style, label=line(printed_name(method), 40), color=f"C{number % 10}", marker=marker, lw=1.4
+                )
+            axis.set_title(line(f"{mode}, {asked}, {traced}", 40), fontsize=8, **show.PLAIN)
             axis.set_xlabel("step" if schedule is None else "% of the pixels", fontsize=8)
             axis.tick_params(labelsize=7)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
+    legend = figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
+    for text in legend.get_texts():
+        text.update(show.PLAIN)
     return figure
+
+
+def _tested(table: Table, values: Mapping[str, Mapping[str, Sequence[float]]]) -> Table:
+    """A table with a row more: for each column, the p-value of a paired t-test between its two best methods.
+
+    Args:
+        table: the table.
+        values: what is compared, by column and row, at least two of each; other columns are not tested.
+    """
+    tests: dict[str, Cell] = {}
+    for column, by_row in values.items():
+        best = table.ranked(column)[:2]
+        if len(best) == 2 and len(by_row[best[0]]) > 1:
+            p = paired_t_test(by_row[best[0]], by_row[best[1]]).p_value
+            tests[column] = Cell(p, p, p)
+    return replace(table, rows={**table.rows, P_VALUE: tests})
+
+
+def _in_markdown(text: str) -> str:
+    r"""A name as it may stand in a cell of a table: on one line, and with no border of its own.
+
+    >>> print(_in_markdown("a|b\n"))
+    a\|b\n
+    """
+    return legible(text).replace("|", r"\|")
+
+
+def _in_latex(text: str) -> str:
+    r"""A name in which every character that is a command of TeX stands for itself.
+
+    >>> print(_in_latex("$5 & 6_7 \\ #1 {100 %}"))
+    \$5 \& 6\_7 \textbackslash{} \#1 \{100 \%\}
+    """
+    return legible(text).translate(_TEX)
 
 
 def _panels(records: Sequence[Record]) -> list[tuple[str, str]]:
@@ -326,4 +411,4 @@ def _order(column: str) -> tuple[int, str]:
 
 
 def _counted(title: str, records: Sequence[Record]) -> str:
-    return f"{title} ({len({record['id'] for record in records if 'broken' not in record})} samples)"
+    return f"{title} ({len({record['id'] for record in records if 'method' in record})} samples)"

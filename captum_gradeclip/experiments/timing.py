@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from ..adapters.loading import Loaded
+from ..arguments import check_number
 from ..attr import RISE, CLIPSurgery, Stopwatch
+from ..progress import track
 from ..scores import ImageTextScore
 from .explainers import Batch, Explainer, explainers
 from .prompt_score import PromptScore
@@ -37,7 +38,7 @@ def take_turns(
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
-    for _ in track(range(rounds), title, transient=True):
+    for _ in track(range(rounds), title):
         for name, call in calls.items():
             with Stopwatch(device) as watch:
                 call()
@@ -68,7 +69,12 @@ def time_table(
         methods: ``"all"`` (default), or names of methods.
         rounds: number of rounds, at least 1 (default 15); the table holds medians and quartiles over them.
         rise_masks: number of RISE's masks, at least 1 (default 100); its ratio is that to as many forward passes.
+
+    Raises:
+        ValueError: for a number below 1.
     """
+    check_number("rounds", rounds, whole=True, least=1)
+    check_number("rise_masks", rise_masks, whole=True, least=1)
 
     def encoded() -> PromptScore:
         return PromptScore(loaded, names, templates)

@@ -1,12 +1,13 @@
 """From tokens to what people see: the patch grid, the pixels of the original picture, the words of a text.
 
-Nothing in here knows a model: all functions take tensors and numbers, and import nothing else of the package.
+Nothing in here knows a model: all functions take tensors and numbers, and import nothing of the package but the checks of
+arguments.
 """
 
 from .frame import Frame, to_pixels
-from .grid import MOST_PREFIX_OTHERWISE, MOST_PREFIX_TOKENS, infer_grid, nearest_multiple
+from .grid import MOST_PREFIX_OTHERWISE, MOST_PREFIX_TOKENS, infer_grid, nearest_multiple, possible_grids
 from .points import point_prompts
-from .stretch import normalise, normalize, normalize_to, shares
+from .stretch import normalise, normalize, normalize_to, shares, stretched
 from .words import Words, merge_words
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "normalize",
     "normalize_to",
     "point_prompts",
+    "possible_grids",
     "shares",
+    "stretched",
     "to_pixels",
 ]

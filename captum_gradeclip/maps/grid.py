@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ..arguments import check_number, check_sides
+
 MOST_PREFIX_TOKENS = 16
 """The most tokens that may precede the patches: one class token, and up to 15 register tokens."""
 MOST_PREFIX_OTHERWISE = 5
@@ -32,7 +34,8 @@ def infer_grid(tokens: int, size: Sequence[int]) -> tuple[int, tuple[int, int]]:
     >>> infer_grid(197, (224, 224)), infer_grid(261, (224, 224)), infer_grid(1201, (480, 640))
     ((1, (14, 14)), (5, (16, 16)), (1, (30, 40)))
     """
-    height, width = size
+    check_number("tokens", tokens, whole=True, least=1)
+    height, width = check_sides("size", size)
     best: dict[bool, tuple[int, tuple[int, int]]] = {}
     for patch in range(min(height, width), 0, -1):
         grid = height // patch, width // patch
@@ -52,6 +55,30 @@ def infer_grid(tokens: int, size: Sequence[int]) -> tuple[int, tuple[int, int]]:
     )
 
 
+def possible_grids(tokens: int, size: Sequence[int]) -> list[tuple[int, int]]:
+    """The patch grids that fit into a number of tokens, the most probable first.
+
+    Patch sizes that divide both sides of the image come first, and among them those that leave the fewest tokens over. At
+    most half of the tokens may be none of the patches, and at most :data:`MOST_PREFIX_OTHERWISE` where the size does not
+    divide the sides.
+
+    Args:
+        tokens: number of tokens, at least 1.
+        size: height and width of the image in pixels.
+
+    >>> possible_grids(21, (64, 64)), possible_grids(13, (7, 7))
+    ([(4, 4)], [(3, 3)])
+    """
+    height, width = size
+    found: dict[tuple[int, int], bool] = {}
+    for patch in range(1, min(height, width) + 1):
+        grid, exact = (height // patch, width // patch), height % patch == 0 and width % patch == 0
+        over = tokens - grid[0] * grid[1]
+        if 0 <= over <= (tokens // 2 if exact else MOST_PREFIX_OTHERWISE):
+            found[grid] = found.get(grid, False) or exact
+    return sorted(found, key=lambda grid: (not found[grid], tokens - grid[0] * grid[1]))
+
+
 def nearest_multiple(length: float, unit: int) -> int:
     """Rounds a length to the nearest multiple of a unit, and never to zero.
 
@@ -65,4 +92,6 @@ def nearest_multiple(length: float, unit: int) -> int:
     >>> nearest_multiple(478, 16), nearest_multiple(3, 16)
     (480, 16)
     """
+    check_number("length", length, least=0)
+    check_number("unit", unit, whole=True, least=1)
     return max(1, math.floor(length / unit + 0.5)) * unit

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..arguments import check_finite, check_number, check_sides, check_tensor
 from .stretch import normalize
 
 
@@ -27,7 +28,7 @@ def point_prompts(attribution: Tensor, size: Sequence[int], threshold: float = 0
         last; and the labels ``(K,)``, 1 for positive and 0 for negative points. A constant map has no points: K is 0.
 
     Raises:
-        ValueError: if the map has another shape or values that are not finite, or the threshold is out of range.
+        TypeError, ValueError: if the map has another shape or values that are not finite, or a number is out of range.
 
     >>> points, labels = point_prompts(torch.tensor([[9.0, 9, 0, 0], [9, 9, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]]), (64, 64))
     >>> points.tolist(), labels.tolist()
@@ -35,12 +36,11 @@ def point_prompts(attribution: Tensor, size: Sequence[int], threshold: float = 0
 
     Source: Li, Wang, Duan, Li: "CLIP Surgery for Better Explainability with Enhancement in Open-Vocabulary Tasks", 2023.
     """
-    if attribution.dim() != 2 or min(attribution.shape) < 2:
-        raise ValueError(f"attribution: expected (h, w) with at least two rows and columns, got {tuple(attribution.shape)}")
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold: expected above 0 and at most 1, got {threshold}")
-    if not torch.isfinite(attribution).all():
-        raise ValueError("attribution: expected finite values, got NaN or infinity among them")
+    check_finite("attribution", check_tensor("attribution", attribution, "(h, w)"))
+    if min(attribution.shape) < 2:
+        raise ValueError(f"attribution: expected at least two rows and columns, got {tuple(attribution.shape)}")
+    check_number("threshold", threshold, above=0, most=1)
+    check_sides("size", size)
     rows, columns = (side // 2 for side in attribution.shape)
     small = F.interpolate(attribution[None, None].float(), size=(rows, columns), mode="bilinear", align_corners=False)
     cells = normalize(small[0, 0]).flatten()

@@ -7,6 +7,8 @@ from typing import Protocol, TypeGuard
 
 from torch import Tensor
 
+from ..arguments import check_tensor
+
 Words = Sequence[tuple[str, float]]
 """The words of one text with their weights, in reading order."""
 
@@ -38,8 +40,8 @@ def merge_words(attributions: Tensor, tokens: Tensor, tokenizer: object) -> list
         tokens.
 
     Raises:
-        ValueError: if attributions and tokens differ in shape.
-        TypeError: if the tokenizer is of neither library.
+        ValueError: if attributions and tokens differ in shape, or tokens are no integers.
+        TypeError: for anything but tensors, or if the tokenizer is of neither library.
 
     >>> import torch
     >>> from captum_gradeclip import scenes
@@ -49,9 +51,11 @@ def merge_words(attributions: Tensor, tokens: Tensor, tokenizer: object) -> list
     >>> [word for word, weight in words]
     ['a', 'red', 'octagon']
     """
-    if attributions.shape != tokens.shape or tokens.dim() not in (1, 2):
+    check_tensor("attributions", attributions)
+    check_tensor("tokens", tokens, "(N, L)", "(L)", kind="integers")
+    if attributions.shape != tokens.shape:
         raise ValueError(
-            f"attributions: expected one value per token id {tuple(tokens.shape)}, got shape {tuple(attributions.shape)}"
+            f"attributions: expected one value for each of tokens {tuple(tokens.shape)}, got {tuple(attributions.shape)}"
         )
     if tokens.dim() == 1:
         attributions, tokens = attributions[None], tokens[None]
@@ -109,7 +113,9 @@ class _Speller:
         content: list[int] = []
         for position in range(start, len(ids)):
             if ids[position] in ends and (start or content):
-                break
+                # Between the marks nothing is padding, even if padding has the id of a piece, as of "!".
+                own = self.special - {getattr(self.inner, "pad_token_id", None)} if start else self.special
+                return [place for place in range(start, position) if ids[place] not in own]
             if ids[position] not in self.special:
                 content.append(position)
         return content

@@ -23,8 +23,9 @@ from .localization import (
     pointing_game,
 )
 from .road import ROAD, noisy_linear_imputation
-from .scoring import ScoreFunction, recall, reverse_recall, target_score, top_k
+from .scoring import ScoreFunction, margin, recall, reverse_recall, target_score, top_k
 from .significance import TTest, bootstrap_interval, paired_t_test
+from .targeted import TargetedDeletion, TargetedInsertion, mean_change
 from .words import word_steps
 
 __all__ = [
@@ -41,6 +42,8 @@ __all__ = [
     "Schedule",
     "ScoreFunction",
     "TTest",
+    "TargetedDeletion",
+    "TargetedInsertion",
     "area_under",
     "baseline",
     "bootstrap_interval",
@@ -48,7 +51,9 @@ __all__ = [
     "curves",
     "energy_pointing_game",
     "heatmap_average_precision",
+    "margin",
     "mask_iou",
+    "mean_change",
     "noisy_linear_imputation",
     "paired_t_test",
     "pixel_accuracy",

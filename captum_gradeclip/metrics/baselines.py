@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .choices import one_of
+from ..arguments import one_of
+from .examples import channel_values, check_images, check_seeds
 
-Baseline = Literal["random", "black", "blur", "mean"]
+Baseline = Literal["random", "black", "blur", "mean", "own-mean"]
 
 
 def baseline(
@@ -22,8 +23,8 @@ def baseline(
     Args:
         images: ``(N, C, H, W)``, normalized by ``mean`` and ``std``.
         kind: ``"random"``, an independent color of 8 bits per channel for every pixel; ``"black"``; ``"mean"``, the mean
-            color of the normalization, which becomes zero; or ``"blur"``, the image under a Gaussian kernel of 11 x 11
-            pixels with a standard deviation of 5.
+            color of the normalization, which becomes zero; ``"own-mean"``, the mean color of the image itself; or
+            ``"blur"``, the image under a Gaussian kernel of 11 x 11 pixels with a standard deviation of 5.
         mean: mean of the images' normalization, one number per channel, in a color range of 0 to 1.
         std: standard deviation of the images' normalization, one number above 0 per channel.
         seeds: one seed per image for its random colors, so that all methods are judged on the same ones (default 0, 1, ...).
@@ -32,14 +33,18 @@ def baseline(
         ``(N, C, H, W)``, normalized as the images are.
 
     Raises:
-        ValueError: if the kind is unknown.
+        TypeError, ValueError: if an argument is not as above.
 
     >>> baseline(torch.ones(1, 3, 2, 2), "black", (0.5,) * 3, (0.5,) * 3).unique()
     tensor([-1.])
     """
     one_of("kind", kind, Baseline)
+    check_images(images)
+    numbers = check_seeds(seeds, len(images))
     if kind == "mean":
         return torch.zeros_like(images)
+    if kind == "own-mean":
+        return images.mean(dim=(2, 3), keepdim=True).expand_as(images)
     if kind == "blur":
         kernel = torch.exp(-torch.arange(-5, 6, device=images.device, dtype=torch.float32).square() / 50)
         kernel = (kernel / kernel.sum()).to(images.dtype)
@@ -48,11 +53,11 @@ def baseline(
         # The Gaussian is separable: two passes of 11 weights instead of one of 121.
         across = F.conv2d(padded, kernel.view(1, 1, 1, 11).expand(channels, -1, -1, -1), groups=channels)
         return F.conv2d(across, kernel.view(1, 1, 11, 1).expand(channels, -1, -1, -1), groups=channels)
-    offset, scale = (torch.tensor(x, device=images.device, dtype=images.dtype).view(1, -1, 1, 1) for x in (mean, std))
+    offset, scale = channel_values("mean", mean, images), channel_values("std", std, images)
     if kind == "black":
         return ((0 - offset) / scale).expand_as(images)
-    seeds = range(len(images)) if seeds is None else seeds
-    noise = [torch.randint(0, 255, images.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    sources = (torch.Generator().manual_seed(seed) for seed in numbers)
+    noise = [torch.randint(0, 255, images.shape[1:], generator=source) for source in sources]
     return (torch.stack(noise).to(images.device, images.dtype) / 255 - offset) / scale
 
 

@@ -9,12 +9,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from ..arguments import check_finite, check_number, check_tensor, one_of
 from .baselines import Baseline, baseline
-from .choices import one_of
-from .scoring import ScoreChoice, ScoreFunction, score_function
+from .examples import MAPS, answers, check_colors, check_images, check_maps
+from .precision import lossless, shown
+from .scoring import ScoreChoice, ScoreFunction, finite_values, score_function
+from .ungrouped import Ungrouped
 
 Mode = Literal["deletion", "insertion"]
 Auc = Literal["mean", "trapezoid"]
@@ -30,11 +32,18 @@ class Schedule:
         share: share of the pixels that are changed at the last step, above 0 and at most 1 (default 0.5).
         untouched: whether an insertion ends with the whole picture instead of beginning with the empty baseline, as in the
             released code of Grad-ECLIP (default ``False``).
+
+    Raises:
+        TypeError, ValueError: if a number is not as above.
     """
 
     points: int = 10
     share: float = 0.5
     untouched: bool = False
+
+    def __post_init__(self) -> None:
+        check_number("points", self.points, whole=True, least=1)
+        check_number("share", self.share, above=0, most=1)
 
     def counts(self, pixels: int, mode: Mode) -> list[int]:
         """The schedule as numbers of pixels; by default 11 of them, 0, 5, ..., 50 % of the pixels, as in the paper.
@@ -76,13 +85,9 @@ def ranks(maps: Tensor, size: Sequence[int], generator: torch.Generator | None =
     >>> ranks(torch.tensor([[[1.0, 3.0], [2.0, 3.0]]]), (2, 2))
     tensor([[3, 0, 2, 1]])
     """
-    maps = maps[:, None] if maps.dim() == 3 else maps
-    if maps.dim() != 4 or maps.shape[1] != 1:
-        raise ValueError(f"maps: expected (N, h, w) or (N, 1, h, w), got {tuple(maps.shape)}")
-    if not torch.isfinite(maps).all():
-        raise ValueError("maps: expected finite values, got NaN or infinite values among them")
+    maps = check_maps(maps)[:, None]
     if tuple(maps.shape[-2:]) != tuple(size):
-        maps = F.interpolate(maps.float(), size=tuple(size), mode="bilinear", align_corners=False)
+        maps = F.interpolate(lossless(maps), size=tuple(size), mode="bilinear", align_corners=False)
     values = maps.flatten(1)
     if generator is not None:
         # Ties are broken by a random order of the pixels, which the stable sort below keeps.
@@ -121,10 +126,12 @@ def curves(
         batch_size: number of images per forward pass, at least 1 (default 64).
 
     Returns:
-        For each name, the values of all examples ``(N, points)``, float32, on the CPU.
+        For each name, the values of all examples ``(N, points)`` on the CPU, float32, or float64 where the model answers in
+        double precision.
 
     Raises:
-        ValueError: if the mode is unknown, or the maps do not fit.
+        TypeError, ValueError: if an argument is not as above, or the model answers with another shape, or with NaN, which
+            is neither right nor wrong.
 
     >>> means = curves(lambda x: x.mean(dim=(2, 3)), torch.ones(1, 1, 2, 2), torch.rand(1, 2, 2),
     ...     {"mean": lambda output, example: output[:, 0]}, background=torch.zeros(1, 1, 2, 2), schedule=Schedule(2))
@@ -132,6 +139,12 @@ def curves(
     tensor([[1.0000, 0.7500, 0.5000]])
     """
     one_of("mode", mode, Mode)
+    check_number("batch_size", batch_size, whole=True, least=1)
+    check_images(images)
+    check_tensor("maps", maps, *MAPS, examples=("images", len(images)))  # their values are checked where they are ranked
+    check_finite("background", check_tensor("background", background, kind="floats"))
+    if background.shape != images.shape:
+        raise ValueError(f"background: expected the shape of images {tuple(images.shape)}, got {tuple(background.shape)}")
     place = ranks(maps, images.shape[-2:])
     counts = torch.tensor(schedule.counts(place.shape[1], mode), device=images.device)
     points = len(counts)
@@ -141,9 +154,9 @@ def curves(
             example, step = (index // points).to(images.device), (index % points).to(images.device)
             changed = (place[example] < counts[step][:, None]).view(len(index), 1, *images.shape[-2:])
             after, before = (background, images) if mode == "deletion" else (images, background)
-            output = forward_func(torch.where(changed, after[example], before[example]))
+            output = answers(forward_func, torch.where(changed, after[example], before[example]))
             for name, measure in performance.items():
-                values[name].append(measure(output, example).float().cpu())
+                values[name].append(finite_values(measure(output, example)).cpu())
     return {name: torch.cat(parts).view(len(images), points) for name, parts in values.items()}
 
 
@@ -170,14 +183,80 @@ def area_under(curve: Tensor, auc: Auc = "mean") -> Tensor:
     return (curve[..., 1:] + curve[..., :-1]).mean(dim=-1) / 2
 
 
-class _Curve(Metric):
-    """The mean area under the curves of all examples. The curves are kept, since the mean curve is shown as well."""
+class CurveMetric(Ungrouped):
+    """The base of metrics that follow a score function along a curve.
+
+    The curves of all examples are kept, since the mean curve is shown as well. Arguments and errors are those of
+    :class:`Deletion`, without ``performance``, ``auc`` and ``canvas``.
+    """
 
     is_differentiable = False
     full_state_update = False
     mode: Mode
     usual_baseline: ClassVar[Baseline]
+    from_beginning: ClassVar[bool] = False
+    """Whether values are counted from the first point on, which a schedule of untouched insertions does not have."""
     kept: list[Tensor]
+
+    def __init__(
+        self,
+        forward_func: Callable[[Tensor], Tensor],
+        *,
+        baseline: Baseline | None = None,
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        std: Sequence[float] = (1.0, 1.0, 1.0),
+        schedule: Schedule = Schedule(),  # frozen, so that all calls may share it
+        batch_size: int = 64,
+        **settings: object,
+    ) -> None:
+        super().__init__(**settings)
+        self.baseline = one_of("baseline", self.usual_baseline if baseline is None else baseline, Baseline)
+        # In a tuple, since a module given here would become part of the metric, and be copied, moved and saved with it.
+        self._forward_func = (forward_func,)
+        self.mean, self.std = check_colors("mean", mean), check_colors("std", std)
+        check_number("batch_size", batch_size, whole=True, least=1)
+        if self.from_beginning and schedule.untouched and self.mode == "insertion":
+            raise ValueError(
+                "schedule: expected untouched=False, since what is gained is counted from the empty baseline on, got True"
+            )
+        self.schedule, self.batch_size = schedule, batch_size
+        self.add_state("kept", [], dist_reduce_fx="cat")
+
+    def follow(
+        self, images: Tensor, maps: Tensor, targets: Tensor, performance: ScoreChoice, seeds: Sequence[int] | None = None
+    ) -> Tensor:
+        """The curves of some images, ``(N, points)``, without adding them.
+
+        Args:
+            images: ``(N, 3, H, W)``, normalized.
+            maps: attributions ``(N, h, w)`` or ``(N, 1, h, w)``, finite.
+            targets: label or column of the output for each image, ``(N,)``, integer.
+            performance: the score function, as for :class:`Deletion`.
+            seeds: one seed per image for its random baseline (default 0, 1, ...).
+        """
+        background = baseline(images, self.baseline, self.mean, self.std, seeds)  # which checks the images
+        check_tensor("targets", targets, "(N,)", kind="integers", examples=("images", len(images)))
+        found = curves(
+            self._forward_func[0],
+            images,
+            maps,
+            {"it": score_function(performance, targets)},
+            mode=self.mode,
+            background=background,
+            schedule=self.schedule,
+            batch_size=self.batch_size,
+        )
+        return found["it"]
+
+    @property
+    def curve(self) -> Tensor:
+        """The mean curve over all examples, ``(points,)``."""
+        kept = dim_zero_cat(self.kept)
+        return kept.double().mean(dim=0).to(kept.dtype)
+
+
+class _Area(CurveMetric):
+    """The mean area under the curves of all examples."""
 
     def __init__(
         self,
@@ -193,16 +272,18 @@ class _Curve(Metric):
         canvas: Baseline | None = None,  # deprecated name of baseline, kept for one version
         **settings: object,
     ) -> None:
-        super().__init__(**settings)
-        score_function(performance, torch.zeros(0, dtype=torch.long))  # a wrong name is told here, not at the first update
-        given = baseline if baseline is not None else canvas
-        self.baseline = one_of("baseline", self.usual_baseline if given is None else given, Baseline)
-        self.auc = one_of("auc", auc, Auc)
-        # In a tuple, since a module given here would become part of the metric, and be copied, moved and saved with it.
-        self._forward_func = (forward_func,)
-        self.performance, self.mean, self.std = performance, tuple(mean), tuple(std)
-        self.schedule, self.batch_size = schedule, batch_size
-        self.add_state("kept", [], dist_reduce_fx="cat")
+        super().__init__(
+            forward_func,
+            baseline=canvas if baseline is None else baseline,
+            mean=mean,
+            std=std,
+            schedule=schedule,
+            batch_size=batch_size,
+            **settings,
+        )
+        if not callable(performance):  # a wrong name is told here, not at the first update
+            score_function(performance, torch.zeros(1, dtype=torch.long))
+        self.performance, self.auc = performance, one_of("auc", auc, Auc)
 
     def update(self, images: Tensor, maps: Tensor, targets: Tensor, seeds: Sequence[int] | None = None) -> None:
         """Adds images with their maps.
@@ -218,29 +299,14 @@ class _Curve(Metric):
 
     def trace(self, images: Tensor, maps: Tensor, targets: Tensor, seeds: Sequence[int] | None = None) -> Tensor:
         """The curves of some images, ``(N, points)``, without adding them; arguments as for :meth:`update`."""
-        found = curves(
-            self._forward_func[0],
-            images,
-            maps,
-            {"it": score_function(self.performance, targets)},
-            mode=self.mode,
-            background=baseline(images, self.baseline, self.mean, self.std, seeds),
-            schedule=self.schedule,
-            batch_size=self.batch_size,
-        )
-        return found["it"]
-
-    @property
-    def curve(self) -> Tensor:
-        """The mean curve over all examples, ``(points,)``."""
-        return dim_zero_cat(self.kept).double().mean(dim=0).float()
+        return self.follow(images, maps, targets, self.performance, seeds)
 
     def compute(self) -> Tensor:
         """The mean area under the curves of all examples, a scalar."""
-        return area_under(dim_zero_cat(self.kept).double(), self.auc).mean().float()
+        return shown(area_under(dim_zero_cat(self.kept).double(), self.auc).mean())
 
 
-class Deletion(_Curve):
+class Deletion(_Area):
     """Mean score while the most important pixels are replaced by a baseline.
 
     Lower is better. The bounds are those of the score function: 0 to 1 for an accuracy or a recall, -1 to 1 for a cosine.
@@ -251,8 +317,8 @@ class Deletion(_Curve):
         performance: ``"score"`` (the default), the output of the target; a number k, the accuracy among the k best; or a
             function that is called with the targets given to :meth:`update` and returns a score function, for retrieval for
             example: ``lambda numbers: recall(positives[numbers], 5)``.
-        baseline: what replaces pixels: ``"random"`` (the default), ``"black"``, ``"mean"`` or ``"blur"``, see
-            :func:`~captum_gradeclip.metrics.baseline`.
+        baseline: what replaces pixels: ``"random"`` (the default), ``"black"``, ``"mean"``, ``"own-mean"`` or ``"blur"``,
+            see :func:`~captum_gradeclip.metrics.baseline`.
         mean: mean of the images' normalization, one number per channel (default 0); it is needed for colors.
         std: standard deviation of the images' normalization, one number above 0 per channel (default 1).
         schedule: the numbers of pixels after which the model is run (default 0, 5, ..., 50 % of them, as in the paper).
@@ -262,7 +328,7 @@ class Deletion(_Curve):
         settings: keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: if ``performance``, ``baseline`` or ``auc`` is unknown.
+        TypeError, ValueError: if ``performance``, ``baseline`` or ``auc`` is unknown, or a number is not as above.
 
     >>> metric = Deletion(lambda x: x.mean(dim=(2, 3)), baseline="mean")
     >>> metric.update(torch.ones(1, 3, 20, 20), torch.rand(1, 5, 5), torch.tensor([0]))
@@ -277,7 +343,7 @@ class Deletion(_Curve):
     higher_is_better = False
 
 
-class Insertion(_Curve):
+class Insertion(_Area):
     """Mean score while the most important pixels are put into a baseline image.
 
     Higher is better. The bounds are those of the score function: 0 to 1 for an accuracy or a recall, -1 to 1 for a cosine.
@@ -297,7 +363,7 @@ class Insertion(_Curve):
     higher_is_better = True
 
 
-class InsertionMinusDeletion(Metric):
+class InsertionMinusDeletion(Ungrouped):
     """Area under the insertion curve minus area under the deletion curve.
 
     Higher is better; a random map has an expected value of 0 if both curves use one baseline and a schedule of all pixels.
@@ -318,7 +384,7 @@ class InsertionMinusDeletion(Metric):
         settings: keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: if ``performance``, a baseline or ``auc`` is unknown.
+        TypeError, ValueError: if ``performance``, a baseline or ``auc`` is unknown, or a number is not as above.
 
     >>> metric = InsertionMinusDeletion(lambda x: x.mean(dim=(2, 3)), deletion_baseline="mean", insertion_baseline="mean")
     >>> metric.update(torch.ones(1, 3, 20, 20), torch.rand(1, 5, 5), torch.tensor([0]))
@@ -381,4 +447,4 @@ class InsertionMinusDeletion(Metric):
     def compute(self) -> Tensor:
         """The difference of the mean areas over all examples, a scalar."""
         deleted, inserted = (area_under(dim_zero_cat(kept).double(), self.auc) for kept in (self.deleted, self.inserted))
-        return (inserted - deleted).mean().float()
+        return shown((inserted - deleted).mean())

@@ -3,20 +3,30 @@
 In all of these functions, maps ``(N, h, w)`` or ``(N, 1, h, w)`` are enlarged bilinearly to the size of the masks
 ``(N, H, W)``. Masks hold 1 or True on the object, 0 elsewhere, and -1 on pixels that are not counted. An empty mask is never
 a hit, and its energy, its foreground accuracy and its overlap are 0.
+
+Masks may be of any real type, but what they hold counts as it is. Fractions, as resizing or antialiasing makes them, say how
+much of a pixel lies on the object. The energy on the object takes them as weights. Whether a pixel was hit or labelled
+rightly is not defined for a part of it, so all other functions refuse them: the user chooses where the object ends, by
+``masks > 0.5`` for example. Maps are compared in their own precision, float64 included.
 """
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_average_precision
 
-from ..maps import normalize
-from .choices import one_of
+from ..arguments import check_number, check_tensor, one_of
+from ..maps import stretched
+from ..quoting import quoted
+from .examples import check_maps
+from .precision import lossless
+from .ungrouped import Ungrouped
 
 Threshold = float | Literal["mean", "otsu"]
 Accuracy = Literal["all", "foreground"]
@@ -40,17 +50,19 @@ def pointing_game(maps: Tensor, masks: Tensor, tolerance: float = 0.0) -> Tensor
         ``(N,)``, boolean.
 
     Raises:
-        ValueError: if maps or masks have another shape or other values.
+        TypeError, ValueError: if maps or masks have another shape or other values.
 
     >>> pointing_game(torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]]), torch.tensor([[[0, 1]], [[0, 1]]]))
     tensor([ True, False])
     """
+    check_number("tolerance", tolerance, least=0)
     maps, masks = _aligned(maps, masks)
     highest = maps.masked_fill(masks < 0, float("-inf")).flatten(1).argmax(dim=1)
     rows, columns = (torch.arange(side, device=maps.device) for side in masks.shape[1:])
     y, x = highest // masks.shape[2], highest % masks.shape[2]
     distance = (rows[None] - y[:, None]).square()[:, :, None] + (columns[None] - x[:, None]).square()[:, None]
-    return ((masks == 1) & (distance <= tolerance**2)).flatten(1).any(dim=1)
+    # The squares are integers, which float32 could not tell apart in a large picture.
+    return ((masks == 1) & (distance <= int(min(tolerance * tolerance, 2**62)))).flatten(1).any(dim=1)
 
 
 def energy_pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
@@ -60,21 +72,24 @@ def energy_pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
 
     Args:
         maps: attributions ``(N, h, w)`` or ``(N, 1, h, w)``, finite.
-        masks: ``(N, H, W)``: 1 on the object, 0 elsewhere, -1 where nothing counts.
+        masks: ``(N, H, W)``: 1 on the object, 0 elsewhere, -1 where nothing counts; a fraction between 0 and 1 is the share
+            of the pixel that lies on the object.
 
     Returns:
-        ``(N,)``, 0 to 1; 0 for a constant map.
+        ``(N,)``, 0 to 1; 0 for a constant map. It is float32, or float64 where maps or fractions are.
 
     Raises:
-        ValueError: if maps or masks have another shape or other values.
+        TypeError, ValueError: if maps or masks have another shape or other values.
 
     >>> energy_pointing_game(torch.tensor([[[0.0, 1.0, 3.0]]]), torch.tensor([[[0, 0, 1]]]))
     tensor([0.7500])
+    >>> energy_pointing_game(torch.tensor([[[0.0, 1.0, 3.0]]]), torch.tensor([[[0.0, 0.0, 0.5]]]))
+    tensor([0.3750])
     """
-    values, masks = _normalized(maps, masks)
+    values, masks = _normalized(maps, masks, fractions=True)
     values = values * (masks >= 0)
     total = values.sum(dim=(1, 2))
-    inside = (values * (masks == 1)).sum(dim=(1, 2))
+    inside = (values * masks).sum(dim=(1, 2))
     return torch.where(total > 0, inside / total.clamp(min=torch.finfo(total.dtype).tiny), 0.0)
 
 
@@ -91,18 +106,29 @@ def binarize(maps: Tensor, threshold: Threshold = "mean") -> Tensor:
         ``(N, H, W)``, boolean: True on the foreground.
 
     Raises:
-        ValueError: if the threshold is another string.
+        ValueError: if the threshold is none of these.
 
     >>> binarize(torch.tensor([[[0.0, 0.2, 1.0]]]), "otsu")
     tensor([[[False, False,  True]]])
     """
+    check_threshold(threshold)
     if threshold == "mean":
         return maps > maps.mean(dim=(1, 2), keepdim=True)
     if threshold == "otsu":
         return maps > torch.stack([_otsu(one) for one in maps])[:, None, None]
-    if isinstance(threshold, str):
-        raise ValueError(f"threshold: expected a number, 'mean' or 'otsu', got {threshold!r}")
     return maps > threshold
+
+
+def check_threshold(threshold: Threshold) -> Threshold:
+    """The threshold itself.
+
+    Raises:
+        ValueError: for anything but a finite number, ``"mean"`` or ``"otsu"``.
+    """
+    number = isinstance(threshold, Real) and not isinstance(threshold, bool) and math.isfinite(threshold)
+    if not (number or (isinstance(threshold, str) and threshold in ("mean", "otsu"))):
+        raise ValueError(f"threshold: expected a finite number, 'mean' or 'otsu', got {quoted(threshold)}")
+    return threshold
 
 
 binarised = binarize  # deprecated spelling, kept for one version
@@ -218,7 +244,7 @@ def heatmap_average_precision(maps: Tensor, masks: Tensor, classes: Classes = "b
     return torch.stack(results)
 
 
-class _Mean(Metric):
+class _Mean(Ungrouped):
     """The mean of one value per example."""
 
     is_differentiable = False
@@ -260,6 +286,7 @@ class PointingGame(_Mean):
 
     def __init__(self, tolerance: float = 0.0, **settings: object) -> None:
         super().__init__(**settings)
+        check_number("tolerance", tolerance, least=0)
         self.tolerance = tolerance
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
@@ -318,7 +345,7 @@ class HeatmapAveragePrecision(_Mean):
         self._add(heatmap_average_precision(maps, masks, self.classes))
 
 
-class _Pooled(Metric):
+class _Pooled(Ungrouped):
     """A ratio of pixel counts, either of the sums over the data set or as a mean of one ratio per image."""
 
     is_differentiable = False
@@ -331,7 +358,7 @@ class _Pooled(Metric):
 
     def __init__(self, parts: int, pool: Pool, threshold: Threshold, **settings: object) -> None:
         super().__init__(**settings)
-        self.pool, self.threshold = one_of("pool", pool, Pool), threshold
+        self.pool, self.threshold = one_of("pool", pool, Pool), check_threshold(threshold)
         for name in ("above", "below"):
             self.add_state(name, torch.zeros(parts, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("ratios", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
@@ -365,7 +392,7 @@ class PixelAccuracy(_Pooled):
         settings: keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: if ``accuracy`` or ``pool`` is unknown; an unknown threshold is refused by the first update.
+        ValueError: if ``threshold``, ``accuracy`` or ``pool`` is unknown.
 
     >>> metric = PixelAccuracy()
     >>> metric.update(torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[0, 1]]]))
@@ -400,7 +427,7 @@ class MaskIoU(_Pooled):
         settings: keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: if ``overlap`` or ``pool`` is unknown; an unknown threshold is refused by the first update.
+        ValueError: if ``threshold``, ``overlap`` or ``pool`` is unknown.
 
     >>> metric = MaskIoU()
     >>> metric.update(torch.tensor([[[0.0, 1.0, 1.0]]]), torch.tensor([[[0, 0, 1]]]))
@@ -411,8 +438,9 @@ class MaskIoU(_Pooled):
     def __init__(
         self, threshold: Threshold = 0.5, overlap: Overlap = "foreground", pool: Pool = "image", **settings: object
     ) -> None:
+        one_of("overlap", overlap, Overlap)
         super().__init__(1 if overlap == "foreground" else 2, pool, threshold, **settings)
-        self.overlap = one_of("overlap", overlap, Overlap)
+        self.overlap = overlap
 
     def update(self, maps: Tensor, masks: Tensor) -> None:
         """Adds maps ``(N, h, w)`` or ``(N, 1, h, w)`` with their masks ``(N, H, W)``; see the head of this module."""
@@ -420,36 +448,47 @@ class MaskIoU(_Pooled):
         self._add(*([foreground] if self.overlap == "foreground" else [foreground, background]))
 
 
-def _aligned(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Enlarges maps to the size of their masks ``(N, H, W)``, and makes the masks integers.
+def _aligned(maps: Tensor, masks: Tensor, fractions: bool = False) -> tuple[Tensor, Tensor]:
+    """Enlarges maps to the size of their masks ``(N, H, W)``, and checks the masks, which become integers, or weights.
 
     Raises:
-        ValueError: if shapes differ, masks hold other values than 1, 0 and -1, or maps are not finite.
+        ValueError: if shapes differ, masks hold other values than 1, 0 and -1 (and ``fractions``, where these are defined),
+            or maps are not finite.
     """
-    maps = maps[:, 0] if maps.dim() == 4 and maps.shape[1] == 1 else maps
-    if maps.dim() != 3 or masks.dim() != 3 or len(maps) != len(masks):
-        raise ValueError(
-            "maps, masks: expected maps (N, h, w) or (N, 1, h, w) and masks (N, H, W) of as many examples, got"
-            f" {tuple(maps.shape)} and {tuple(masks.shape)}"
-        )
-    if not torch.isfinite(maps).all():
-        raise ValueError("maps: expected finite values, got NaN or infinite values among them")
-    masks = masks.to(maps.device, torch.long)
-    if len(masks) and not (int(masks.min()) >= -1 and int(masks.max()) <= 1):
-        raise ValueError(
-            "masks: expected 1 on the object, 0 elsewhere, and -1 where nothing counts, got values from"
-            f" {int(masks.min())} to {int(masks.max())}"
-        )
-    maps = maps.float()
+    maps = check_maps(maps)
+    check_tensor("masks", masks, "(N, H, W)", examples=("maps", len(maps)))
+    maps, masks = lossless(maps), _regions(masks.detach(), fractions).to(maps.device)
     if maps.shape[1:] != masks.shape[1:]:
         maps = F.interpolate(maps[:, None], size=masks.shape[1:], mode="bilinear", align_corners=False)[:, 0]
     return maps, masks
 
 
-def _normalized(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+def _regions(masks: Tensor, fractions: bool) -> Tensor:
+    """The masks as integers; as they are if they hold fractions and these are defined."""
+    if masks.dtype == torch.bool:
+        return masks.long()
+    # Unsigned integers are compared as numbers: as signed ones their largest value would be -1.
+    values = masks if masks.is_floating_point() or masks.is_complex() else masks.double()
+    whole = (values == 1) | (values == 0) | (values == -1)
+    if whole.all():
+        return values.long()
+    known = "masks: expected 1 on the object, 0 elsewhere, and -1 where nothing counts, got"
+    odd = values[~whole]
+    if masks.is_complex() or not ((odd > 0) & (odd < 1)).all():
+        first = odd[0] if masks.is_complex() else odd[~((odd > 0) & (odd < 1))][0]
+        raise ValueError(f"{known} {first.item():g} among their values")
+    if not fractions:
+        raise ValueError(
+            f"{known} fractions such as {odd[0].item():.3g}, for which this figure is not defined; say where the object"
+            " ends, by masks > 0.5 for example, or take the energy, which uses them as weights"
+        )
+    return values
+
+
+def _normalized(maps: Tensor, masks: Tensor, fractions: bool = False) -> tuple[Tensor, Tensor]:
     """The same, with the maps stretched to [0, 1]."""
-    maps, masks = _aligned(maps, masks)
-    return normalize(maps), masks
+    maps, masks = _aligned(maps, masks, fractions)
+    return stretched(maps), masks
 
 
 def _otsu(values: Tensor) -> Tensor:

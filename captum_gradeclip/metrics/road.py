@@ -11,11 +11,13 @@ import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
-from torchmetrics import Metric
 
-from .choices import one_of
+from ..arguments import check_finite, check_number, check_numbers, check_tensor, one_of
 from .curves import ranks
-from .scoring import ScoreChoice, score_function
+from .examples import MAPS, answers, check_images, check_seeds
+from .precision import shown
+from .scoring import ScoreChoice, finite_values, score_function
+from .ungrouped import Ungrouped
 
 Order = Literal["most", "least", "combined"]
 # Neighbors side by side weigh 1/6, diagonal ones 1/12: (row offset, column offset, weight).
@@ -40,13 +42,17 @@ def noisy_linear_imputation(image: Tensor, removed: Tensor, generator: torch.Gen
         ``(C, H, W)``; where nothing is removed, the image itself.
 
     Raises:
-        ValueError: if all pixels are removed.
+        TypeError, ValueError: if an argument is not as above, or all pixels are removed.
 
     >>> image = torch.tensor([[[0.0, 0.0, 3.0]]])
     >>> hole = torch.tensor([[False, True, False]])
     >>> noisy_linear_imputation(image, hole, torch.Generator().manual_seed(0), noise=0.0)
     tensor([[[0.0000, 1.5000, 3.0000]]])
     """
+    check_finite("image", check_tensor("image", image, "(C, H, W)", kind="floats"))
+    check_number("noise", noise, least=0)
+    if check_tensor("removed", removed, "(H, W)", kind="booleans").shape != image.shape[1:]:
+        raise ValueError(f"removed: expected the sides of the image {tuple(image.shape[1:])}, got {tuple(removed.shape)}")
     if not removed.any():
         return image
     height, width = removed.shape
@@ -80,7 +86,7 @@ def noisy_linear_imputation(image: Tensor, removed: Tensor, generator: torch.Gen
     return filled
 
 
-class ROAD(Metric):
+class ROAD(Ungrouped):
     """Mean score on images of which the most or the least important pixels were removed and filled from their neighbors.
 
     For ``order="most"`` lower is better, for ``"least"`` and ``"combined"`` higher is better. The bounds are those of the
@@ -97,7 +103,7 @@ class ROAD(Metric):
         settings: keyword arguments of :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: if ``performance``, ``order`` or ``shares`` is not as above.
+        TypeError, ValueError: if ``performance``, ``order`` or ``shares`` is not as above.
 
     >>> metric = ROAD(lambda x: x.mean(dim=(2, 3)), shares=(0.5,))
     >>> metric.update(torch.ones(1, 3, 8, 8), torch.rand(1, 4, 4), torch.tensor([0]))
@@ -123,10 +129,11 @@ class ROAD(Metric):
         **settings: object,
     ) -> None:
         super().__init__(**settings)
-        if not shares or not all(0 < share < 1 for share in shares):
-            raise ValueError(f"shares: expected at least one number, each above 0 and below 1, got {shares!r}")
+        kept = tuple(check_numbers("shares", shares, above=0, below=1))
+        if not kept:
+            raise ValueError("shares: expected at least one number, each above 0 and below 1, got none")
         self._forward_func = (forward_func,)
-        self.performance, self.order, self.shares = performance, one_of("order", order, Order), tuple(shares)
+        self.performance, self.order, self.shares = performance, one_of("order", order, Order), kept
         self.add_state("total", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("examples", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
@@ -139,11 +146,14 @@ class ROAD(Metric):
             targets: label or column of the output for each image, ``(N,)``, integer.
             seeds: one seed per image for its noise (default 0, 1, ...).
         """
+        examples = len(check_images(images))
+        check_tensor("maps", maps, *MAPS, examples=("images", examples))  # their values are checked where they are ranked
+        check_tensor("targets", targets, "(N,)", kind="integers", examples=("images", examples))
+        seeds = check_seeds(seeds, examples)
         measure = score_function(self.performance, targets)
         place = ranks(maps, images.shape[-2:])
         pixels = place.shape[1]
         index = torch.arange(len(images), device=images.device)
-        seeds = range(len(images)) if seeds is None else seeds
         for side, wanted in enumerate(("most", "least")):
             if self.order not in (wanted, "combined"):
                 continue
@@ -154,8 +164,7 @@ class ROAD(Metric):
                     noisy_linear_imputation(image, hole.view(image.shape[1:]), torch.Generator().manual_seed(seed))
                     for image, hole, seed in zip(images, removed, seeds)
                 ]
-                with torch.no_grad():
-                    values = measure(self._forward_func[0](torch.stack(filled)), index)
+                values = finite_values(measure(answers(self._forward_func[0], torch.stack(filled)), index))
                 self.total[side] += values.double().sum().to(self.total.device) / len(self.shares)
         self.examples += len(images)
 
@@ -163,4 +172,4 @@ class ROAD(Metric):
         """The mean score over all examples and shares, or half the difference of the two means, a scalar."""
         most, least = self.total / self.examples
         result: Tensor = {"most": most, "least": least, "combined": (least - most) / 2}[self.order]
-        return result.float()
+        return shown(result)

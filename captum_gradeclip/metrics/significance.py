@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import ArrayLike
 from scipy import stats
+
+from ..arguments import check_number, one_of
+
+Alternative = Literal["two-sided", "greater", "less"]
 
 
 @dataclass(frozen=True)
@@ -26,9 +31,7 @@ class TTest:
     degenerate: bool = False
 
 
-def paired_t_test(
-    better: ArrayLike, other: ArrayLike, alternative: Literal["two-sided", "greater", "less"] = "two-sided"
-) -> TTest:
+def paired_t_test(better: ArrayLike, other: ArrayLike, alternative: Alternative = "two-sided") -> TTest:
     """Tests whether two curves differ, by the paired differences of their points.
 
     Args:
@@ -42,16 +45,15 @@ def paired_t_test(
         the wrong sign, else 0.
 
     Raises:
-        ValueError: if the curves differ in length or have fewer than two points.
+        ValueError: if the curves differ in length, have fewer than two points, or values that are not finite.
 
     >>> paired_t_test([0.9, 0.7, 0.6], [0.5, 0.4, 0.1], "greater").p_value < 0.05
     True
     """
-    first, second = np.asarray(better, dtype=np.float64), np.asarray(other, dtype=np.float64)
-    if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
-        raise ValueError(
-            f"better, other: expected two curves of as many points, at least 2, got shapes {first.shape} and {second.shape}"
-        )
+    one_of("alternative", alternative, Alternative)
+    first, second = _numbers("better", better), _numbers("other", other)
+    if len(first) != len(second) or len(first) < 2:
+        raise ValueError(f"better, other: expected as many points, at least 2, got {len(first)} and {len(second)}")
     difference = first - second
     rounding = 1e-12 * max(1.0, float(np.abs(first).max()), float(np.abs(second).max()))
     if np.ptp(difference) <= rounding:
@@ -76,13 +78,32 @@ def bootstrap_interval(
     Returns:
         The lower and the upper end, or twice NaN if there are no values.
 
+    Raises:
+        TypeError, ValueError: if an argument is not as above.
+
     >>> low, high = bootstrap_interval([0.0, 1.0] * 50)
     >>> 0.35 < low < 0.45 < 0.55 < high < 0.65
     True
     """
-    data = np.asarray(values, dtype=np.float64)
+    check_number("level", level, above=0, below=1)
+    check_number("resamples", resamples, whole=True, least=1)
+    check_number("seed", seed, whole=True, least=0)
+    data = _numbers("values", values)
     if len(data) == 0:
         return float("nan"), float("nan")
     picks = np.random.default_rng(seed).integers(0, len(data), size=(resamples, len(data)))
     low, high = np.quantile(data[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _numbers(name: str, values: ArrayLike) -> npt.NDArray[np.float64]:
+    """Values as an array of one dimension, refused by name unless all of them are finite numbers."""
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected a sequence of numbers, got {type(values).__name__} with others") from error
+    if found.ndim != 1:
+        raise ValueError(f"{name}: expected a sequence of numbers, got shape {found.shape}")
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name}: expected finite values, got NaN or infinite values among them")
+    return found

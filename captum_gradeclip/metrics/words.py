@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .choices import one_of
+from ..arguments import check_numbers, one_of
 from .curves import Mode
 
 
@@ -26,7 +26,9 @@ def word_steps(
         The caption after each number of words.
 
     Raises:
-        ValueError: if the mode is unknown, or words and weights differ in number.
+        TypeError: for weights or counts that are no numbers.
+        ValueError: if the mode is unknown, words and weights differ in number, a weight is not finite, or a count is
+            below 0.
 
     >>> list(word_steps(["a", "red", "dog"], [0.0, 0.2, 0.8], "deletion", [1, 2]))
     ['a red', 'a']
@@ -34,9 +36,8 @@ def word_steps(
     ['dog', 'red dog']
     """
     one_of("mode", mode, Mode)
-    if len(words) != len(weights):
-        raise ValueError(f"weights: expected one for each of {len(words)} words, got {len(weights)}")
-    order = sorted(range(len(words)), key=lambda number: -weights[number])
-    for count in counts:
-        chosen = set(order[:count])
+    numbers = check_numbers("weights", weights, count=len(words))
+    order = sorted(range(len(words)), key=lambda number: -numbers[number])
+    for count in check_numbers("counts", counts, whole=True, least=0):
+        chosen = set(order[: int(count)])
         yield " ".join(word for number, word in enumerate(words) if (number in chosen) == (mode == "insertion"))

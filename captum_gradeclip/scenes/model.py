@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
+from ..files import to_json, write_bytes
+from ..quoting import quoted
 from .vocabulary import CONTEXT_LENGTH, tokenizer
 
 if TYPE_CHECKING:  # open_clip takes seconds to import, so that happens where it is used
@@ -25,6 +27,8 @@ MEAN = STD = (0.5, 0.5, 0.5)
 
 def build(
     *,
+    image_size: int = IMAGE_SIZE,
+    patch_size: int = 8,
     layers: int = 2,
     width: int = 256,
     heads: int = 4,
@@ -37,6 +41,8 @@ def build(
     The text tower has eight blocks, so that the paper's choice for texts, the last eight, exists.
 
     Args:
+        image_size: side of the pictures in pixels, a multiple of ``patch_size`` (default 64).
+        patch_size: side of the patches in pixels (default 8).
         layers: number of blocks of the image tower, at least 1 (default 2).
         width: width of the image tower, a multiple of ``heads`` (default 256).
         heads: number of attention heads of the image tower, at least 1 (default 4).
@@ -53,8 +59,8 @@ def build(
     model = CLIP(
         embed_dim=128,
         vision_cfg={
-            "image_size": IMAGE_SIZE,
-            "patch_size": 8,
+            "image_size": image_size,
+            "patch_size": patch_size,
             "layers": layers,
             "width": width,
             "head_width": width // heads,
@@ -70,15 +76,15 @@ def build(
         },
     )
     # This is where open_clip looks up the size and the statistics of a model's images.
-    set_model_preprocess_cfg(model, {"size": (IMAGE_SIZE, IMAGE_SIZE), "mean": MEAN, "std": STD})
+    set_model_preprocess_cfg(model, {"size": (image_size, image_size), "mean": MEAN, "std": STD})
     return model
 
 
-def preprocess() -> Callable[[Image.Image], Tensor]:
-    """The model's transform of pictures: short side to 64 pixels, center crop, values in [-1, 1]."""
+def preprocess(image_size: int = IMAGE_SIZE) -> Callable[[Image.Image], Tensor]:
+    """A transform of pictures: short side to so many pixels (default 64), center crop, values in [-1, 1]."""
     from open_clip import image_transform
 
-    transform: Callable[[Image.Image], Tensor] = image_transform(IMAGE_SIZE, is_train=False, mean=MEAN, std=STD)
+    transform: Callable[[Image.Image], Tensor] = image_transform(image_size, is_train=False, mean=MEAN, std=STD)
     return transform
 
 
@@ -99,14 +105,14 @@ def load(weights: str | Path = WEIGHTS) -> tuple[CLIP, Callable[[Image.Image], T
     torch.Size([1, 128])
     """
     if not Path(weights).is_file():
-        raise FileNotFoundError(f"weights: there is no file {str(weights)!r}")
+        raise FileNotFoundError(f"weights: there is no file {quoted(weights)}")
     with safe_open(weights, framework="pt") as file:
         architecture = json.loads((file.metadata() or {}).get("architecture", "{}"))
         state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  # not a dictionary
     with torch.random.fork_rng(devices=[]):  # the random weights are replaced at once, so the caller's random state stays
         model = build(**architecture)
     model.load_state_dict(state)
-    return model.eval(), preprocess(), tokenizer()
+    return model.eval(), preprocess(model.visual.image_size[0]), tokenizer()
 
 
 def save(model: CLIP, path: str | Path) -> None:
@@ -121,6 +127,8 @@ def save(model: CLIP, path: str | Path) -> None:
     visual = model.visual.transformer
     mlp = model.transformer.resblocks[0].mlp.c_fc
     architecture = {
+        "image_size": model.visual.image_size[0],
+        "patch_size": model.visual.patch_size[0],
         "layers": visual.layers,
         "width": visual.width,
         "heads": visual.resblocks[0].attn.num_heads,
@@ -128,5 +136,4 @@ def save(model: CLIP, path: str | Path) -> None:
         "text_mlp_ratio": mlp.out_features / mlp.in_features,
     }
     state = {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, path, metadata={"architecture": json.dumps(architecture)})
-    Path(path).chmod(0o644)
+    write_bytes(path, safetensors_bytes(state, metadata={"architecture": to_json(architecture)}))

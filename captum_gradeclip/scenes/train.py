@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import time
 from collections.abc import Iterable
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from open_clip import CLIP
 from open_clip.transformer import VisionTransformer
-from rich.progress import Progress, TextColumn, track
+from rich.progress import Progress, TextColumn
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -31,8 +30,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
+from ..files import replacing, to_json, write_json
+from ..progress import track
 from .captions import Phrase, sample_caption, truth
-from .dataset import SceneDataset
+from .dataset import SceneDataset, TwinScenes
 from .model import IMAGE_SIZE, MEAN, STD, build, load, save
 from .vocabulary import tokenizer
 from .world import COLOURS, SHAPES, Scene
@@ -51,12 +52,19 @@ class Recipe:
         muon_lr: learning rate of Muon, for the matrices of the blocks; 0 trains them by AdamW (default 0.02).
         lr: learning rate of AdamW (default 0.0015).
         weight_decay: weight decay of both (default 0.1).
+        image_size: side of the pictures in pixels, a multiple of ``patch_size`` (default 64).
+        patch_size: side of the patches in pixels (default 8).
+        precision: what the passes compute in, ``"bfloat16"`` (the default) or ``"float32"``, which is ten times as fast on a
+            processor without instructions for the former.
         patch_dropout: share of the patches that a training step drops, 0 to below 1 (default 0).
         layers: number of blocks of the image tower (default 2).
         width: width of the image tower (default 256).
         heads: number of attention heads of the image tower (default 4).
         text_width: width of the text tower (default 128).
         text_mlp_ratio: width of the text tower's MLPs as a multiple of its own (default 1).
+        counts: numbers of things in a training scene, see :class:`SceneDataset` (default 1,1,1,2,3,4).
+        twins: 1 if every second scene has the colors and places of the one before and other shapes, and both are in one
+            batch; 0 (the default) if all scenes are drawn alone.
         seed: seed of scenes, captions, weights and dropout (default 0).
         logit_scale: fixed scale of the logits, above 0; 0 learns it (default 0). With a scale of 100, matching pairs reach a
             high probability at a low cosine, so that strengthening a true word still raises the score. Near the maximum of
@@ -73,12 +81,17 @@ class Recipe:
     muon_lr: float = 0.02
     lr: float = 1.5e-3
     weight_decay: float = 0.1
+    image_size: int = IMAGE_SIZE
+    patch_size: int = 8
+    precision: str = "bfloat16"
     patch_dropout: float = 0.0
     layers: int = 2
     width: int = 256
     heads: int = 4
     text_width: int = 128
     text_mlp_ratio: float = 1.0
+    counts: str = "1,1,1,2,3,4"
+    twins: int = 0
     seed: int = 0
     logit_scale: float = 0.0
     lock_image: str = ""
@@ -113,10 +126,11 @@ def render(scenes: SceneDataset, workers: int, cache: Path | None = None) -> Ten
         pixels: Tensor = torch.load(cache, mmap=True)
         return pixels
     loader = DataLoader(_Pixels(scenes), batch_size=500, num_workers=workers)
-    pixels = torch.cat(list(track(loader, "drawing scenes", total=len(loader))))
+    pixels = torch.cat(list(track(loader, "drawing scenes", transient=False)))
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(pixels, cache)
+        with replacing(cache) as part:
+            torch.save(pixels, part)
     return pixels
 
 
@@ -194,6 +208,26 @@ class _TextTower(torch.nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         features: Tensor = self.model.encode_text(tokens, normalize=True)
         return features
+
+
+def encode_image(visual: VisionTransformer, images: Tensor) -> Tensor:
+    """Unit features of pictures ``(N, D)``, equal to those of the model.
+
+    Only the class token is read behind the last block, so what that block would compute for the patches is left out, which
+    saves two fifths of the time.
+
+    Args:
+        visual: the image tower.
+        images: ``(N, 3, H, W)``, normalized.
+    """
+    x = visual._embeds(images)
+    *blocks, last = visual.transformer.resblocks
+    for block in blocks:
+        x = block(x)
+    keys = last.ln_1(x)
+    token = x[:, :1] + last.attention(q_x=keys[:, :1], k_x=keys, v_x=keys)
+    token = token + last.mlp(last.ln_2(token))
+    return F.normalize(visual.ln_post(token[:, 0]) @ visual.proj, dim=-1)
 
 
 @torch.no_grad()
@@ -283,6 +317,8 @@ class Trainer:
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)
         self.model = build(
+            image_size=recipe.image_size,
+            patch_size=recipe.patch_size,
             layers=recipe.layers,
             width=recipe.width,
             heads=recipe.heads,
@@ -304,10 +340,13 @@ class Trainer:
             for optimizer, saved in zip(self.optimizers, state["optimizers"]):
                 optimizer.load_state_dict(saved)
             self.step, self.history = state["step"], state["history"]
-        self.train_scenes = SceneDataset(recipe.scenes, "train", recipe.seed, IMAGE_SIZE)
+        kind, counts = TwinScenes if recipe.twins else SceneDataset, tuple(int(n) for n in recipe.counts.split(","))
+        self.train_scenes = kind(recipe.scenes, "train", recipe.seed, recipe.image_size, counts)
         self.pixels = self._render(self.train_scenes, workers)
-        self.scenes = [self.train_scenes.scene(index) for index in track(range(recipe.scenes), "reading scenes")]
-        held_out = SceneDataset(1000, "validation", recipe.seed, IMAGE_SIZE, counts=(1,))
+        self.scenes = [
+            self.train_scenes.scene(index) for index in track(range(recipe.scenes), "reading scenes", transient=False)
+        ]
+        held_out = SceneDataset(1000, "validation", recipe.seed, recipe.image_size, counts=(1,))
         self.held_out = self._render(held_out, workers), [held_out.scene(index) for index in range(len(held_out))]
         if recipe.lock_image:
             center(self.model.visual, self.pixels[:8000])
@@ -315,7 +354,8 @@ class Trainer:
         self.tokens = lru_cache(maxsize=200_000)(lambda text: tokenizer()(text)[0])
 
     def _render(self, scenes: SceneDataset, workers: int) -> Tensor:
-        name = f"{scenes.split}-{scenes.seed}-{len(scenes)}-{scenes.size}.pt"
+        counts = "".join(map(str, scenes.counts))
+        name = f"{type(scenes).__name__}-{scenes.split}-{scenes.seed}-{len(scenes)}-{scenes.size}-{counts}.pt"
         return render(scenes, workers, self.out.parent / "pixels" / name)
 
     def run(self) -> None:
@@ -341,7 +381,9 @@ class Trainer:
         rng = np.random.default_rng([recipe.seed, self.step])
         jitter = torch.Generator().manual_seed(int(rng.integers(2**62)))
         # Sorted, since the pictures lie in a mapped file, which is read fastest in order.
-        chosen = np.sort(rng.choice(recipe.scenes, recipe.batch, replace=False))
+        together = 2 if recipe.twins else 1
+        first = np.sort(rng.choice(recipe.scenes // together, recipe.batch // together, replace=False)) * together
+        chosen = (first[:, None] + np.arange(together)).ravel()
         scenes = [self.scenes[index] for index in chosen]
         captions = list({c.text: c for c in (sample_caption(scene, rng) for scene in scenes)}.values())
         true = torch.from_numpy(truth(scenes, captions)).to(self.device)
@@ -355,8 +397,8 @@ class Trainer:
         # On a CPU the plain attention kernel trains 1.6 times as fast as the fused one (65 tokens, wide heads).
         kernels = [SDPBackend.MATH] if self.device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
         with sdpa_kernel(kernels):
-            with torch.autocast(self.device.type, dtype=torch.bfloat16):
-                image, text = self.model.encode_image(images, normalize=True), encode_text(self.model, tokens)
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+                image, text = encode_image(self.model.visual, images), encode_text(self.model, tokens)
             loss = contrastive_loss(image.float(), text.float(), true, self.model.logit_scale.exp())
             self.model.zero_grad(set_to_none=True)
             loss.backward()
@@ -379,20 +421,17 @@ class Trainer:
         accuracy = zero_shot(self.model.eval(), *self.held_out) if self.device.type == "cpu" else self._on_cpu()
         line = {"step": self.step, "loss": loss, "zero_shot": accuracy, "images_per_second": rate}
         self.history.append(line)
-        print(json.dumps(line), flush=True)
-        temporary = self.checkpoint.with_suffix(".part")
-        torch.save(
-            {
-                "model": self.model.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-                "step": self.step,
-                "history": self.history,
-            },
-            temporary,
-        )
-        temporary.replace(self.checkpoint)
-        (self.out / "recipe.json").write_text(json.dumps(asdict(self.recipe), indent=2))
-        (self.out / "history.json").write_text(json.dumps(self.history, indent=1))
+        print(to_json(line), flush=True)
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "step": self.step,
+            "history": self.history,
+        }
+        with replacing(self.checkpoint) as part:
+            torch.save(state, part)
+        write_json(self.out / "recipe.json", asdict(self.recipe))
+        write_json(self.out / "history.json", self.history)
         plot(self.history, self.out / "curve.png")
 
     def _on_cpu(self) -> float:
@@ -417,7 +456,8 @@ def plot(history: list[dict[str, float]], path: Path) -> None:
     left.set(xlabel="step", ylabel="contrastive loss")
     right.plot(steps, [line["zero_shot"] for line in history])
     right.set(xlabel="step", ylabel="zero-shot accuracy, 48 pairs", ylim=(0, 1))
-    figure.savefig(path, dpi=120)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=120)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files import write_bytes
 from .captions import NUMBERS
 from .world import COLOURS, MATERIALS, SHAPES, SIZES
 
@@ -81,4 +82,4 @@ def write_merges(path: Path = MERGES) -> None:
         path: the file, compressed by gzip; the default is the one in the package.
     """
     lines = ["#version: 0.2", *(" ".join(merge) for merge in learn_merges(grammar_words()))]
-    path.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
+    write_bytes(path, gzip.compress("\n".join(lines).encode(), mtime=0))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+
+from ..arguments import one_of
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (214, 39, 40),
@@ -21,6 +24,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 MATERIALS = ("plain", "striped")
 SIZES = {"small": (0.17, 0.19), "large": (0.24, 0.27)}  # range of the radius, as a share of the picture's side
+MOST_THINGS = 6
+"""More things than this hardly ever find room beside each other, and the search for it would not end."""
 PLACES = ("left", "right", "top", "bottom")
 
 Split = Literal["train", "validation", "evaluation"]
@@ -106,13 +111,43 @@ def sample_scene(seed: int, index: int, split: Split = "train", counts: tuple[in
     >>> split_of(sample_scene(0, 7, "evaluation").things)
     'evaluation'
     """
-    if split not in _BUCKETS:
-        raise ValueError(f"split: expected one of {get_args(Split)}, got {split!r}")
+    one_of("split", split, Split)
     rng = np.random.default_rng([seed, index, tuple(_BUCKETS).index(split)])
     while True:
         things = _arrange(rng, int(rng.choice(counts)))
         if split_of(things) == split:
             return Scene(things, texture=int(rng.integers(2**31)))
+
+
+def twin(scene: Scene, seed: int) -> Scene:
+    """A training scene with the same colors at the same places, in which shapes are exchanged.
+
+    A caption that names color and shape of one thing is hardly ever true of both. Only who knows which color belongs to
+    which shape can tell the two apart.
+
+    Args:
+        scene: a scene of the training split.
+        seed: seed of the choice.
+
+    Returns:
+        A scene of the training split, in which two things have exchanged their shapes, or one has another shape.
+
+    >>> scene = sample_scene(0, 4)
+    >>> [thing.colour for thing in twin(scene, 0).things] == [thing.colour for thing in scene.things]
+    True
+    """
+    rng = np.random.default_rng([seed, scene.texture])
+    for attempt in itertools.count():
+        things = list(scene.things)
+        one, other = rng.permutation(len(things))[[0, -1]]  # of a single thing, both are it
+        shape = things[other].shape
+        if attempt or shape == things[one].shape:  # the same exchange again would be of the same split
+            things[one] = replace(things[one], shape=str(rng.choice([s for s in SHAPES if s != things[one].shape])))
+        else:
+            things[one], things[other] = replace(things[one], shape=shape), replace(things[other], shape=things[one].shape)
+        if split_of(tuple(things)) == "train":
+            break
+    return Scene(tuple(things), scene.texture)
 
 
 def _arrange(rng: np.random.Generator, count: int) -> tuple[Thing, ...]:

@@ -2,7 +2,8 @@
 
 from ..adapters import Readout, Site
 from ..adapters.tokenizers import Tokenizer
-from .base import BareScore, ModelScore, Score, Tokens, check_mode, describe
+from ..adapters.training import check_mode
+from .base import BareScore, ModelScore, Score, Tokens, describe
 from .classes import ClassScore
 from .image_text import ImageScore, ImageTextScore
 from .targets import Target, Targets

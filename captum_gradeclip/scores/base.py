@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from ..adapters import ImageTower, Readout, Site, TextTower
 from ..adapters.base import Foreign
-from ..adapters.training import disturbance
 from ..maps import infer_grid
 
 ForwardFunction: TypeAlias = "Score | Foreign"
@@ -126,14 +125,22 @@ class ModelScore(nn.Module):
 
 
 class BareScore:
-    """A callable of which nothing is known: its patch grid is inferred, and only its gradient shows which token it reads.
+    """A callable of which nothing is known: a probe shows its patches, and its gradient which token it reads.
+
+    Give one in place of the callable to state the patches where the probe cannot show them.
 
     Args:
         forward_func: returns scores ``(N,)`` or ``(N, T)``.
+        grid: rows and columns of the patches among the keys of the layer; ``None`` (default) if the probe is to find them.
+        start: number of keys in front of the patches, at least 0 (default 0); it counts with ``grid`` only.
+
+    >>> BareScore(lambda images: images.mean(dim=(1, 2, 3)), grid=(2, 2), start=1).stated
+    Tokens(kind='patches', shape=(2, 2), start=1)
     """
 
-    def __init__(self, forward_func: ForwardFunction) -> None:
+    def __init__(self, forward_func: ForwardFunction, grid: tuple[int, int] | None = None, start: int = 0) -> None:
         self.forward_func = forward_func
+        self.stated = None if grid is None else Tokens("patches", grid, start)
         owner = forward_func.__self__ if isinstance(forward_func, MethodType) else forward_func
         self.model = owner if isinstance(owner, nn.Module) else None
         """The module that is called, as far as the callable shows it."""
@@ -147,12 +154,22 @@ class BareScore:
         return scores
 
     def tokens(self, site: Site, inputs: Tensor, rows: int) -> tuple[Tokens | None, Tokens]:
-        """Patches of an inferred grid behind up to 16 prefix tokens, or the words of a text; see :meth:`Score.tokens`."""
-        if inputs.is_floating_point():
+        """The stated patches, or those that the number of keys suggests, or the words of a text; see :meth:`Score.tokens`.
+
+        Raises:
+            ValueError: if there are fewer keys than the stated patches need, or no patches fit their number.
+        """
+        if not inputs.is_floating_point():
+            keys = words(inputs, rows)
+        elif self.stated is None:
             start, grid = infer_grid(rows, inputs.shape[-2:])
             keys = Tokens("patches", grid, start)
         else:
-            keys = words(inputs, rows)
+            keys = self.stated
+            if keys.content.stop > rows:
+                raise ValueError(
+                    f"grid: {keys.shape} patches behind {keys.start} tokens do not fit the layer's {rows} tokens"
+                )
         return keys, keys
 
 
@@ -162,7 +179,7 @@ def describe(forward_func: ForwardFunction) -> ModelScore | BareScore:
     >>> describe(lambda images: images.mean(dim=(1, 2, 3))).readout.kind
     'unknown'
     """
-    if isinstance(forward_func, ModelScore):
+    if isinstance(forward_func, (ModelScore, BareScore)):
         return forward_func
     if isinstance(forward_func, MethodType) and isinstance(forward_func.__self__, ModelScore):
         owner = forward_func.__self__
@@ -181,17 +198,6 @@ def words(inputs: Tensor, rows: int) -> Tokens:
     if rows < length:
         raise ValueError(f"layer: it attends over {rows} tokens, but inputs hold {length}; is it a layer of the text tower?")
     return Tokens("words", (length,))
-
-
-def check_mode(model: nn.Module | None) -> None:
-    """Refuses a model in training mode where that changes the model, mixes examples or drops tokens.
-
-    Raises:
-        ValueError: naming the module.
-    """
-    found = None if model is None else disturbance(model)
-    if found:
-        raise ValueError(f"model: {found}; call model.eval() first")
 
 
 def unit_features(features: Tensor, name: str) -> Tensor:

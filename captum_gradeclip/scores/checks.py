@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from ..quoting import quoted
 
 ForwardArguments: TypeAlias = object
 """What is passed to a forward function behind the inputs: one object, a tuple of them, or ``None`` for nothing."""
@@ -33,11 +36,35 @@ def check_inputs(inputs: object) -> Tensor:
             raise ValueError(f"inputs: expected images (N, C, H, W), got shape {tuple(inputs.shape)}")
         if not torch.isfinite(inputs).all():
             raise ValueError("inputs: the images hold NaN or infinite values; repair or leave out these images")
-    elif inputs.dim() != 2 or inputs.dtype == torch.bool:
-        raise ValueError(f"inputs: expected token ids (N, L), got {inputs.dtype} of shape {tuple(inputs.shape)}")
-    if len(inputs) == 0:
-        raise ValueError(f"inputs: expected at least one example, got shape {tuple(inputs.shape)}")
+    elif inputs.dim() == 4:
+        raise ValueError(
+            f"inputs: expected images as floating-point numbers, got {inputs.dtype}; apply the model's own preprocessing,"
+            " which scales and normalizes them"
+        )
+    elif inputs.dim() != 2 or inputs.dtype == torch.bool or inputs.is_complex():
+        raise ValueError(f"inputs: expected token ids (N, L), integers, got {inputs.dtype} of shape {tuple(inputs.shape)}")
+    if inputs.numel() == 0:
+        raise ValueError(f"inputs: expected at least one example, none of them empty, got shape {tuple(inputs.shape)}")
     return inputs
+
+
+def check_ids(name: str, tokens: Tensor, vocabulary: int) -> None:
+    """Refuses token ids of another vocabulary: on a GPU, looking them up would end the whole process.
+
+    Args:
+        name: name of the parameter.
+        tokens: token ids, integers.
+        vocabulary: number of token ids that the model knows.
+
+    Raises:
+        ValueError: naming the first id that the model does not know.
+    """
+    unknown = (tokens < 0) | (tokens >= vocabulary)
+    if unknown.any():
+        raise ValueError(
+            f"{name}: expected tokens of the model's vocabulary, 0 to {vocabulary - 1}, got {int(tokens[unknown][0])};"
+            " use the model's own tokenizer"
+        )
 
 
 def check_arguments(arguments: ForwardArguments, examples: int) -> None:
@@ -99,7 +126,7 @@ def check_layers(layer: object) -> list[nn.Module]:
         TypeError: for anything but modules.
         ValueError: for an empty list.
     """
-    if not isinstance(layer, (nn.Module, Iterable)):
+    if not isinstance(layer, (nn.Module, Iterable)) or isinstance(layer, (Tensor, np.ndarray)):
         raise TypeError(f"layer: expected torch.nn.Module or a list of modules, got {type(layer).__name__}")
     layers = [layer] if isinstance(layer, nn.Module) else list(layer)
     if not layers:
@@ -119,5 +146,5 @@ def check_grad_kwargs(grad_kwargs: Mapping[str, object] | None) -> dict[str, obj
     known = ("create_graph", "materialize_grads", "retain_graph", "allow_unused")
     given = grad_kwargs or {}
     if not isinstance(given, Mapping) or any(name not in known for name in given):
-        raise ValueError(f"grad_kwargs: expected a dictionary with some of {', '.join(known)}, got {grad_kwargs!r}")
+        raise ValueError(f"grad_kwargs: expected a dictionary with some of {', '.join(known)}, got {quoted(grad_kwargs)}")
     return dict(given)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .base import wide
 from .image_text import ImageScore
@@ -19,6 +19,7 @@ class ClassScore(ImageScore):
 
     Raises:
         UnsupportedModelError: if no adapter knows the model.
+        TypeError: for a model whose output are features, of which no number is a class.
 
     >>> import torch
     >>> from captum_gradeclip import adapters
@@ -27,11 +28,19 @@ class ClassScore(ImageScore):
     torch.Size([2, 50])
     """
 
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        if not self.tower.classes:
+            raise TypeError(
+                f"model: expected a classifier, got {type(model).__name__}, whose output are features without classes;"
+                " compare images with texts by ImageTextScore, or give the model a head (num_classes) first"
+            )
+
     @property
     def labels(self) -> tuple[str, ...] | None:
         """Names of the classes, or ``None`` if the model does not carry them."""
         return self.tower.labels()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``(N, 3, H, W)`` to logits ``(N, classes)``, in single precision at least."""
+        """Images ``(N, C, H, W)`` to logits ``(N, classes)``, in single precision at least."""
         return wide(self.features(images))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .. import adapters
 from ..adapters import ImageTower
@@ -34,14 +35,20 @@ class ImageScore(ModelScore):
         return adapters.image_tower(self.model)
 
     def features(self, images: Tensor) -> Tensor:
-        """Images ``(N, 3, H, W)`` to the image tower's features ``(N, D)``, not normalized; of a classifier, its logits."""
+        """Images ``(N, C, H, W)`` to the image tower's features ``(N, D)``, not normalized; of a classifier, its logits."""
         tower = self.tower
         return tower.encode(images.to(tower.dtype))
 
     def grid(self, images: Tensor) -> tuple[int, int]:
-        """Rows and columns of the patches of images ``(N, 3, H, W)``."""
+        """Rows and columns of the patches of images ``(N, C, H, W)``, the padded ones of a model that pads."""
+        return self.tower.grid(images.shape[-2:])
+
+    def enlarged(self, maps: Tensor, images: Tensor) -> Tensor:
+        """Maps of images at the size of these, see :func:`enlarged`; those on the patch grid lie where the patches do."""
+        rows, columns = self.grid(images)
+        on_grid = tuple(maps.shape[-2:]) == (rows, columns)
         patch = self.tower.patch
-        return images.shape[-2] // patch, images.shape[-1] // patch
+        return enlarged(maps, images.shape[-2:], (rows * patch, columns * patch) if on_grid else None)
 
     def _keys(self, inputs: Tensor, rows: int) -> Tokens:
         height, width = self.grid(inputs)
@@ -49,6 +56,25 @@ class ImageScore(ModelScore):
         if start < 0:
             raise ValueError(f"layer: it attends over {rows} tokens, fewer than the image's {height} x {width} patches")
         return Tokens("patches", (height, width), start)
+
+
+def enlarged(maps: Tensor, size: Sequence[int], covered: Sequence[int] | None = None) -> Tensor:
+    """Enlarges maps bilinearly to the size of images.
+
+    Args:
+        maps: ``(N, T, h, w)``.
+        size: height and width of the images in pixels.
+        covered: height and width of what the maps cover from the corner at the left and above: less than the images, where a
+            rest belongs to no patch and gets 0, or more, where the model pads; ``None`` (default) for the whole images.
+
+    >>> import torch
+    >>> enlarged(torch.ones(1, 1, 1, 1), (2, 3), (2, 2))
+    tensor([[[[1., 1., 0.],
+              [1., 1., 0.]]]])
+    """
+    height, width = covered or size
+    found = F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)
+    return F.pad(found, (0, size[1] - width, 0, size[0] - height))  # which also cuts off
 
 
 class ImageTextScore(ImageScore):
@@ -87,7 +113,7 @@ class ImageTextScore(ImageScore):
             if text.dim() != 2 or text.shape[1] != self.tower.width:
                 raise ValueError(f"text: expected features (T, {self.tower.width}), got shape {tuple(text.shape)}")
         else:
-            features = text_features(model, text.to(execution_device(model)))
+            features = text_features(model, text.to(execution_device(model)), name="text")
         self.register_buffer("text_features", unit_features(features, "text"))
         self.register_buffer("_empty", None, persistent=False)
         self._tokenizer = tokenizer
@@ -106,5 +132,5 @@ class ImageTextScore(ImageScore):
         return self._empty
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``(N, 3, H, W)`` of any size that is a multiple of the patch, to cosines ``(N, T)``."""
+        """Images ``(N, C, H, W)`` of the native size, or of one that is a multiple of the patch, to cosines ``(N, T)``."""
         return cosines(self.features(images), self.text_features)

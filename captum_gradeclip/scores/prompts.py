@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..adapters.tokenizers import Tokenizer
+from ..quoting import quoted
 from .texts import encode_text, tokenize
 
 
@@ -53,7 +54,7 @@ def prompt_ensemble(
         raise ValueError(f"names, templates: expected at least one of each, got {len(names)} and {len(templates)}")
     for template in templates:
         if "{}" not in template:
-            raise ValueError(f"templates: expected '{{}}' in the place of the name, got {template!r}")
+            raise ValueError(f"templates: expected '{{}}' in the place of the name, got {quoted(template)}")
     features = []
     for name in names:
         sentences = [template.replace("{}", name) for template in templates]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.checkpoint import CheckpointError
 
 from ..notices import notice
+from ..quoting import quoted
 
 Target: TypeAlias = "int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None"
 """Captum's kinds of target: an index, or one for each example, or ``None`` where an example has one score."""
@@ -60,7 +61,7 @@ class Targets:
             places = [0] * count
         elif isinstance(target, list):
             if len(target) != count:
-                raise AssertionError(f"target: expected one for each of the {count} inputs, got {target!r}")
+                raise AssertionError(f"target: expected one for each of the {count} inputs, got {quoted(target)}")
             # Captum gathers lists of numbers, for which torch refuses negative ones, but indexes with tuples.
             places = [_place(one, shape, output, target, 0 if isinstance(one, int) else None) for one in target]
         else:
@@ -175,10 +176,10 @@ def select_columns(output: Tensor, targets: Sequence[int] | Tensor | None) -> li
     except (TypeError, ValueError, RuntimeError):
         columns = None
     if not isinstance(columns, list) or not columns:
-        raise AssertionError(f"targets: expected a sequence of column indices, got {targets!r}")
+        raise AssertionError(f"targets: expected a sequence of column indices, got {quoted(targets)}")
     for column in columns:
         if isinstance(column, bool) or not isinstance(column, int) or not -count <= column < count:
-            raise AssertionError(f"targets: expected indices below {count}, got {column!r}")
+            raise AssertionError(f"targets: expected indices below {count}, got {quoted(column)}")
     return [column % count for column in columns]
 
 
@@ -202,7 +203,7 @@ def _numbers(target: Tensor, count: int) -> int | list[int]:
     if target.numel() == 1:
         return int(target)
     if target.dim() != 1 or len(target) != count:
-        raise AssertionError(f"target: expected one for each of the {count} inputs, got {target!r}")
+        raise AssertionError(f"target: expected one for each of the {count} inputs, got {quoted(target)}")
     return [int(one) for one in target]
 
 
@@ -215,11 +216,13 @@ def _place(
     if not whole or len(indices) > len(shape) or prod(shape[len(indices) :]) != 1:
         raise AssertionError(
             f"target: expected an index into an output of shape {tuple(output.shape)} that leaves one score for each input,"
-            f" got {target!r}"
+            f" got {quoted(target)}"
         )
     place = 0
     for index, size in zip(indices, shape):
         if not (-size if lowest is None else lowest) <= index < size:
-            raise AssertionError(f"target: expected indices into an output of shape {tuple(output.shape)}, got {target!r}")
+            raise AssertionError(
+                f"target: expected indices into an output of shape {tuple(output.shape)}, got {quoted(target)}"
+            )
         place = place * size + index % size
     return place

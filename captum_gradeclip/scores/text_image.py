@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from .. import adapters
 from ..adapters import TextTower
 from ..adapters.base import execution_device
-from .base import ModelScore, check_mode, cosines, unit_features
+from ..adapters.training import steady
+from ..arguments import check_finite, check_tensor
+from .base import ModelScore, cosines, unit_features
+from .checks import check_ids
 from .texts import CHUNK
 
 
@@ -17,10 +20,11 @@ class TextImageScore(ModelScore):
 
     Args:
         model: a model that an adapter knows; used as it is and never changed.
-        images: images ``(M, 3, H, W)`` of any size that is a multiple of the patch, or their features ``(M, D)``.
+        images: images ``(M, C, H, W)`` as the model takes them, or their features ``(M, D)``.
 
     Raises:
-        ValueError: for images that are not finite, or features of another width.
+        TypeError: for anything but a tensor.
+        ValueError: for images that are not finite or have another shape, or features of another width.
         UnsupportedModelError: if no adapter knows the model.
 
     >>> from captum_gradeclip import scenes
@@ -34,20 +38,13 @@ class TextImageScore(ModelScore):
     def __init__(self, model: nn.Module, images: Tensor) -> None:
         width = adapters.text_tower(model).width
         super().__init__(model)
-        if not isinstance(images, Tensor) or not images.is_floating_point():
-            kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
-            raise TypeError(f"images: expected a floating point tensor, got {kind}")
-        if not torch.isfinite(images).all():
-            raise ValueError("images: they hold NaN or infinite values")
+        check_finite("images", check_tensor("images", images, "(M, C, H, W)", f"(M, {width})", kind="floats"))
         images = images.to(execution_device(model))
         if images.dim() == 2:
             features = images
-            if images.shape[1] != width:
-                raise ValueError(f"images: expected features (M, {width}), got shape {tuple(images.shape)}")
         else:
-            check_mode(model)
             encoder = adapters.image_tower(model)
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad(), steady([model], images.device):
                 features = torch.cat([encoder.encode(part.to(encoder.dtype)) for part in images.split(CHUNK)])
         self.register_buffer("image_features", unit_features(features, "images"))
 
@@ -58,7 +55,9 @@ class TextImageScore(ModelScore):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids ``(N, L)`` to cosines ``(N, M)``."""
-        return self.compare(self.tower.encode(tokens))
+        tower = self.tower
+        check_ids("inputs", tokens, tower.vocabulary)
+        return self.compare(tower.encode(tokens))
 
     def compare(self, features: Tensor) -> Tensor:
         """Features of texts ``(N, D)``, not normalized, to cosines ``(N, M)``."""

@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from .. import adapters
 from ..adapters.base import execution_device
 from ..adapters.tokenizers import Tokenizer, token_count, token_ids
+from ..adapters.training import steady
+from ..arguments import check_strings, check_tensor
+from ..quoting import check_utf8, quoted
 from .base import unit_features
+from .checks import check_ids
 
 CHUNK = 256
 """Largest number of texts or images that one pass encodes."""
@@ -48,17 +52,23 @@ def encode_text(model: nn.Module, tokens: Tensor, encode: Callable[[Tensor], Ten
         encode: an encoder of token ids to use in place of the model's own (default ``None``).
 
     Raises:
-        ValueError: if ``tokens`` are not ``(T, L)``, or the features are not finite.
+        TypeError: for anything but a tensor.
+        ValueError: if ``tokens`` are not ``(T, L)`` or not of the model's vocabulary, or the features are not finite.
     """
     return unit_features(text_features(model, tokens, encode), "text")
 
 
-def text_features(model: nn.Module, tokens: Tensor, encode: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-    """Features ``(T, D)`` of texts, not normalized, without a graph; arguments as for :func:`encode_text`."""
-    if tokens.dim() != 2 or tokens.dtype == torch.bool:
-        raise ValueError(f"text: expected token ids (T, L), got {tokens.dtype} of shape {tuple(tokens.shape)}")
-    encode = encode or adapters.text_tower(model).encode
-    with torch.inference_mode(False), torch.no_grad():
+def text_features(
+    model: nn.Module, tokens: Tensor, encode: Callable[[Tensor], Tensor] | None = None, name: str = "tokens"
+) -> Tensor:
+    """Features ``(T, D)`` of texts, not normalized, without a graph; arguments as for :func:`encode_text`.
+
+    The last argument is the name of the caller's parameter, for the error message.
+    """
+    tower = adapters.text_tower(model)
+    check_ids(name, check_tensor(name, tokens, "(T, L)", kind="integers"), tower.vocabulary)
+    encode = encode or tower.encode
+    with torch.inference_mode(False), torch.no_grad(), steady([model], tokens.device):
         return torch.cat([encode(part.clone()) for part in tokens.split(CHUNK)])
 
 
@@ -75,20 +85,31 @@ def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer |
         TypeError: without a tokenizer, or for anything but strings.
         ValueError: for no text, an empty one (unless that is allowed), or one longer than the model's context.
     """
-    texts = [text] if isinstance(text, str) else list(text)
+    texts = check_strings("text", text)
     if tokenizer is None:
         raise TypeError("tokenizer: needed to turn strings into token ids; pass the model's own, or token ids as text")
     if not texts:
         raise ValueError("text: expected at least one prompt, got none")
     tower = adapters.text_tower(model)
     for one in texts:
-        if not isinstance(one, str):
-            raise TypeError(f"text: expected strings, token ids or features, got a list of {type(one).__name__}")
+        check_utf8("text", one)
         if not one.strip() and not allow_empty:
-            raise ValueError(f"text: expected words, got {one!r}")
+            raise ValueError(f"text: expected words, got {quoted(one)}")
         length = token_count(tokenizer, one)
         if length is not None and length > tower.context_length:
             raise ValueError(
-                f"text: {length} tokens with its marks, but the model reads {tower.context_length}; shorten {one!r}"
+                f"text: {length} tokens with its marks, but the model reads {tower.context_length};"
+                f"{_spelled(tokenizer, one)} shorten {quoted(one)}"
             )
     return token_ids(tokenizer, texts, tower).to(execution_device(model))
+
+
+def _spelled(tokenizer: Tokenizer, text: str) -> str:
+    """Which words a tokenizer does not know, so that it spells them in pieces of a letter or two."""
+    marks = token_count(tokenizer, "") or 0
+    counts = {word: (token_count(tokenizer, word) or 0) - marks for word in dict.fromkeys(text.split())}
+    spelled = sorted((one for one in counts if counts[one] >= max(3, len(one) / 2)), key=lambda one: -counts[one])
+    if not spelled:
+        return ""
+    told = ", ".join(f"{quoted(one)} in {counts[one]} pieces" for one in spelled[:3])
+    return f" its tokenizer does not know each word and spells {told}; use other words, or"

@@ -1,10 +1,38 @@
 """Explanations as pictures: overlays, figures, colored words. Nothing in here fails on a zero, constant or signed map."""
 
 from ..maps import Words, normalize_to
-from .figures import Row, matrix, save, strip
+from .fonts import PLAIN
+from .matrix import Row, matrix
 from .overlay import overlay
-from .words import words_figure, words_html
+from .page import Drawing, own_settings, save
+from .scale import Scale, flat, palette
+from .strip import Strip, strip, strips
+from .style import ColorScale, Format, Style
+from .words import colored, legend_of, words_figure, words_html
 
 normalise_to = normalize_to  # deprecated spelling and place, kept for one version; now captum_gradeclip.maps.normalize_to
 
-__all__ = ["Row", "Words", "matrix", "normalise_to", "overlay", "save", "strip", "words_figure", "words_html"]
+__all__ = [
+    "PLAIN",
+    "ColorScale",
+    "Drawing",
+    "Format",
+    "Row",
+    "Scale",
+    "Strip",
+    "Style",
+    "Words",
+    "colored",
+    "flat",
+    "legend_of",
+    "matrix",
+    "normalise_to",
+    "overlay",
+    "own_settings",
+    "palette",
+    "save",
+    "strip",
+    "strips",
+    "words_figure",
+    "words_html",
+]

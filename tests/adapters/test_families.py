@@ -127,14 +127,16 @@ def test_the_token_that_is_read(model: nn.Module, family: Family) -> None:
 
 def test_sizes_that_cannot_be_taken() -> None:
     beit = ClassScore(FAMILIES["timm BEiT"].build().eval())
-    with pytest.raises(ValueError, match=r"takes 32 x 32 only, got 40 x 24; create it with timm.create_model"):
+    with pytest.raises(
+        ValueError, match=r"^inputs: images, this Beit takes 32 x 32 only, got 40 x 24; create it with timm.create_model"
+    ):
         beit(images((40, 24)))
-    with pytest.raises(ValueError, match="squares only, got 40 x 24"):
+    with pytest.raises(ValueError, match="^inputs: images, torchvision's VisionTransformer takes squares only, got 40 x 24"):
         ClassScore(FAMILIES["torchvision ViT"].build().eval())(images((40, 24)))
     for name in ("transformers CLIP", "timm ViT"):
-        with pytest.raises(ValueError, match="multiples of the patch size 8, got 41 x 24"):
+        with pytest.raises(ValueError, match="^inputs: images, .* multiples of the patch size 8, got 41 x 24"):
             adapters.image_tower(FAMILIES[name].build()).encode(images((41, 24)))
-    with pytest.raises(ValueError, match="at most 12 tokens per text, got 14"):
+    with pytest.raises(ValueError, match="^inputs: tokens, expected at most 12 tokens per text, got 14"):
         ImageTextScore(FAMILIES["transformers CLIP"].build(), F.pad(captions(), (0, 2)))
 
 

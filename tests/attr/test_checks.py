@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from captum_gradeclip import GradECLIP, ImageTextScore
-from captum_gradeclip.attention import LayerError
+from captum_gradeclip.attention import Interception, LayerError, model_heads
 from captum_gradeclip.attr import (
     GAME,
     METHODS,
@@ -111,6 +111,8 @@ def test_wrong_layers_are_named(vit: nn.Module) -> None:
         (text_layer, "did not run in this forward pass"),
         (vit.visual.ln_post, "has no attention module inside"),
         (vit.visual.transformer, "made 4 attention calls.*resblocks.0.attn"),
+        (nn.Sequential(*score.layers[-1:]), r"a slice of one is a new container.*give a list of layers"),
+        (nn.ModuleList(score.layers[-1:]), "give a list of layers"),
         ([score.layers[-1], score.layers[-1]], "same module"),
         ([score.layers[-1], score.layers[-1].attn], "inside the other"),
         ([], "empty list"),
@@ -191,3 +193,31 @@ def test_one_layer_of_several_beside_the_way(vit: nn.Module, kind: type) -> None
 
     with pytest.raises(ValueError, match="the score does not depend on it"):
         kind(forward, [side, score.layers[-1]]).attribute(images((32, 32)), target=0)
+
+
+class Twice(nn.Module):
+    """Attention that is the difference of two, as of differential transformers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        attend = nn.functional.scaled_dot_product_attention
+        return attend(x, x, x) - attend(x, 2 * x, x)
+
+
+class BlockOfTwice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = Twice()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.attention(x)  # type: ignore[no-any-return]
+
+
+def test_no_module_is_advised_that_is_refused_as_well() -> None:
+    block = BlockOfTwice().eval()
+    tokens = torch.randn(1, 5, 8)
+    for layer in (block, block.attention):
+        with Interception([layer], model_heads) as seen, torch.no_grad():
+            block(tokens)
+        with pytest.raises(LayerError, match="made 2 attention calls") as error:
+            seen.records()
+        assert "choose one of its attention modules" not in str(error.value)

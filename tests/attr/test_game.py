@@ -50,7 +50,7 @@ def test_game_of_a_scaled_score(double: nn.Module) -> None:
     assert relative(whole.attribute(x, target=1, scale=100.0), logits) < 1e-5
     assert relative(whole.attribute_targets(x, [1], scale=100.0), logits) < 1e-5
     assert relative(whole.attribute(x, target=1), logits / 100) > 1e-3
-    with pytest.raises(ValueError, match="scale: expected a positive number"):
+    with pytest.raises(ValueError, match="scale: expected above 0"):
         whole.attribute(x, target=1, scale=0.0)
 
 

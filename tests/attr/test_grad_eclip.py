@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -89,9 +91,9 @@ def test_text_maps_equal_the_equations(case: tuple[str, int], options: dict) -> 
     model = stir(family.build()).double()
     tokens = captions()
     score = TextImageScore(model, images(family.size, count=2).double())
-    got = GradECLIP(score, score.layers[-n:]).attribute(tokens, target=1, **options)
+    got = GradECLIP(score, score.layers[-n:]).attribute(tokens, target=1, key_tokens="all", **options)
     arguments = literal(options, 4)
-    before = options.get("relu_before_sum", False)
+    before = options.get("relu_before_sum", True)
     for ids, one in zip(tokens, got):
         features, layers, row = reference.text_pass(model, ids, n, single=options.get("heads", "single") == "single")
         expected = reference.grad_eclip(
@@ -100,6 +102,24 @@ def test_text_maps_equal_the_equations(case: tuple[str, int], options: dict) -> 
         assert relative(one, expected) < 1e-5
     assert got.shape == ((len(tokens), 4, CONTEXT) if options.get("heads") == "each" else (len(tokens), CONTEXT))
     assert varies(got) or options.get("spatial_weight") == "softmax"
+
+
+def test_the_default_of_texts_is_equation_19_layer_by_layer(double: nn.Module) -> None:
+    """All eight layers and no option: ReLU of each layer, then the sum, over the tokens that the end mark may attend to."""
+    tokens = captions()
+    score = TextImageScore(double, images((32, 32), count=2).double())
+    method = GradECLIP.for_score(score)
+    got, released = method.attribute(tokens, target=1), method.attribute(tokens, target=1, relu_before_sum=False)
+    lost = 0
+    for ids, one, other in zip(tokens, got, released):
+        features, layers, end = reference.text_pass(double, ids, 8, single=True)
+        seen = [replace(layer, k=layer.k[: end + 1], v=layer.v[: end + 1]) for layer in layers]
+        expected = reference.grad_eclip(features, seen, end, score.image_features[1], first=0)
+        assert len(layers) == len(score.layers) == 8
+        assert relative(one[: end + 1], expected) < 1e-5 and not one[end + 1 :].any()
+        assert (other <= one + 1e-6 * one.max()).all(), "what is against a token in one layer takes off from the others"
+        lost += int(((other == 0) & (one > 0)).sum())
+    assert lost > 0
 
 
 def test_softmax_with_the_models_heads_rebuilds_the_output(vit: nn.Module) -> None:

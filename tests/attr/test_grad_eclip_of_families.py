@@ -19,24 +19,24 @@ from ..conftest import FAMILIES, images, relative, scores, sizes, stir, varies
 from ..covering import covered
 
 
-@pytest.mark.parametrize("last_only", [True, False])
-def test_maps_equal_the_equations(model: nn.Module, family: Family, last_only: bool) -> None:
+@pytest.mark.parametrize(("last_only", "key_tokens"), [(True, "visible"), (False, "visible"), (False, "all")])
+def test_maps_equal_the_equations(model: nn.Module, family: Family, last_only: bool, key_tokens: str) -> None:
     """In float64, from what the layers were given and a literal single-head attention; own heads are tested above."""
     double = stir(family.build()).double()
     # transformers 4.50 makes CLIP's causal mask in the default type, which must hold the lowest number of the model's.
     torch.set_default_dtype(torch.float64)
     try:
-        _compare_with_equations(double, family, last_only)
+        _compare_with_equations(double, family, last_only, key_tokens)
     finally:
         torch.set_default_dtype(torch.float32)
 
 
-def _compare_with_equations(double: nn.Module, family: Family, last_only: bool) -> None:
+def _compare_with_equations(double: nn.Module, family: Family, last_only: bool, key_tokens: str) -> None:
     for score, inputs, n in scores(double, family, sizes(family)[-1], count=2):
         layers = score.layers[-1:] if last_only else score.layers[-min(n, 3) :]
         image = inputs.is_floating_point()
-        got = GradECLIP(score, layers).attribute(inputs, target=1)
-        signed = GradECLIP(score, layers).attribute(inputs, target=1, relu_attributions=False)
+        got = GradECLIP(score, layers).attribute(inputs, target=1, key_tokens=key_tokens)
+        signed = GradECLIP(score, layers).attribute(inputs, target=1, key_tokens=key_tokens, relu_attributions=False)
         with Interception(layers, reference.literal_single_head) as seen, torch.no_grad():
             output = score(inputs)
         records = seen.records()
@@ -55,7 +55,7 @@ def _compare_with_equations(double: nn.Module, family: Family, last_only: bool) 
                 first=first,
                 last=last,
                 rows=read if len(read) == 1 else None,
-                relu_before_sum=image,
+                visible_only=key_tokens == "visible",
             )
             assert relative(got[item].flatten(), positive) < 1e-5
             assert relative(signed[item].flatten(), whole) < 1e-5

@@ -38,6 +38,10 @@ def test_captum_around_and_beside(vit: nn.Module) -> None:
     occluded = Occlusion(score).attribute(x[:1], sliding_window_shapes=window, strides=window, target=0)
     assert occluded.shape == (1, 3, 32, 32)
     assert LayerGradCam(score, vit.visual.conv1).attribute(x, target=0).shape == (2, 1, 4, 4)
+    of_tokens = LayerGradCam(score, vit.visual.transformer.resblocks[-1])
+    assert of_tokens.attribute(x, target=0).dim() == 3, "one value per channel, and none per patch"
+    with pytest.raises(ValueError, match=r"method: expected maps \(N, 1, h, w\), got \(.*use TokenGradCam"):
+        InputSpaceAttribution(of_tokens).attribute(x, target=0)
     assert method.interpolate(method.attribute(x, target=0), (32, 32)).shape == (2, 1, 32, 32)
 
 

@@ -130,7 +130,7 @@ def test_m2ib_is_seeded_stops_early_and_refuses(double: nn.Module) -> None:
         assert relative(method.attribute(three[item : item + 1], target=target, **many), few[item : item + 1]) < 1e-5
     with pytest.raises(AssertionError, match="target: expected one for each of the 3 inputs"):
         method.attribute(three, target=[0, 1])
-    for options, message in (({"steps": 0}, "steps: expected at least 1"), ({"beta": 0.0}, "beta: expected a positive")):
+    for options, message in (({"steps": 0}, "steps: expected at least 1"), ({"beta": 0.0}, "beta: expected above 0")):
         with pytest.raises(ValueError, match=message):
             method.attribute(x, target=1, **options)
     with pytest.raises(ValueError, match="M2IB has one bottleneck, got 2 layers"):

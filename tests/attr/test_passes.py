@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
-from captum_gradeclip import GradECLIP, ImageTextScore
-from captum_gradeclip.attention import model_heads
+from captum_gradeclip import GradECLIP, ImageTextScore, scenes
+from captum_gradeclip.attention import model_heads, single_head
 from captum_gradeclip.attr import Request
 
 from ..conftest import FAMILIES, captions, images, relative, scores, stir
@@ -101,3 +102,52 @@ def test_chunks_change_nothing(vit: nn.Module) -> None:
     takes_more = GradECLIP(lambda images, other: score(images), score.layers[-1])
     with pytest.raises(ValueError, match=r"additional_forward_args: a tensor of shape \(7, 1\)"):
         takes_more.attribute_targets(x, additional_forward_args=torch.zeros(7, 1), chunk_size=2)
+
+
+class Centered(nn.Module):
+    """A module that looks at all tokens, which the user put behind another one."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inner(x)
+        return x - x.mean(dim=1, keepdim=True)
+
+
+def centered(x: Tensor) -> Tensor:
+    """What looks at all tokens."""
+    return x - x.mean(dim=1, keepdim=True)
+
+
+def test_whatever_may_look_at_all_tokens_is_given_them() -> None:
+    def module(model: nn.Module) -> None:
+        model.visual.ln_post = Centered(model.visual.ln_post)
+
+    def adapter(model: nn.Module) -> None:
+        block = model.visual.transformer.resblocks[-1]
+        block.mlp = Centered(block.mlp)
+
+    def replaced_forward(model: nn.Module) -> None:
+        norm, forward = model.visual.ln_post, model.visual.ln_post.forward
+        norm.forward = lambda x: centered(forward(x))
+
+    def hook_of_all(model: nn.Module) -> object:
+        norm = model.visual.ln_post
+        return register_module_forward_hook(lambda part, _, output: centered(output) if part is norm else None)
+
+    def hook(model: nn.Module) -> None:
+        model.visual.ln_post.register_forward_pre_hook(lambda _, inputs: (centered(inputs[0]),))
+
+    for change in (module, adapter, replaced_forward, hook_of_all, hook):
+        model, _, tokenizer = scenes.load()
+        handle = change(model.eval())
+        model.eval()
+        score, x = ImageTextScore(model, ["a red circle", "two stars"], tokenizer), images((64, 64), 2)
+        request = Request(GradECLIP.info, score, score, score.layers[-1:], x)
+        (record,) = request.intercept_tail(single_head).records
+        assert record.output is not None
+        assert record.output.shape[-2] == 65, change.__name__
+        if handle is not None:
+            handle.remove()  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from captum_gradeclip import GradECLIP, ImageTextScore
 
 from ..conftest import FAMILIES, captions, images, relative, stir
 
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 
 
 OPTIONS = st.fixed_dictionaries(

@@ -48,7 +48,7 @@ def test_options_and_what_cannot_be_compared(tmp_path: Path, capsys: pytest.Capt
     assert -1 <= result["texts"][0]["score"] <= 1 and "layers" not in result["options"]
     before = sorted((file.name, file.stat().st_mtime_ns) for file in out.iterdir())
     for arguments, message in (
-        (["RISE", "--rise-masks", "0"], "n_masks: expected at least 1, got 0"),
+        (["RISE", "--rise-masks", "0"], "--rise-masks: expected at least 1, got 0"),
         (["GAME", "--option", "RISE.n_masks=3"], "options: there are some for RISE"),
         (["GAME", "--option", "GAME.nothing=3"], "unexpected keyword argument 'nothing'"),
         (["GAME", "--option", "GAME=3"], "--option: expected METHOD.name=value"),

@@ -25,9 +25,11 @@ def test_a_crop_lands_where_the_model_looked(size: tuple[int, int]) -> None:
     side = min(size)
     left, top = (width - side) // 2, (height - side) // 2
     seen = F.interpolate(spot[..., top : top + side, left : left + side], size=(32, 32), mode="bilinear", antialias=True)
-    back = to_pixels(seen, Frame.crop(size))
+    back = to_pixels(seen, Frame.crop(size), unseen=-1.0)
     assert back.shape == spot.shape
     assert (torch.tensor(divmod(int(back.argmax()), width)) - torch.tensor([y, x])).abs().max() <= 3
     outside = torch.ones(height, width, dtype=torch.bool)
     outside[top : top + side, left : left + side] = False
-    assert back[0, 0][outside].abs().sum() == 0
+    assert (back[0, 0][outside] == -1).all() and back[0, 0][~outside].min() >= 0
+    unmarked = to_pixels(seen, Frame.crop(size))
+    assert torch.equal(torch.isnan(unmarked[0, 0]), outside) and torch.equal(unmarked[0, 0][~outside], back[0, 0][~outside])

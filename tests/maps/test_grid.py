@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from captum_gradeclip.maps import infer_grid
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.integers(1, 20), st.integers(1, 20), st.sampled_from([4, 8, 14, 16, 32]), st.integers(0, 5))
 def test_the_grid_of_any_image_is_found(h: int, w: int, patch: int, prefix: int) -> None:
     found_prefix, grid = infer_grid(prefix + h * w, (h * patch, w * patch))
@@ -27,7 +27,7 @@ def test_known_grids() -> None:
         infer_grid(120, (224, 224))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(rows=st.integers(2, 40), columns=st.integers(2, 40), patch=st.sampled_from([8, 14, 16, 32]), prefix=st.integers(0, 5))
 def test_the_grid_is_found_again(rows: int, columns: int, patch: int, prefix: int) -> None:
     """Whatever grid is inferred explains the tokens with no more prefix than there was, or it is the right one."""

@@ -16,7 +16,8 @@ def test_normalizing_never_fails() -> None:
     assert normalise is normalize  # the former spelling, for one version
 
 
-def test_shares_add_up_to_one_where_there_are_any() -> None:
-    assert shares([("a", -1.0), ("red", 2.0), ("dog", 3.0)]) == [("a", -0.25), ("red", 0.5), ("dog", 0.75)]
-    for words in ([("a", -1.0), ("dog", 0.5)], [("a", 0.0)], []):
-        assert shares(words) == [(word, 0.0) for word, _ in words]
+def test_the_magnitudes_of_shares_add_up_to_one_where_there_are_any() -> None:
+    assert shares([("a", -1.0), ("red", 2.0), ("dog", 5.0)]) == [("a", -0.125), ("red", 0.25), ("dog", 0.625)]
+    assert shares([("a", -1.0), ("dog", 1.0)]) == [("a", -0.5), ("dog", 0.5)], "a sum of zero is no reason to show nothing"
+    for words in ([("a", 0.0)], []):
+        assert shares(words) == words

@@ -67,7 +67,7 @@ def test_words_of_other_families() -> None:
 def test_wrong_shapes_and_tokenizers_are_named() -> None:
     _, _, tokenizer = scenes.load()
     tokens = tokenizer(["a"])
-    with pytest.raises(ValueError, match="one value per token id"):
+    with pytest.raises(ValueError, match="one value for each of tokens"):
         merge_words(torch.ones(1, 3), tokens, tokenizer)
     with pytest.raises(TypeError, match="expected one of open_clip or transformers, got object"):
         merge_words(torch.ones(tokens.shape), tokens, object())

@@ -26,6 +26,8 @@ from captum_gradeclip.metrics import (
     PixelAccuracy,
     PointingGame,
     Schedule,
+    TargetedDeletion,
+    TargetedInsertion,
     area_under,
     baseline,
     bootstrap_interval,
@@ -156,7 +158,7 @@ def test_empty_masks_constant_maps_and_wrong_inputs() -> None:
     nothing = torch.full((1, 4, 4), -1)
     assert all(int(n) == 0 for n in pixel_counts(maps, nothing).values())
     for wrong, message in (
-        ((torch.rand(2, 4, 4), masks), "as many examples"),
+        ((torch.rand(2, 4, 4), masks), "masks: expected one for each of 2 maps"),
         ((torch.full((1, 4, 4), float("nan")), masks), "NaN"),
         ((maps, masks + 5), "expected 1 on the object"),
     ):
@@ -245,6 +247,11 @@ def test_baseline_images() -> None:
     assert torch.equal(noise[1:], baseline(images[1:], "random", mean, std, [8]))  # an image's own seed, in any batch
     assert torch.allclose(baseline(images, "black", mean, std)[0, :, 0, 0], -torch.tensor(mean) / torch.tensor(std))
     assert not baseline(images, "mean", mean, std).any()
+    own = baseline(images, "own-mean", mean, std)
+    for number in range(2):
+        for channel in range(3):
+            expected = sum(images[number, channel].flatten().tolist()) / 320
+            assert len(own[number, channel].unique()) == 1 and abs(float(own[number, channel, 0, 0]) - expected) < 1e-6
     from torchvision.transforms.functional import gaussian_blur
 
     assert torch.allclose(baseline(images, "blur", mean, std), gaussian_blur(images, [11, 11], [5.0, 5.0]), atol=1e-5)
@@ -304,7 +311,7 @@ def test_words_come_and_go() -> None:
     words, weights = ["a", "red", "dog", "a"], [0.1, 0.5, 0.9, 0.1]
     assert list(word_steps(words, weights, "deletion")) == ["a red a", "a a", "a", "", ""]
     assert list(word_steps(words, weights, "insertion")) == ["dog", "red dog", "a red dog", "a red dog a", "a red dog a"]
-    with pytest.raises(ValueError, match="weights: expected one for each"):
+    with pytest.raises(ValueError, match="weights: expected 4 numbers, got 2"):
         list(word_steps(words, weights[:2], "deletion"))
     with pytest.raises(ValueError, match="mode: expected one of"):
         list(word_steps(words, weights, "both"))  # type: ignore[arg-type]
@@ -365,7 +372,7 @@ def test_significance() -> None:
     assert (same.p_value, same.degenerate, shifted.p_value, shifted.degenerate) == (1.0, True, 0.0, True)
     assert paired_t_test(first + 1, first, "less").p_value == 1.0
     assert paired_t_test([0.1 + 0.2] * 3, [0.3] * 3).p_value == 1.0  # nothing but rounding
-    with pytest.raises(ValueError, match="two curves of as many points"):
+    with pytest.raises(ValueError, match="as many points"):
         paired_t_test(first, second[:5])
     values = rng.random(80)
     low, high = bootstrap_interval(values.tolist(), resamples=4000)
@@ -394,17 +401,26 @@ def every_metric() -> dict[str, Any]:
         "difference": InsertionMinusDeletion(mean_colour),
         "retrieval": Deletion(mean_colour, own_column, schedule=Schedule(share=1.0)),
         "road": ROAD(mean_colour, shares=(0.5,)),
+        "targeted deletion": TargetedDeletion(mean_colour),
+        "targeted insertion": TargetedInsertion(mean_colour, baseline="random", schedule=Schedule(share=1.0)),
     }
 
 
-def feed(metric: Any, numbers: list[int]) -> None:
-    """Some of eight examples."""
+def given(metric: Any, numbers: list[int]) -> dict[str, Any]:
+    """Some of eight examples, as a metric takes them."""
     maps, masks = examples(8)
+    if not isinstance(metric, (Deletion, Insertion, InsertionMinusDeletion, ROAD, TargetedDeletion, TargetedInsertion)):
+        return {"maps": maps[numbers], "masks": masks[numbers]}
     images = torch.rand(8, 3, 11, 13, generator=torch.Generator().manual_seed(5))
-    if isinstance(metric, (Deletion, Insertion, InsertionMinusDeletion, ROAD)):
-        metric.update(images[numbers], maps[numbers], torch.tensor(numbers) % 4, seeds=numbers)
-    else:
-        metric.update(maps[numbers], masks[numbers])
+    targets = torch.tensor(numbers) % 4
+    found = {"images": images[numbers], "maps": maps[numbers], "targets": targets, "seeds": numbers}
+    if isinstance(metric, (TargetedDeletion, TargetedInsertion)):
+        found["rivals"] = torch.arange(4)[None] != targets[:, None]
+    return found
+
+
+def feed(metric: Any, numbers: list[int]) -> None:
+    metric.update(**given(metric, numbers))
 
 
 @pytest.mark.parametrize("name", every_metric())
@@ -417,13 +433,8 @@ def test_contract_of_torchmetrics(name: str) -> None:
         feed(parts, some)
     assert abs(float(parts.compute()) - expected) < 1e-6
     stepwise = every_metric()[name]
-    maps, masks = examples(8)
-    images = torch.rand(8, 3, 11, 13, generator=torch.Generator().manual_seed(5))
     for n in range(8):  # forward keeps what was before
-        if isinstance(stepwise, (Deletion, Insertion, InsertionMinusDeletion, ROAD)):
-            stepwise(images[n : n + 1], maps[n : n + 1], torch.tensor([n % 4]), seeds=[n])
-        else:
-            stepwise(maps[n : n + 1], masks[n : n + 1])
+        stepwise(**given(stepwise, [n]))
     assert abs(float(stepwise.compute()) - expected) < 1e-6
     copied = pickle.loads(pickle.dumps(parts))
     assert float(copied.compute()) == float(parts.compute())
@@ -447,6 +458,12 @@ def _one_of_two(rank: int, folder: str) -> None:
         values[name] = float(metric.compute())
     torch.save(values, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
+
+
+def test_another_number_of_seeds_than_of_images_is_told_by_both() -> None:
+    metric = Deletion(lambda x: x.mean(dim=(2, 3)))
+    with pytest.raises(ValueError, match="seeds: expected one for each of the images, 3, got 2"):
+        metric.update(torch.rand(3, 3, 4, 4), torch.rand(3, 2, 2), torch.tensor([0, 1, 2]), seeds=[0, 1])
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:

@@ -169,24 +169,34 @@ def from_records(
     first: int,
     last: int,
     rows: list[int] | None,
-    relu_before_sum: bool,
+    visible_only: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Equations 19 and 20 for one example of a batch, from what the layers were given and the gradient at their output.
 
-    With ``rows`` given, these read-out rows count; otherwise all rows of each layer. Returns the map, and its signed sum.
+    With ``rows`` given, these read-out rows count; otherwise all rows of each layer. With ``visible_only``, what the mask
+    hides from the row weighs nothing and is not stretched over. Returns the map, and its signed sum.
     """
     total, signed = None, None
     for record, gradient in zip(records, gradients):
         q, k, v = (torch.cat([head for head in x[item]], dim=1) for x in (record.query, record.key, record.value))
         m = torch.zeros(last - first, dtype=q.dtype)
         for r in rows if rows is not None and len(q) == len(records[-1].query[0, 0]) else range(len(q)):
-            weights = stretched([cosine(q[r], k[i]) for i in range(first, last)])
-            m += torch.stack([weights[i - first] * (gradient[item, r] @ v[i]) for i in range(first, last)])
+            seen = [i for i in range(first, last) if not (visible_only and hidden(record, item, r, i))]
+            weights = dict(zip(seen, stretched([cosine(q[r], k[i]) for i in seen])))
+            zero = torch.zeros((), dtype=q.dtype)
+            m += torch.stack([weights.get(i, zero) * (gradient[item, r] @ v[i]) for i in range(first, last)])
         signed = m if signed is None else signed + m
-        m = m.clamp(min=0) if relu_before_sum else m
-        total = m if total is None else total + m
+        total = m.clamp(min=0) if total is None else total + m.clamp(min=0)
     assert total is not None and signed is not None
-    return total.clamp(min=0).detach(), signed.detach()
+    return total.detach(), signed.detach()
+
+
+def hidden(record: Record, item: int, row: int, key: int) -> bool:
+    """Whether the mask of a layer hides a key from a row in every head."""
+    if record.mask is None:
+        return False
+    mask = record.mask.expand(len(record.query), record.query.shape[1], record.query.shape[2], record.key.shape[2])
+    return all(float(mask[item, head, row, key].detach()) < -1e4 for head in range(record.query.shape[1]))
 
 
 def literal_single_head(record: Record) -> Tensor:

@@ -16,10 +16,10 @@ def test_images_are_checked() -> None:
     model, _, _ = scenes.load()
     for x, error, message in (
         (torch.full((1, 3, 64, 64), float("inf")), ValueError, "NaN or infinite"),
-        (torch.zeros(1, 7), ValueError, r"expected features \(M, 128\)"),
+        (torch.zeros(1, 7), ValueError, r"or \(M, 128\)"),
         (torch.zeros(1, 3, 60, 64), ValueError, "multiples of the patch size 8, got 60 x 64; resize to 64 x 64"),
         (torch.zeros(1, 3, 4, 64), ValueError, "resize to 8 x 64"),
-        (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), TypeError, "floating point"),
+        (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), TypeError, "images: expected floats"),
     ):
         with pytest.raises(error, match=message):
             TextImageScore(model, x)

@@ -18,12 +18,12 @@ def test_strings_need_a_tokenizer_and_must_fit() -> None:
         ([], tokenizer, ValueError, "at least one prompt"),
         (["  "], tokenizer, ValueError, "expected words"),
         (["red " * 23], tokenizer, ValueError, "25 tokens with its marks, but the model reads 24"),
-        ([3], tokenizer, TypeError, "list of int"),
+        ([3], tokenizer, TypeError, "strings, got int among"),
         (torch.zeros(2, 7), None, ValueError, r"expected features \(T, 128\)"),
         (torch.full((2, 128), float("nan")), None, ValueError, "all finite"),
         (torch.zeros(0, 128), None, ValueError, "at least one feature"),
         (torch.zeros(2, 7, dtype=torch.long), None, ValueError, r"expected token ids \(N, 24\)"),
-        (torch.zeros(2, dtype=torch.long), None, ValueError, r"token ids \(T, L\)"),
+        (torch.zeros(2, dtype=torch.long), None, ValueError, r"integers \(T, L\)"),
     ):
         with pytest.raises(error, match=message):
             ImageTextScore(model, text, given)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .base import IGNORE, NOTHING, PHOTO, DataArguments, DataError, Dataset, DeclaredDataset, Sample
+from ...quoting import quoted
+from .base import IGNORE, NOTHING, PHOTO, DataArguments, DataError, Dataset, DeclaredDataset, LeftOutError, Sample
 from .class_folders import ClassFolders
 from .coco_captions import CocoCaptions
 from .imagenet_s import MERGED, ImageNetS
@@ -24,6 +25,7 @@ __all__ = [
     "DeclaredDataset",
     "ImageNetS",
     "IndexMasks",
+    "LeftOutError",
     "Sample",
     "Scenes",
     "Subset",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _KINDS: tuple[type[DeclaredDataset], ...] = (Scenes, ClassFolders, ImageNetS, CocoCaptions, IndexMasks)
+_MOST = 10**8  # samples that a run can keep account of
 DATASETS: dict[str, type[DeclaredDataset]] = {kind.name: kind for kind in _KINDS}
 """The data sets that can be made by their name, each with its ``summary`` and the arguments that it ``takes``."""
 
@@ -51,9 +54,16 @@ def make_dataset(name: str, arguments: DataArguments) -> Dataset:
     3
     """
     if name not in DATASETS:
-        raise DataError(f"data: expected one of {', '.join(DATASETS)}, got {name!r}")
-    if arguments.samples is not None and arguments.samples < 1:
-        raise DataError(f"samples: expected at least 1, got {arguments.samples}")
+        raise DataError(f"data: expected one of {', '.join(DATASETS)}, got {quoted(name)}")
+    for argument, given, least in (
+        ("samples", arguments.samples, 1),
+        ("seed", arguments.seed, 0),
+        ("mask_offset", arguments.mask_offset, 0),
+    ):
+        if given is not None and given < least:
+            raise DataError(f"{argument}: expected at least {least}, got {given}")
+    if arguments.samples is not None and arguments.samples > _MOST:
+        raise DataError(f"samples: expected at most {_MOST}, got more")
     data = DATASETS[name].from_arguments(arguments)
     count = arguments.samples
     return data if count is None or len(data) <= count else Subset(data, count)

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...quoting import QuotingError
 from ...scenes.world import Split
 
 IGNORE = -1
@@ -23,8 +24,12 @@ PHOTO = ("a photo of a {}.",)
 Known = Literal["label", "segments", "captions"]
 
 
-class DataError(ValueError):
+class DataError(QuotingError):
     """A data set cannot be used: a file is missing or broken, or an argument does not fit; the message names it."""
+
+
+class LeftOutError(DataError):
+    """A sample shows nothing that a task could ask for; it is no fault of the data, so it is left out and counted."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from ...quoting import quoted
 from ...scores.prompts import imagenet_templates
 from .base import PHOTO, DataArguments, DataError, Sample
 from .readers import fingerprint, needed, pictures, read_class_names, read_picture, subfolders
@@ -35,7 +36,7 @@ class ClassFolders:
         self.classes: Sequence[str] = read_class_names(folders, class_names)
         self.files = [(file, label) for label, name in enumerate(folders) for file in pictures(root / name)]
         if not self.files:
-            raise DataError(f"root: {str(root)!r} has no folders of classes with pictures")
+            raise DataError(f"root: {quoted(root)} has no folders of classes with pictures")
         self.about = fingerprint(root, len(self.files), self.classes, templates)
 
     @classmethod

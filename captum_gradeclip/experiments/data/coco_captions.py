@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, TypedDict, cast
 
+from ...quoting import quoted
 from .base import DataArguments, DataError, Sample
 from .readers import fingerprint, folder, needed, read_json, read_picture
 
@@ -56,10 +57,11 @@ class CocoCaptions:
             ]
         except (KeyError, TypeError) as error:
             raise DataError(
-                f"{annotations}: expected Karpathy's format, images with filename, split and sentences; {error!r} is missing"
+                f"{quoted(annotations)}: expected Karpathy's format, images with filename, split and sentences;"
+                f" {quoted(error)} is missing"
             ) from None
         if not entries:
-            raise DataError(f"{annotations}: no picture of the split {split!r}")
+            raise DataError(f"{annotations}: no picture of the split {quoted(split)}")
         self.entries = entries
         self.about = fingerprint(root, len(entries), split, captions, entries)
 

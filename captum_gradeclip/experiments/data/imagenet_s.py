@@ -8,9 +8,10 @@ from typing import ClassVar
 
 import torch
 
+from ...quoting import quoted
 from ...scores.prompts import imagenet_templates
 from .base import IGNORE, NOTHING, PHOTO, DataArguments, DataError, Sample
-from .readers import fingerprint, folder, needed, pictures, read_class_names, read_mask, read_picture, subfolders
+from .readers import fingerprint, folder, needed, pictures, read_class_names, read_with_mask, subfolders
 
 MERGED = {
     "n04356056": "n04355933",
@@ -55,7 +56,7 @@ class ImageNetS:
             for file in pictures(root / "validation" / name)
         ]
         if not self.files:
-            raise DataError(f"root: {str(root / 'validation')!r} has no folders of classes with pictures")
+            raise DataError(f"root: {quoted(root / 'validation')} has no folders of classes with pictures")
         self.about = fingerprint(root, len(self.files), self.classes, templates)
 
     @classmethod
@@ -70,7 +71,7 @@ class ImageNetS:
     def __getitem__(self, index: int) -> Sample:
         file, label = self.files[index]
         path = self.masks / file.parent.name / f"{file.stem}.png"
-        image, mask = read_picture(file), read_mask(path)
+        image, mask = read_with_mask(file, path)
         if mask.ndim != 3 or mask.shape[2] < 2:
             raise DataError(f"{path}: expected a color PNG with the class in R + 256 G, got shape {mask.shape}")
         if mask.shape[:2] != (image.height, image.width):

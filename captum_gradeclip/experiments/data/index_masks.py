@@ -8,9 +8,10 @@ from typing import ClassVar
 
 import torch
 
+from ...quoting import quoted
 from ...scores.prompts import imagenet_templates
 from .base import IGNORE, NOTHING, PHOTO, DataArguments, DataError, Sample
-from .readers import fingerprint, folder, needed, pictures, read_class_names, read_mask, read_picture
+from .readers import fingerprint, folder, needed, pictures, read_class_names, read_with_mask
 
 
 class IndexMasks:
@@ -47,7 +48,7 @@ class IndexMasks:
         self.masks, self.offset, self.ignore, self.templates = folder(root / "annotations"), offset, ignore, templates
         self.files = list(pictures(folder(root / "images")))
         if not self.files:
-            raise DataError(f"root: no pictures in {str(root / 'images')!r}")
+            raise DataError(f"root: no pictures in {quoted(root / 'images')}")
         self.about = fingerprint(root, len(self.files), self.classes, templates, offset, ignore)
 
     @classmethod
@@ -63,7 +64,7 @@ class IndexMasks:
     def __getitem__(self, index: int) -> Sample:
         file = self.files[index]
         path = self.masks / f"{file.stem}.png"
-        image, mask = read_picture(file), read_mask(path)
+        image, mask = read_with_mask(file, path)
         if mask.shape != (image.height, image.width):
             raise DataError(
                 f"{path}: expected one index for each of {image.width} x {image.height} pixels, got {mask.shape}"

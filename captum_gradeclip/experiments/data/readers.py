@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ... import images
+from ...quoting import check_utf8, quoted
 from .base import DataError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -44,7 +45,7 @@ def needed(path: Path | None, argument: str, data: str) -> Path:
         DataError: if nothing was given.
     """
     if path is None:
-        raise DataError(f"{argument}: the data set {data!r} needs it, got nothing")
+        raise DataError(f"{argument}: the data set {quoted(data)} needs it, got nothing")
     return path
 
 
@@ -55,7 +56,7 @@ def folder(path: Path) -> Path:
         DataError: otherwise.
     """
     if not path.is_dir():
-        raise DataError(f"root: {str(path)!r} is not a folder")
+        raise DataError(f"root: {quoted(path)} is not a folder")
     return path
 
 
@@ -64,8 +65,12 @@ def subfolders(path: Path) -> list[str]:
 
     Raises:
         DataError: if ``path`` is not a folder.
+        ValueError: for a name that is not UTF-8.
     """
-    return sorted(one.name for one in folder(path).iterdir() if one.is_dir())
+    names = sorted(one.name for one in folder(path).iterdir() if one.is_dir())
+    for name in names:
+        check_utf8("root", name)
+    return names
 
 
 def pictures(path: Path) -> Iterator[Path]:
@@ -85,17 +90,35 @@ def read_picture(file: Path) -> Image.Image:
         raise DataError(f"{file}: {error}") from None
 
 
-def read_mask(file: Path) -> npt.NDArray[np.int64]:
-    """The values of a mask's pixels, ``(H, W)`` or ``(H, W, channels)``.
+def read_with_mask(file: Path, mask: Path) -> tuple[Image.Image, npt.NDArray[np.int64]]:
+    """A picture as RGB, and the values of its mask's pixels, ``(H, W)`` or ``(H, W, channels)``; both upright.
+
+    Args:
+        file: the picture.
+        mask: the file of its mask, whose pixels are whole numbers.
 
     Raises:
-        DataError: if the file is missing or broken.
+        DataError: if one of them is missing or broken, or if the EXIF data of one of them turn it and those of the other do
+            not, since nobody knows then which of its pixels the mask means.
     """
     try:
-        with Image.open(file) as picture:
-            return np.asarray(picture).astype(np.int64)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{file}: the mask cannot be read: {error}") from None
+        raw = images.decode(file)
+        picture = images.to_rgb(images.upright(raw))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: {error}") from None
+    try:
+        values = images.decode(mask)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{mask}: the mask cannot be read: {error}") from None
+    if values.mode == "F":
+        raise DataError(f"{mask}: expected whole numbers in a mask, got floating-point pixels")
+    turns = images.orientation(raw), images.orientation(values)
+    if turns[0] != turns[1]:
+        raise DataError(
+            f"{mask}: the EXIF data of its picture state the orientation {turns[0]}, those of the mask {turns[1]}; turn the"
+            " picture as the mask has it, and remove its EXIF data"
+        )
+    return picture, np.asarray(images.upright(values)).astype(np.int64)
 
 
 def read_json(file: Path) -> object:
@@ -132,7 +155,7 @@ def read_class_names(folders: Sequence[str], file: Path | None) -> list[str]:
             return list(IMAGENET_CLASSNAMES)
         ids = [one for one in folders if re.fullmatch(r"n\d{8}", one)]
         if ids:
-            raise DataError(f"class_names: folders such as {ids[0]!r} are no names to ask for; give a file of names")
+            raise DataError(f"class_names: folders such as {quoted(ids[0])} are no names to ask for; give a file of names")
         return [one.replace("_", " ") for one in folders]
     content = read_json(file) if file.suffix == ".json" else [line.strip() for line in _read_text(file).splitlines()]
     if not isinstance(content, list) or not any(content) or not all(isinstance(one, str) for one in content):
@@ -144,7 +167,11 @@ def read_class_names(folders: Sequence[str], file: Path | None) -> list[str]:
 
 
 def _read_text(file: Path) -> str:
+    if file.exists() and not file.is_file():
+        raise DataError(f"{file}: expected a file, got a folder, a pipe or a device")
     try:
         return file.read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(f"{file}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: expected text in UTF-8: {error}") from None

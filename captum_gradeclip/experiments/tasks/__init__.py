@@ -10,6 +10,7 @@ from .layers import ImageLayers, TextLayers
 from .localization import Localization
 from .openvocab import OpenVocabulary
 from .retrieval import Retrieval
+from .targeted import Targeted
 from .words import Words
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Record",
     "Retrieval",
     "Settings",
+    "Targeted",
     "Task",
     "TextLayers",
     "Words",
@@ -35,6 +37,7 @@ _KINDS: tuple[type[Task], ...] = (
     Retrieval,
     Words,
     Localization,
+    Targeted,
     ImageLayers,
     TextLayers,
     OpenVocabulary,

@@ -12,8 +12,10 @@ from torch.nn import functional as F
 
 from ... import adapters, images
 from ...adapters.loading import Loaded
+from ...arguments import check_number
 from ...attr import RISE
-from ...metrics import Baseline, ScoreFunction, baseline, curves
+from ...metrics import Baseline, Schedule, ScoreFunction, baseline, curves
+from ...quoting import quoted
 from ...scores import ImageTextScore, TextImageScore, tokenize
 from ..data import DataError, Dataset, Sample
 from ..data.base import Known
@@ -34,8 +36,9 @@ class Settings:
             :mod:`captum_gradeclip.experiments.setups`.
         resize: how pictures become inputs of the fair setup: ``"squash"`` (default), ``"crop"`` or ``"keep"``, see
             :func:`captum_gradeclip.images.prepare`.
-        baseline: what stands in the place of pixels that are not shown: ``"random"`` (default), ``"black"``, ``"blur"`` or
-            ``"mean"``, see :func:`captum_gradeclip.metrics.baseline`.
+        baseline: what stands in the place of pixels that are not shown: ``"random"``, ``"black"``, ``"blur"``, ``"mean"`` or
+            ``"own-mean"``, see :func:`captum_gradeclip.metrics.baseline`; ``None`` (default) for the task's own, which is
+            ``"own-mean"`` of ``targeted`` and ``"random"`` of all others.
         batch_size: number of changed inputs in a forward pass, at least 1 (default 64).
         rise_masks: number of RISE's masks, at least 1 (default 500).
         skip_broken: whether samples whose files are broken, or about which too little is known for a task, are left out and
@@ -43,13 +46,13 @@ class Settings:
         canvas: deprecated name of ``baseline``.
 
     Raises:
-        ValueError: for an unknown protocol, resize or baseline.
+        ValueError: for an unknown protocol, resize or baseline, or a number below 1.
     """
 
     methods: str | Sequence[str] = "all"
     protocol: str = "fair"
     resize: images.Resize = "squash"
-    baseline: Baseline = "random"
+    baseline: Baseline | None = None
     batch_size: int = 64
     rise_masks: int = 500
     skip_broken: bool = False
@@ -61,10 +64,12 @@ class Settings:
         for name, given, known in (
             ("protocol", self.protocol, tuple(SETUPS)),
             ("resize", self.resize, get_args(images.Resize)),
-            ("baseline", self.baseline, get_args(Baseline)),
+            ("baseline", self.baseline, (None, *get_args(Baseline))),
         ):
             if given not in known:
-                raise ValueError(f"{name}: expected one of {known}, got {given!r}")
+                raise ValueError(f"{name}: expected one of {known}, got {quoted(given)}")
+        check_number("batch_size", self.batch_size, whole=True, least=1)
+        check_number("rise_masks", self.rise_masks, whole=True, least=1)
 
     @property
     def setup(self) -> Setup:
@@ -129,6 +134,8 @@ class Task:
     """Whether texts are explained; otherwise images are."""
     things: ClassVar[tuple[int, ...]] = (2, 3, 4)
     """The numbers of things in a scene, if scenes are the data set."""
+    usual_baseline: ClassVar[Baseline] = "random"
+    """What stands in the place of pixels that are not shown, unless the settings say otherwise."""
     lower: ClassVar[frozenset[str]] = frozenset()
     """Names of the columns of values whose lowest value is the best; in all others the highest is."""
 
@@ -138,7 +145,7 @@ class Task:
     def __init__(self, loaded: Loaded, data: Dataset, settings: Settings) -> None:
         self.loaded, self.data, self.settings, self.setup = loaded, data, settings, settings.setup
         self.tower = adapters.image_tower(loaded.model)
-        mean, std = loaded.statistics or (self.tower.mean, self.tower.std)
+        mean, std = self.tower.statistics(loaded.statistics)
         self.spec = InputSpec(self.tower.size, self.tower.patch, mean, std)
         self.device = next(loaded.model.parameters()).device
 
@@ -152,6 +159,16 @@ class Task:
             setup: the setup that they were measured under.
         """
         return value_table(records, title, cls.lower)
+
+    @classmethod
+    def schedule(cls, setup: Setup) -> Schedule:
+        """After how many changed pixels the model is asked, by default as the setup has it."""
+        return setup.schedule
+
+    @property
+    def baseline(self) -> Baseline:
+        """What stands in the place of pixels that are not shown: the user's choice, or what is usual for the task."""
+        return self.settings.baseline or self.usual_baseline
 
     def begin(self) -> None:
         """Encodes everything that all samples share, and leaves out the methods that are not defined for the model.
@@ -175,7 +192,8 @@ class Task:
         """The sample as :meth:`measure` takes it.
 
         Raises:
-            DataError: naming a sample that lacks what the task needs, or that cannot become an input.
+            DataError: naming a sample that lacks what the task needs, or that cannot become an input; a
+                :class:`LeftOutError` for one in which the task has nothing to ask for.
         """
         sample.require(self.needs)
         return Prepared(sample, None if self.of_texts else self.picture(sample, self.setup.view))
@@ -221,10 +239,8 @@ class Task:
         if explainer.needs_masks:
             found = []
             for sample, picture, target in zip(group.samples, group.pictures, targets):
-                left, top, right, bottom = (round(edge) for edge in picture.frame.box)
-                cut = self.truth(sample, target)[top:bottom, left:right]
-                found.append(F.interpolate(cut[None, None].float(), size=pixels.shape[-2:])[0, 0])
-            masks = torch.stack(found)
+                found.append(shown_masks(self.truth(sample, target)[None], picture))
+            masks = torch.cat(found)
         seen = self.setup.seen(explainer.kind, pixels, self.spec)
         return Batch(self.score, seen, targets, [sample.index for sample in group.samples], masks)
 
@@ -256,7 +272,7 @@ class Task:
         """
         found: list[dict[str, dict[str, list[float]]]] = [{mode: {} for mode in MODES} for _ in group.samples]
         for mode in MODES:
-            kind = self.setup.baseline(mode, self.settings.baseline)
+            kind = self.setup.baseline(mode, self.baseline)
             seeds = [sample.index for sample in group.samples]
             traced = curves(
                 self.judge,
@@ -265,7 +281,7 @@ class Task:
                 performance,
                 mode=mode,
                 background=baseline(group.pixels, kind, self.spec.mean, self.spec.std, seeds),
-                schedule=self.setup.schedule,
+                schedule=self.schedule(self.setup),
                 batch_size=self.settings.batch_size,
             )
             for name, values in traced.items():
@@ -285,8 +301,19 @@ class Task:
         """Whether a method is defined for the model, tried on one blank input."""
         if explainer.kind is RISE or explainer.needs_masks:
             return True  # they ask nothing of a model but its score, and RISE would take long
-        inputs = self.tokens("a") if self.of_texts else torch.zeros(1, 3, *self.tower.size).to(self.device, self.tower.dtype)
+        inputs = (
+            self.tokens("a")
+            if self.of_texts
+            else torch.zeros(1, self.tower.channels, *self.tower.size).to(self.device, self.tower.dtype)
+        )
         return explainer.is_defined(Batch(self.score, inputs, [0], [0]))
+
+
+def shown_masks(masks: Tensor, picture: images.Picture) -> Tensor:
+    """The part of masks ``(K, height, width)`` of a picture that its input shows, at the size of the input."""
+    left, top, right, bottom = (round(edge) for edge in picture.frame.box)
+    cut = masks[:, top:bottom, left:right]
+    return F.interpolate(cut[None].float(), size=picture.pixels.shape[-2:])[0]
 
 
 def true_class(sample: Sample) -> int:

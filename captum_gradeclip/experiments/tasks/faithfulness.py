@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...metrics import ScoreFunction, top_k
+from ...metrics.scoring import known
 from ..records import Curves, Record
 from ..setups import Setup
 from ..tables import Table, curve_table
@@ -33,7 +34,7 @@ class Faithfulness(Task):
         for group in self.groups(samples):
             labels = torch.tensor([true_class(sample) for sample in group.samples])
             with torch.no_grad():
-                predicted = self.judge(group.pixels).argmax(dim=1).cpu()
+                predicted = known(self.judge(group.pixels), "model").argmax(dim=1).cpu()
             wrong = (predicted != labels).nonzero().flatten().tolist()
             for explainer in self.explainers:
                 truth = self.trace(group, self.explain(explainer, group, labels.tolist()), _accuracies(labels))

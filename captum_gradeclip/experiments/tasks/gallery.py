@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...progress import track
 from ...scores import encode_text
 from ..data import DataError, Sample
 from ..records import Record
@@ -74,7 +74,7 @@ class GalleryTask(Task):
         features, tokens, owner = [], [], []
         row: dict[int, int] = {}
         broken: dict[int, str] = {}
-        for index in track(range(len(self.data)), "encoding pictures and captions", transient=True):
+        for index in track(range(len(self.data)), "encoding pictures and captions"):
             try:
                 sample = self.data[index]
                 sample.require(self.needs)

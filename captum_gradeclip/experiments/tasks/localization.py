@@ -25,7 +25,8 @@ class Localization(Task):
             for explainer in self.explainers:
                 maps = self.explain(explainer, group, labels).cpu()
                 for sample, picture, one in zip(group.samples, group.pictures, maps):
-                    heat, mask = to_pixels(one, picture.frame), self.truth(sample, true_class(sample))[None]
+                    mask = self.truth(sample, true_class(sample))[None]
+                    heat = to_pixels(one, picture.frame_of(one), unseen=0.0)
                     values = {
                         "PG": pointing_game(heat, mask).float(),
                         "energy-PG": energy_pointing_game(heat, mask),

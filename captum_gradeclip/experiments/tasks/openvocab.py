@@ -62,7 +62,7 @@ class OpenVocabulary(Task):
 def _judged(maps: Tensor, segments: Tensor, picture: images.Picture) -> OpenVocabularyResult:
     """Maps of all classes ``(classes, h, w)`` against the truth ``(H, W)``."""
     present = sorted(set(segments[segments >= 0].tolist()))
-    full = to_pixels(maps, picture.frame)
+    full = to_pixels(maps, picture.frame_of(maps), unseen=0.0)
     low, high = full.min(), full.max()
     found = torch.where(full.amax(dim=0) >= low + 0.5 * (high - low), full.argmax(dim=0), NOTHING)
     counted = segments != IGNORE

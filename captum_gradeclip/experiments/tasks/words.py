@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...maps import merge_words
+from ...metrics.scoring import known
 from ...scores import ImageTextScore, TextImageScore
 from ..explainers import Batch
 from ..records import MODES, Record
@@ -37,7 +38,8 @@ class Words(GalleryTask):
             # One at a time, since a tokenizer that pads to the longest text would give a batch another length.
             caption, row = sample.captions[0], self.gallery.row[sample.index]
             tokens = self.tokens(caption)
-            others = self.gallery.scores[row, self.gallery.owner.to(self.gallery.scores.device) != row]
+            scores = known(self.gallery.scores, "model")
+            others = scores[row, self.gallery.owner.to(scores.device) != row]
             for explainer in self.explainers:
                 maps = explainer.explain(Batch(self.score, tokens, [row], [sample.index]))
                 words = merge_words(maps.cpu(), tokens.cpu(), self.loaded.tokenizer)[0]
@@ -55,4 +57,4 @@ class Words(GalleryTask):
     def _cosines(self, texts: Sequence[str]) -> Tensor:
         """Of texts, some of which may be empty, with all pictures."""
         with torch.no_grad():
-            return torch.cat([self.score(self.tokens(text)) for text in texts])
+            return known(torch.cat([self.score(self.tokens(text)) for text in texts]), "model")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import Field, dataclass, field, fields
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from .arguments import check_number
+from .quoting import quoted
 
 _Number = TypeVar("_Number", int, float, "int | None", "float | None")
 
@@ -75,24 +77,9 @@ def _check(one: Field[object], kind: object, value: object) -> None:
     values = literals(kind)
     if not fits and values and not (isinstance(value, str) and value in values):
         others = "".join(f"a {part.__name__} or " for part in types if part is not NoneType)
-        raise ValueError(f"{one.name}: expected {others}one of {values}, got {value!r}")
+        raise ValueError(f"{one.name}: expected {others}one of {values}, got {quoted(value)}")
     if not fits and not values and types:
         names = " or ".join("None" if part is NoneType else part.__name__ for part in types)
-        raise ValueError(f"{one.name}: expected {names}, got {value!r}")
+        raise ValueError(f"{one.name}: expected {names}, got {quoted(value)}")
     if fits and isinstance(value, Real) and not isinstance(value, bool):
-        _check_bounds(one.name, float(value), **one.metadata)
-
-
-def _check_bounds(
-    name: str, value: float, least: float | None = None, above: float | None = None, most: float | None = None
-) -> None:
-    low = (least is None or value >= least) and (above is None or value > above)
-    if math.isfinite(value) and low and (most is None or value <= most):
-        return
-    bounds = [
-        f"{word} {bound:g}"
-        for word, bound in (("at least", least), ("above", above), ("at most", most))
-        if bound is not None
-    ]
-    wanted = "a positive number" if (least, above, most) == (None, 0, None) else " and ".join(bounds) or "a finite number"
-    raise ValueError(f"{name}: expected {wanted}, got {value:g}")
+        check_number(one.name, value, **one.metadata)

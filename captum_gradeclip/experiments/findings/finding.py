@@ -1,0 +1,128 @@
+"""Findings: one figure each about a model of scenes, and the held-out scenes that all of them are measured on."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from open_clip import CLIP
+from torch import Tensor
+
+from ... import adapters, scenes
+from ...progress import track
+from ...scenes import Phrase, Scene, SceneDataset, SceneItem
+from ...scenes.world import Split
+from ...scores import ImageTextScore
+from ..setups import InputSpec
+
+BATCH = 64
+"""Largest number of scenes that are measured together."""
+PAIRS = list(itertools.product(scenes.COLOURS, scenes.SHAPES))
+"""Every pair of a color and a shape, among which the pair of a thing is looked for."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One figure.
+
+    Attributes:
+        what: what was measured.
+        value: mean over all cases.
+        cases: number of cases.
+        group: the key in :data:`~captum_gradeclip.experiments.findings.FIGURES` of those that it was measured with (default:
+            none).
+        place: row and column in the table of its group, for figures that only say something beside others; ``None``
+            (default) for a line of its own.
+    """
+
+    what: str
+    value: float
+    cases: int
+    group: str = ""
+    place: tuple[str, str] | None = None
+
+
+def finding(what: str, values: Sequence[float], place: tuple[str, str] | None = None) -> Iterator[Finding]:
+    """The mean of some values as a finding; none if there was no case.
+
+    Args:
+        what: what was measured.
+        values: one value for each case.
+        place: see :class:`Finding` (default ``None``).
+
+    >>> list(finding("hits", [True, False])), list(finding("hits", []))
+    ([Finding(what='hits', value=0.5, cases=2, group='', place=None)], [])
+    """
+    if len(values):
+        yield Finding(what, float(np.mean(values)), len(values), place=place)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Series of scenes that a model has not been trained on, one for each choice of the numbers of things.
+
+    Attributes:
+        count: number of scenes of each series, at least 1.
+        split: ``"evaluation"`` or ``"validation"``.
+        seed: seed of the scenes.
+        size: side of the pictures in pixels.
+    """
+
+    count: int
+    split: Split
+    seed: int
+    size: int
+    _series: dict[tuple[int, ...], SceneDataset] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @classmethod
+    def for_model(cls, model: CLIP, count: int, split: Split, seed: int) -> HeldOut:
+        """Scenes at the size of a model's images."""
+        return cls(count, split, seed, adapters.image_tower(model).size[0])
+
+    def of(self, *counts: int) -> SceneDataset:
+        """The scenes that have one of these numbers of things; the same object for the same numbers."""
+        if counts not in self._series:
+            self._series[counts] = _Arranged(self.count, self.split, self.seed, self.size, counts)
+        return self._series[counts]
+
+    def others(self, count: int, *counts: int) -> SceneDataset:
+        """As many scenes of another series, none of which is among the first one."""
+        return SceneDataset(count, self.split, self.seed + 1, self.size, counts)
+
+
+class _Arranged(SceneDataset):
+    """Scenes that are arranged once, since finding room for all things takes far longer than drawing them."""
+
+    @cached_property
+    def _known(self) -> dict[int, Scene]:
+        return {}
+
+    def scene(self, index: int) -> Scene:
+        if index not in self._known:
+            self._known[index] = super().scene(index)
+        return self._known[index]
+
+
+def batches(model: CLIP, data: SceneDataset, what: str, size: int = BATCH) -> Iterator[tuple[list[SceneItem], Tensor]]:
+    """The scenes in batches, with the model's inputs ``(N, 3, H, W)``.
+
+    Args:
+        model: the model, which says how its images are prepared.
+        data: the scenes.
+        what: what the progress bar says.
+        size: largest number of scenes in a batch, at least 1 (default :data:`BATCH`).
+    """
+    tower = adapters.image_tower(model)
+    spec = InputSpec(tower.size, tower.patch, tower.mean, tower.std)
+    for start in track(range(0, len(data), size), what):
+        items = [data[index] for index in range(start, min(start + size, len(data)))]
+        yield items, torch.cat([spec.prepare(item.image, "crop").pixels for item in items])
+
+
+def pair_score(model: CLIP) -> ImageTextScore:
+    """The score of pictures with ``"red circle"`` and so on, a column for each of :data:`PAIRS`."""
+    return ImageTextScore(model, [Phrase(*pair).words() for pair in PAIRS], scenes.tokenizer())
