@@ -18,7 +18,7 @@ from captum_gradeclip.scenes.captions import NUMBERS
 from captum_gradeclip.scenes.dataset import TwinScenes
 from captum_gradeclip.scenes.model import WEIGHTS, build, save
 from captum_gradeclip.scenes.vocabulary import MERGES, grammar_words, write_merges
-from captum_gradeclip.scenes.world import split_of
+from captum_gradeclip.scenes.world import SHAPES, split_of
 
 
 def test_scenes_are_seeded_and_splits_share_none() -> None:
@@ -61,6 +61,13 @@ def test_twins_differ_in_shapes_alone() -> None:
         assert split_of(one.things) == split_of(other.things) == "train"
         swapped += sorted(shapes[0]) == sorted(shapes[1])
     assert 30 < swapped < 90  # of one thing, and of things of one shape, there are none to exchange
+
+
+def test_a_thing_of_which_no_other_shape_belongs_to_the_split_has_a_twin() -> None:
+    data = TwinScenes(1348, counts=(1,))
+    (one,), (other,) = data.scene(1346).things, data.scene(1347).things
+    assert all(split_of((replace(one, shape=shape),)) != "train" for shape in SHAPES if shape != one.shape)
+    assert other.shape != one.shape and other.material != one.material and split_of((other,)) == "train"
 
 
 def test_a_mask_shows_its_colour() -> None:

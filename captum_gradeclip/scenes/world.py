@@ -137,17 +137,20 @@ def twin(scene: Scene, seed: int) -> Scene:
     True
     """
     rng = np.random.default_rng([seed, scene.texture])
-    for attempt in itertools.count():
-        things = list(scene.things)
-        one, other = rng.permutation(len(things))[[0, -1]]  # of a single thing, both are it
-        shape = things[other].shape
-        if attempt or shape == things[one].shape:  # the same exchange again would be of the same split
-            things[one] = replace(things[one], shape=str(rng.choice([s for s in SHAPES if s != things[one].shape])))
-        else:
-            things[one], things[other] = replace(things[one], shape=shape), replace(things[other], shape=things[one].shape)
-        if split_of(tuple(things)) == "train":
-            break
-    return Scene(tuple(things), scene.texture)
+    numbers = rng.permutation(len(scene.things))
+    one, other = scene.things[numbers[0]], scene.things[numbers[-1]]  # of a single thing, both are it
+    changes = [{numbers[0]: replace(one, shape=other.shape), numbers[-1]: replace(other, shape=one.shape)}]
+    # Of a few things, no other shape belongs to the split; then another material will do as well.
+    for others in (False, True):
+        for number, shape in itertools.product(numbers, rng.permutation(SHAPES)):
+            thing = scene.things[number]
+            material = next(name for name in MATERIALS if (name == thing.material) != others)
+            changes.append({number: replace(thing, shape=str(shape), material=material)})
+    for change in changes:
+        things = tuple(change.get(number, thing) for number, thing in enumerate(scene.things))
+        if [thing.shape for thing in things] != [thing.shape for thing in scene.things] and split_of(things) == "train":
+            return Scene(things, scene.texture)
+    raise AssertionError("one change of at least ten belongs to the training split")
 
 
 def _arrange(rng: np.random.Generator, count: int) -> tuple[Thing, ...]:
