@@ -197,7 +197,7 @@ def _within_bounds(image: Image.Image) -> Image.Image:
 def _prepared(pixels: Tensor, tower: adapters.ImageTower) -> Picture:
     """A tensor that is an input already, beside the picture that it was made from, as far as its values show it."""
     channels = tower.channels
-    if pixels.dim() != 3 or pixels.shape[0] != channels or not pixels.is_floating_point():
+    if pixels.dim() != 3 or pixels.shape[0] != channels or not pixels.numel() or not pixels.is_floating_point():
         raise ValueError(
             f"images: expected a floating point tensor ({channels}, H, W) or (N, {channels}, H, W), got {pixels.dtype} of"
             f" shape {tuple(pixels.shape)}; raw pixels may be given as an array (H, W, 3) of uint8"
@@ -238,7 +238,7 @@ def _transformed(
 
 def _output(made: object) -> Tensor:
     """What a transform returned, if it is an input of a model."""
-    if not isinstance(made, Tensor) or made.dim() != 3 or not made.is_floating_point():
+    if not isinstance(made, Tensor) or made.dim() != 3 or not made.numel() or not made.is_floating_point():
         kind = f"{made.dtype} of shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
         raise TypeError(
             f"preprocess: expected it to return a floating point tensor (C, H, W), got {kind}; give 'model', 'squash' or"

@@ -66,7 +66,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     "gallery": (*NOT_TENSORS, torch.rand(2), torch.rand(2, 2) * NAN, torch.rand(2, 2) * 1j),
     "booleans": (None, "x", [True], torch.eye(2), torch.zeros(2, 2) > 0, torch.ones(2) > 0),
     "tensor": (None, "x", [1.0], 0.5, np.zeros((2, 2))),
-    "picture": (None, 3, torch.rand(2), [], [3]),
+    "picture": (torch.zeros(3, 0, 0), torch.zeros(1, 3, 0, 64), None, 3, torch.rand(2), [], [3]),
     "pillow": (None, 3, "x", torch.rand(3, 64, 64)),
     "length": (None, "x", -1, 1.5, True, NAN),
     "rows": (*NOT_TENSORS, torch.tensor([5, 0]), TWO.float(), torch.tensor([0, -1]), torch.tensor([0])),

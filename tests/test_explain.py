@@ -90,7 +90,10 @@ def test_the_numbers_are_those_of_the_parts(clip: tuple[nn.Module, Any, Any], pi
     score, of_words = ImageTextScore(model, TEXTS, tokenizer), TextImageScore(model, x)
     assert torch.equal(found.maps, GradECLIP(score, score.layers[-1:]).attribute_targets(x))  # type: ignore[arg-type]
     weights = GradECLIP(of_words, of_words.layers[-8:]).attribute(tokens, target=0)
-    assert found.words == [maps.merge_words(weights, tokens, tokenizer)] and len(found.words[0][1]) > 2
+    for told, expected in zip(found.words[0], maps.merge_words(weights, tokens, tokenizer), strict=True):  # type: ignore[index]
+        assert [word for word, _ in told] == [word for word, _ in expected] and len(told) > 2
+        # Not to the bit, since some processors round otherwise for another number of texts.
+        assert [weight for _, weight in told] == pytest.approx([weight for _, weight in expected], rel=1e-4, abs=1e-7)
     assert found.token_weights is not None and torch.allclose(found.token_weights[0], weights)
     with torch.no_grad():
         image, text = (nn.functional.normalize(one, dim=-1) for one in (model.encode_image(x), model.encode_text(tokens)))  # type: ignore[operator]
@@ -438,12 +441,14 @@ def test_results_of_several_images_are_replaced_together(
         ({"images": np.zeros((4, 4, 3))}, ValueError, r"images: expected an array \(H, W, 3\) of uint8, got float64"),
         ({"images": torch.zeros(3, 64, 64, dtype=torch.uint8)}, ValueError, "images: expected a floating point tensor"),
         ({"images": torch.zeros(1, 64, 64)}, ValueError, "images: expected a floating point tensor"),
+        ({"images": torch.zeros(3, 0, 0)}, ValueError, "images: expected a floating point tensor"),
         ({"texts": None}, ValueError, "texts: CLIP compares images with texts; give at least one text"),
         ({"texts": []}, ValueError, "texts: CLIP compares images with texts"),
         ({"texts": ["red " * 40]}, ValueError, "text: .* the model reads 24"),
         ({"tokenizer": None}, TypeError, "tokenizer: needed"),
         ({"targets": 3}, ValueError, "targets: CLIP is no classifier"),
         ({"preprocess": "fit"}, ValueError, "preprocess: expected 'model', one of"),
+        ({"preprocess": lambda image: torch.zeros(3, 0, 8)}, TypeError, r"preprocess: expected it to return .* \(3, 0, 8\)"),
         ({"preprocess": lambda image: image}, TypeError, "preprocess: expected it to return .* got Image"),
         ({"method": "ScoreCAM"}, ValueError, "there is no 'ScoreCAM'"),
         ({"layers": 9}, ValueError, "^layers: expected 1 to 2"),
