@@ -23,8 +23,8 @@ from .common import (
     Subparsers,
     UsageError,
     add_command,
+    add_methods,
     add_model,
-    add_rise_masks,
     check_numbers,
     load_model,
     names_of,
@@ -71,6 +71,7 @@ def add_scenes(tasks: Subparsers) -> None:
 
 def add_task(tasks: Subparsers, name: str, kind: type[Task]) -> None:
     """Adds ``gradeclip benchmark`` with the name of a task, of which one kind speaks for all."""
+    from ..attr.registry import BASELINES, METHODS
     from ..experiments import DATASETS, SETUPS, DataArguments, Settings
     from ..images import Resize
     from ..metrics.baselines import Baseline
@@ -78,7 +79,7 @@ def add_task(tasks: Subparsers, name: str, kind: type[Task]) -> None:
 
     parser = add_command(tasks, name, run_task, kind.summary)
     add_model(parser)
-    add_methods(parser)
+    add_methods(parser, [*METHODS, *BASELINES])
     known = "; ".join(f"{one}: {data.summary}" for one, data in DATASETS.items())
     parser.add_argument("--data", choices=tuple(DATASETS), default="scenes", help=f"{known} [%(default)s]")
     hints = get_type_hints(DataArguments)
@@ -118,9 +119,11 @@ def add_task(tasks: Subparsers, name: str, kind: type[Task]) -> None:
 
 def add_time(tasks: Subparsers) -> None:
     """Adds ``gradeclip benchmark time``."""
+    from ..attr.registry import BASELINES, METHODS
+
     parser = add_command(tasks, "time", run_time, "seconds per image of every method (table V)")
     add_model(parser)
-    add_methods(parser)
+    add_methods(parser, [*METHODS, *BASELINES])
     parser.add_argument(
         "--batch", type=int, nargs="+", default=[1, 8], metavar="N", help="images at once, a table each [1 8]"
     )
@@ -131,17 +134,6 @@ def add_time(tasks: Subparsers) -> None:
     parser.add_argument(
         "--templates", type=int, default=4, metavar="N", help="sentences for each label [%(default)s; in the paper 85]"
     )
-
-
-def add_methods(parser: argparse.ArgumentParser) -> None:
-    """``--methods`` and ``--rise-masks``."""
-    from ..attr.registry import BASELINES, METHODS
-
-    names, others = (", ".join(kind.__name__ for kind in kinds) for kinds in (METHODS, BASELINES))
-    parser.add_argument(
-        "--methods", default="all", metavar="all|NAME,...", help=f"methods: {names}; baselines: {others} [%(default)s]"
-    )
-    add_rise_masks(parser)
 
 
 def run_scenes(arguments: argparse.Namespace) -> None:

@@ -10,8 +10,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, get_type_hints
 
+from rich.box import SIMPLE
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
 
 from ..files import write_json
 from ..quoting import MOST_OF_MESSAGE, check_utf8, legible, line, quoted
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 _TO_MODEL_SIZE = ("model", "crop", "squash")
 """The values of ``--resize`` that bring any picture to the model's own size."""
+_WIDE = 200
+"""The width in characters of what is written for a reader that is no terminal."""
 Run = Callable[[argparse.Namespace], int | None]
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -180,6 +185,18 @@ def _resize(given: str) -> str | int:
     raise argparse.ArgumentTypeError(f"expected model, keep, crop, squash or the longer side in pixels, got {quoted(given)}")
 
 
+def add_targets(parser: argparse.ArgumentParser) -> None:
+    """``--target``, the classes of a classifier that are explained."""
+    parser.add_argument(
+        "--target",
+        action="append",
+        dest="targets",
+        metavar="CLASS",
+        help="a class of a classifier, by index, name or WordNet id (n02091134, of ImageNet); may be repeated [the three"
+        " most probable]",
+    )
+
+
 def add_drawing(parser: argparse.ArgumentParser) -> None:
     """How the pictures look, which :func:`style_of` reads."""
     parser.add_argument(
@@ -217,11 +234,59 @@ def style_of(arguments: argparse.Namespace) -> Style:
     return Style(**given)
 
 
-def add_rise_masks(parser: argparse.ArgumentParser) -> None:
-    """``--rise-masks``, the one option of a method that decides how long many methods together take."""
+def add_methods(parser: argparse.ArgumentParser, usual: Sequence[Kind]) -> None:
+    """``--methods``, and ``--rise-masks``, the one option of a method that decides how long many methods together take.
+
+    ``--methods help`` prints all of them and ends the command, which needs nothing else for it.
+
+    Args:
+        parser: the parser of a command.
+        usual: the methods that ``all`` stands for; Captum's own have to be named.
+    """
+    from ..attr.registry import CAPTUM
+
+    kinds = {"all": usual, "also, of Captum": CAPTUM}
+    names, others = (", ".join(kind.__name__ for kind in some) for some in kinds.values())
+
+    class Chosen(argparse.Action):
+        def __call__(
+            self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
+        ) -> None:
+            if values == "help":
+                print_methods(kinds)
+                parser.exit()
+            setattr(namespace, self.dest, values)
+
+    parser.add_argument(
+        "--methods",
+        action=Chosen,
+        default="all",
+        metavar="all|NAME,...|help",
+        help=f"all: {names}; also {others} of Captum, for images; help: tell in a line what each of them is [%(default)s]",
+    )
     parser.add_argument(
         "--rise-masks", type=int, default=500, metavar="N", help="how many masks RISE draws [%(default)s; in its paper 2000]"
     )
+
+
+def print_methods(kinds: Mapping[str, Sequence[Kind]]) -> None:
+    """Prints a line for each method: its id, what it explains, and what it is.
+
+    Args:
+        kinds: the methods, by a heading for each group of them.
+    """
+    screen = Screen()
+    table = Table(box=SIMPLE, pad_edge=False)
+    table.add_column("id", no_wrap=True)
+    table.add_column("explains", no_wrap=True)
+    table.add_column("what it is")
+    for heading, some in kinds.items():
+        table.add_section()
+        table.add_row(Text(heading, "italic"), "", "")
+        for kind in some:
+            explains = ", ".join(name for name, can in (("images", kind.info.image), ("texts", kind.info.text)) if can)
+            table.add_row(kind.__name__, explains, Text((kind.__doc__ or kind.info.name).strip().partition("\n")[0]))
+    screen.print(table) if screen.is_terminal else Screen(width=_WIDE).print(table)
 
 
 def add_options(parser: argparse.ArgumentParser, kind: Kind, names: Sequence[str]) -> None:
