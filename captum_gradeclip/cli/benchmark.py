@@ -28,6 +28,7 @@ from .common import (
     check_numbers,
     load_model,
     names_of,
+    print_table,
     require_texts,
     save_json,
 )
@@ -114,6 +115,12 @@ def add_task(tasks: Subparsers, name: str, kind: type[Task]) -> None:
         metavar="N",
         help="changed inputs in a forward pass [%(default)s]",
     )
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="print the table of what an unfinished run has measured so far, by the same command; nothing is measured or"
+        " written, and the run may be going on",
+    )
     parser.add_argument("--skip-broken", action="store_true", help="leave out samples that cannot be used, and count them")
 
 
@@ -147,7 +154,7 @@ def run_scenes(arguments: argparse.Namespace) -> None:
     title = f"{arguments.count} scenes, split {arguments.split}, seed {arguments.seed}"
     for group, some in itertools.groupby(found, key=lambda one: one.group):
         for table in _tables(list(some), f"{group}: {title}"):
-            Screen(width=max(132, Screen().width)).print(table)
+            print_table(table)
     save_json(arguments.out / "scenes.json", [asdict(one) for one in found])
 
 
@@ -172,7 +179,7 @@ def _tables(findings: Sequence[Finding], title: str) -> Iterator[Table]:
 
 def run_task(arguments: argparse.Namespace) -> None:
     """Runs a task over a data set, prints its tables and writes them with the records of all samples."""
-    from ..experiments import TASKS, DataArguments, Settings, make_dataset, run, tabulate
+    from ..experiments import TASKS, DataArguments, Settings, make_dataset, partial_table, run, tabulate
 
     settings = Settings(
         methods=_methods(arguments.methods),
@@ -183,19 +190,27 @@ def run_task(arguments: argparse.Namespace) -> None:
         rise_masks=arguments.rise_masks,
         skip_broken=arguments.skip_broken,
     )
-    loaded = load_model(arguments)
-    require_texts(loaded, arguments.model, "model")
+    loaded = None if arguments.partial else load_model(arguments)
+    if loaded is not None:
+        require_texts(loaded, arguments.model, "model")
     names = [one.name for one in fields(DataArguments) if one.name in arguments]
     given = {name: getattr(arguments, name) for name in names}
     about = {name: getattr(arguments, name) for name in ("model", "pretrained")}
     for kind in TASKS[arguments.task]:
         data = make_dataset(arguments.data, DataArguments(counts=kind.things, **given))
         out = arguments.out / f"{kind.name.replace(' ', '-')}-{data.name}"
+        if loaded is None:
+            unfinished = partial_table(kind, data, settings, out, about=about)
+            if unfinished is None:
+                Screen().print(f"nothing is finished yet in {out}", soft_wrap=True, markup=False)
+            else:
+                print_table(unfinished.screen())
+            continue
         with _told_to_end(out):
             records = run(kind, loaded, data, settings, out, about=about)
         if records is not None:
             table = tabulate(kind, records, data, settings, out)
-            Screen(width=max(120, Screen().width)).print(table.screen())
+            print_table(table.screen())
             Screen().print(f"tables, curves and records are in {out}", soft_wrap=True, markup=False)
 
 
@@ -231,7 +246,7 @@ def run_time(arguments: argparse.Namespace) -> None:
         )
         arguments.out.mkdir(parents=True, exist_ok=True)
         table.write(arguments.out, f"time-batch-{batch}")
-        Screen().print(table.screen())
+        print_table(table.screen())
 
 
 @contextmanager

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, get_type_hints
 
-from rich.box import SIMPLE
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.segment import Segment
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from ..files import write_json
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 
 _TO_MODEL_SIZE = ("model", "crop", "squash")
 """The values of ``--resize`` that bring any picture to the model's own size."""
-_WIDE = 200
-"""The width in characters of what is written for a reader that is no terminal."""
+_WIDEST = 10_000
+"""More characters than any table is wide."""
 Run = Callable[[argparse.Namespace], int | None]
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -275,18 +277,62 @@ def print_methods(kinds: Mapping[str, Sequence[Kind]]) -> None:
     Args:
         kinds: the methods, by a heading for each group of them.
     """
+    longest = max(len(kind.__name__) for some in kinds.values() for kind in some)
     screen = Screen()
-    table = Table(box=SIMPLE, pad_edge=False)
-    table.add_column("id", no_wrap=True)
-    table.add_column("explains", no_wrap=True)
-    table.add_column("what it is")
     for heading, some in kinds.items():
-        table.add_section()
-        table.add_row(Text(heading, "italic"), "", "")
+        screen.print(f"{heading}:", style="bold", highlight=False)
         for kind in some:
-            explains = ", ".join(name for name, can in (("images", kind.info.image), ("texts", kind.info.text)) if can)
-            table.add_row(kind.__name__, explains, Text((kind.__doc__ or kind.info.name).strip().partition("\n")[0]))
-    screen.print(table) if screen.is_terminal else Screen(width=_WIDE).print(table)
+            explains = "images, texts" if kind.info.text else "images"
+            told = (kind.__doc__ or kind.info.name).strip().partition("\n")[0]
+            text = f"  {kind.__name__:{longest}}  {explains:13}  {told}"
+            screen.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Prints a table within the width of the terminal.
+
+    Headings of several words are broken to the width of what stands below them. Columns that do not fit side by side then
+    follow in further blocks, each of which begins with the first column. Title and caption stand above and below all of it.
+
+    Args:
+        table: a table of short cells, of which none has to be broken.
+    """
+    screen = Screen()
+    first, *others = [_narrowed(screen, column) for column in table.columns]
+    left = screen.width - (_width(screen, _block(others)) if others else 0) - 3  # beside a gap
+    first.max_width = max(screen.width // 3, 12, left)
+    parts: list[list[Column]] = [[]]
+    for column in others:
+        if parts[-1] and _width(screen, _block([first, *parts[-1], column])) > screen.width:
+            parts.append([])
+        parts[-1].append(column)
+    if table.title:
+        screen.print(table.title, style="italic", highlight=False)
+    for number, part in enumerate(parts):
+        screen.print(*([""] if number else []), _block([first, *part]), sep="\n")
+    if table.caption:
+        screen.print(table.caption, style="dim italic", highlight=False)
+
+
+def _narrowed(screen: Screen, column: Column) -> Column:
+    """A column whose heading is broken into lines that are no longer than its cells or its longest word."""
+    heading = str(column.header)
+    widest = max([_width(screen, cell) for cell in column.cells] + [len(word) for word in heading.split()])
+    return replace(column, header=textwrap.fill(heading, max(widest, 1), break_long_words=False), _cells=[*column.cells])
+
+
+def _block(columns: Sequence[Column]) -> Table:
+    """A table of some columns of another one."""
+    block = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        block.add_column(Text(str(column.header)), justify=column.justify, overflow="fold", max_width=column.max_width)
+    for row in zip(*(column.cells for column in columns)):
+        block.add_row(*row)
+    return block
+
+
+def _width(screen: Screen, shown: RenderableType) -> int:
+    return Measurement.get(screen, screen.options.update(max_width=_WIDEST), shown).maximum
 
 
 def add_options(parser: argparse.ArgumentParser, kind: Kind, names: Sequence[str]) -> None:

@@ -166,6 +166,24 @@ def tabulate(kind: type[Task], records: Sequence[Record], data: Dataset, setting
         settings: the settings that they were measured with.
         out: an existing folder for the files.
     """
+    table = make_table(kind, records, data, settings)
+    name = kind.name.replace(" ", "-")
+    table.write(out, name)
+    if by_method(records, "curves"):
+        schedule = None if kind.of_texts else kind.schedule(settings.setup)
+        show.save(draw_curves(records, schedule), out / f"{name}-curves.png")
+    return table
+
+
+def make_table(kind: type[Task], records: Sequence[Record], data: Dataset, settings: Settings) -> Table:
+    """Makes the table of a task's records, with the figures of the papers where they can be compared.
+
+    Args:
+        kind: the task.
+        records: records of some or all samples.
+        data: the data set that they were measured on.
+        settings: the settings that they were measured with.
+    """
     setup = settings.setup
     table = kind.table(records, f"{kind.name}, {data.name}, {setup.id} protocol", setup)
     broken, others = (sum(what in record for record in records) for what in ("broken", "left_out"))
@@ -173,12 +191,7 @@ def tabulate(kind: type[Task], records: Sequence[Record], data: Dataset, setting
     notes += [f"{broken} broken samples were left out."] if broken else []
     notes += [f"{others} samples in which this task has nothing to ask for were left out."] if others else []
     published = published_figures(kind.name, data) if setup.published else None
-    table = replace(table, published=published, note=" ".join(notes))
-    name = kind.name.replace(" ", "-")
-    table.write(out, name)
-    if by_method(records, "curves"):
-        show.save(draw_curves(records, None if kind.of_texts else kind.schedule(setup)), out / f"{name}-curves.png")
-    return table
+    return replace(table, published=published, note=" ".join(notes))
 
 
 def printed_name(row: str) -> str:
