@@ -79,6 +79,11 @@ def add_task(tasks: Subparsers, name: str, kind: type[Task]) -> None:
     from ..options import literals
 
     parser = add_command(tasks, name, run_task, kind.summary)
+    words = {"label": "class", "segments": "mask", "captions": "captions"}
+    needs = f" Of each picture, this task needs its {' and its '.join(words[one] for one in kind.needs)}."
+    trees = [data.layout for data in DATASETS.values() if data.layout]
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter  # trees keep their lines
+    parser.epilog = "\n".join([f"Own data lie in one of these layouts.{needs if kind.needs else ''}\n", *trees])
     add_model(parser)
     add_methods(parser, [*METHODS, *BASELINES])
     known = "; ".join(f"{one}: {data.summary}" for one, data in DATASETS.items())
