@@ -23,7 +23,7 @@ from .images import Picture
 from .inputs import Images, Preprocess, read_inputs
 from .maps import Words, merge_words, to_pixels
 from .notices import kept_notices, notice
-from .quoting import line, quoted
+from .quoting import quoted
 from .scores import ClassScore, ImageTextScore, ModelScore, TextImageScore, Tokenizer, tokenize
 
 if TYPE_CHECKING:
@@ -250,8 +250,9 @@ def explain(
             found by showing it others. Or a function that returns a :class:`captum_gradeclip.images.Picture`, which says
             itself where its input lies.
         method: the name of a method in any spelling, or its class (default ``"GradECLIP"``).
-        targets: the classes of a classifier to explain, by index, by name, or by a part of a name that only one class
-            has, the same for all images; ``None`` (default) for the three that are most probable on average.
+        targets: the classes of a classifier to explain, by index, by name, by a part of a name that only one class has, or
+            by WordNet id (``"n02091134"``, if they are those of ImageNet), the same for all images; ``None`` (default) for
+            the three that are most probable on average.
         device: where to compute, to which the model is moved as by ``model.to(device)``; ``"auto"`` for a GPU if there is
             one, ``None`` (default) for where the model lies.
         words: whether to explain the words of the texts as well (default true).
@@ -282,7 +283,7 @@ def explain(
     >>> found.maps.shape, found.scores.shape, [word for word, weight in found.words[0][0]]
     (torch.Size([1, 2, 8, 8]), torch.Size([1, 2]), ['a', 'red', 'circle'])
     """
-    tower = adapters.image_tower(model)
+    adapters.image_tower(model)  # what no adapter knows is refused first of all
     if isinstance(method, Method):
         raise TypeError(
             f"method: expected a name or a class, got an object of {type(method).__name__}; choose its layers by layers"
@@ -298,7 +299,7 @@ def explain(
         if is_classifier(model):
             if texts is not None:
                 raise ValueError(f"texts: {job.model_name} is a classifier without a text encoder; name classes by targets")
-            explanation = _explain_classes(job, targets, scores, tower.width)
+            explanation = _explain_classes(job, targets, scores)
         elif targets is not None:
             raise ValueError(f"targets: {job.model_name} is no classifier; it compares images with texts")
         else:
@@ -321,39 +322,6 @@ def is_classifier(model: nn.Module) -> bool:
     except adapters.UnsupportedModelError:
         return True
     return False
-
-
-def find_class(target: int | str, count: int, labels: Sequence[str] | None) -> int:
-    """The index of a class that is given by its index or by its name.
-
-    Args:
-        target: an index from 0 to ``count - 1``, also as a string of digits; or a name; or a part of one that no other
-            class has. Upper and lower case are the same, and of a name like ``"tabby, tabby cat"`` each half will do.
-        count: the number of classes.
-        labels: the names of the classes in order, or ``None`` if the model does not carry them.
-
-    Raises:
-        ValueError: if there is no such class, or if several are called so.
-
-    >>> find_class("whippet", 3, ["tabby cat", "whippet", "Italian greyhound"]), find_class("2", 3, None)
-    (1, 2)
-    """
-    if not isinstance(target, (str, Integral)) or isinstance(target, bool):
-        raise TypeError(f"targets: expected the index or the name of a class, got {quoted(target)}")
-    if not isinstance(target, str) or target.lstrip("-").isdecimal():
-        # What has more digits than any class is not made a number, for which Python would take its time, or refuse.
-        if len(str(target)) > 18 or not 0 <= int(target) < count:
-            raise ValueError(f"targets: expected a class from 0 to {count - 1}, got {line(str(target))}")
-        return int(target)
-    if labels is None:
-        raise ValueError(f"targets: this model does not name its classes; give an index from 0 to {count - 1}")
-    wanted = target.lower()
-    exact = [n for n, label in enumerate(labels) if wanted in [part.strip().lower() for part in label.split(",")]]
-    found = exact or [n for n, label in enumerate(labels) if wanted in label.lower()]
-    if len(found) != 1:
-        several = "; ".join(f"{n}: {line(labels[n])}" for n in found[:8])
-        raise ValueError(f"targets: {len(found)} classes are called {quoted(target)}{': ' if found else ''}{several}")
-    return found[0]
 
 
 @dataclass(frozen=True)
@@ -448,7 +416,7 @@ def _explain_texts(job: _Job, texts: list[str], tokenizer: Tokenizer | None, wor
     )
 
 
-def _explain_classes(job: _Job, targets: int | str | Sequence[int | str] | None, scores: bool, width: int) -> Explanation:
+def _explain_classes(job: _Job, targets: int | str | Sequence[int | str] | None, scores: bool) -> Explanation:
     score = ClassScore(job.model)
     labels, logits = score.labels, None
     if targets is None or scores:
@@ -456,12 +424,12 @@ def _explain_classes(job: _Job, targets: int | str | Sequence[int | str] | None,
             logits = torch.stack(_in_order(job.each_size(score)))
     if targets is None:
         assert logits is not None
-        chosen = logits.softmax(dim=1).mean(dim=0).topk(min(3, width)).indices.tolist()
+        chosen = most_probable(logits)
     else:
         several = [targets] if isinstance(targets, (Integral, str)) else list(targets)  # type: ignore[arg-type]
         if not several:
             raise ValueError("targets: expected at least one class, or None for the three most probable ones")
-        chosen = [find_class(one, width, labels) for one in several]
+        chosen = [score.find(one) for one in several]
     maps, explained, options = job.explain_images(score, chosen)
     known = logits if scores else None
     return Explanation(
@@ -479,6 +447,19 @@ def _explain_classes(job: _Job, targets: int | str | Sequence[int | str] | None,
         targets=chosen,
         probabilities=None if known is None else known.softmax(dim=1)[:, chosen],
     )
+
+
+def most_probable(logits: Tensor) -> list[int]:
+    """The classes, three at most, that are explained where none was asked for: the most probable ones, on average.
+
+    Args:
+        logits: logits ``(N, classes)`` of N images.
+
+    >>> most_probable(torch.tensor([[0.0, 3.0, 1.0, 2.0]]))
+    [1, 3, 2]
+    """
+    found: list[int] = logits.softmax(dim=1).mean(dim=0).topk(min(3, logits.shape[1])).indices.tolist()
+    return found
 
 
 def _maps(outcome: Outcome, dimensions: int) -> Tensor:

@@ -141,18 +141,20 @@ def file_names(texts: Sequence[str], words: bool, image: bool = False, format: F
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several methods found out about one picture and its texts.
+    """What several methods found out about one picture and its texts, or classes of a classifier.
 
     Attributes:
         name: the name of the picture.
         picture: the picture and the input that was explained.
-        texts: the T texts.
-        scores: the cosine of each text with the picture.
+        texts: the T texts, or names of classes.
+        scores: the cosine of each text with the picture, or the logit of each class.
         of_images: what each method found out about the picture.
-        of_texts: what each method found out about the texts, in the same order of methods.
+        of_texts: what each method found out about the texts, in the same order of methods; ``None`` for a classifier.
         captions: the words of each text with weights that add up to 1, for each method; ``None`` where it does not explain
             texts.
         path: the file of the picture, which is never replaced by results; ``None`` (default) if it has none.
+        targets: the T indices of the classes; ``None`` (default) for texts.
+        probabilities: the share of each class in the softmax over all classes; ``None`` (default) for texts.
     """
 
     name: str
@@ -160,9 +162,11 @@ class Comparison:
     texts: Sequence[str]
     scores: Sequence[float]
     of_images: Sequence[Outcome]
-    of_texts: Sequence[Outcome]
+    of_texts: Sequence[Outcome] | None
     captions: Sequence[Sequence[Words] | None]
     path: Path | None = None
+    targets: Sequence[int] | None = None
+    probabilities: Sequence[float] | None = None
 
 
 def save_comparison(
@@ -184,10 +188,12 @@ def save_comparison(
     """
     look, texts, picture = style or Style(), comparison.texts, comparison.picture
     small = _shrunk(picture.image, round(3 * look.dpi))
-    arrays: dict[str, object] = {"texts": np.array(texts)}
+    classes, unit = comparison.targets, "cosine" if comparison.targets is None else "logit"
+    arrays: dict[str, object] = {"texts": np.array(texts)} if classes is None else {"classes": np.array(classes)}
     rows: list[show.Row] = []
     entries: list[dict[str, object]] = []
-    for image, text, captions in zip(comparison.of_images, comparison.of_texts, comparison.captions):
+    of_texts: Sequence[Outcome | None] = comparison.of_texts or [None] * len(comparison.of_images)
+    for image, text, captions in zip(comparison.of_images, of_texts, comparison.captions):
         entry: dict[str, object] = {"method": image.name, "seconds": image.seconds, "refused": image.refused}
         entry |= {"options": dict(image.options), "needs_text": image.class_discriminative}
         heading, fine = image.name, None
@@ -195,25 +201,29 @@ def save_comparison(
             arrays[image.name] = image.maps[0].cpu().numpy()
             fine = to_pixels(image.maps[0].cpu(), picture.frame_of(image.maps).resized(small.size))
             heading += f"\n{_duration(image.seconds)}"
-        if text.maps is not None:
+        if text is not None and text.maps is not None:
             arrays[f"{text.name}, words"] = text.maps[:, 0].cpu().numpy()
             entry["seconds_words"] = text.seconds
         if captions is not None:
             entry["words"] = [[list(pair) for pair in caption] for caption in captions]
         entries.append(entry)
-        heading += "" if image.class_discriminative else "\nfor any text"
-        rows.append(show.Row(heading, fine, captions, unit_of(image.method, "cosine")))
+        heading += "" if image.class_discriminative else "\nfor any text" if classes is None else "\nfor any class"
+        rows.append(show.Row(heading, fine, captions, unit_of(image.method, unit)))
     legend = show.legend_of(texts, [caption for row in rows for caption in row.words or ()])
+    told: list[dict[str, object]] = [{"text": text, "score": score} for text, score in zip(texts, comparison.scores)]
+    for name, values in (("class", classes), ("probability", comparison.probabilities)):
+        for entry, value in zip(told, values or ()):
+            entry[name] = value
     result = {
         "image": comparison.name,
-        "texts": [{"text": text, "score": score} for text, score in zip(texts, comparison.scores)],
+        "texts": told,
         "methods": entries,
         "options": dict(about or {}),
         "figures": asdict(look),
         **({"numbers": legend.numbers} if legend.numbers else {}),
         "versions": versions(),
     }
-    notes = [f"score {_signed(score)}" for score in comparison.scores]
+    notes = _score_lines(comparison.scores, comparison.probabilities, of_classes=classes is not None)
     with comparison_in(folder, [comparison.path] if comparison.path else ()).replacing(result) as part:
         show.save(show.matrix(small, rows, texts, notes=notes, style=look), part / f"compare.{look.format}", look.dpi)
         write_npz(part / "compare.npz", arrays)
@@ -382,11 +392,15 @@ def _notes(explanation: Explanation, i: int) -> list[str] | None:
     """The score of each text with its sign, and the probability of each class, if they are known."""
     if explanation.scores is None:
         return None
-    name = "score" if explanation.targets is None else "logit"
-    notes = [f"{name} {_signed(float(score))}" for score in explanation.scores[i]]
-    if explanation.probabilities is None:
-        return notes
-    return [f"{note}, {100 * float(share):.3g} %" for note, share in zip(notes, explanation.probabilities[i])]
+    likely = None if explanation.probabilities is None else explanation.probabilities[i].tolist()
+    return _score_lines(explanation.scores[i].tolist(), likely, of_classes=explanation.targets is not None)
+
+
+def _score_lines(scores: Sequence[float], probabilities: Sequence[float] | None, of_classes: bool) -> list[str]:
+    lines = [f"{'logit' if of_classes else 'score'} {_signed(score)}" for score in scores]
+    if probabilities is None:
+        return lines
+    return [f"{one}, {100 * share:.3g} %" for one, share in zip(lines, probabilities)]
 
 
 def _score_of(explanation: Explanation) -> str:

@@ -546,10 +546,11 @@ def test_names_in_tables_stand_for_themselves(tmp_path: Path) -> None:
     assert all(line.isprintable() for text in written.values() for line in text.splitlines())
     rows = [row for row in written["md"].splitlines() if row.startswith("|")]
     assert len(rows) == 3 and all(row.replace(r"\|", "").count("|") == 3 for row in rows)
-    comment, _, _, columns, _, row, *_ = written["tex"].splitlines()
+    comment, _, _, _, columns, _, row, *_ = written["tex"].splitlines()
     told = r"\$5\_6 \#1 | \{a\} \textbackslash{}b \textasciitilde{} \textasciicircum{} "
     told += r"\textbackslash{}x1b[2J\textbackslash{}n100 \%"
-    assert comment.startswith("% ") and columns == rf" & {told} \\" and row == rf"{told} & \textbf{{0.500}} \\"
+    assert comment.startswith("% ") and row == rf"{told} & \textbf{{0.500}} \\"
+    assert columns.replace(r"\\", " ") == rf" & \shortstack{{{told}}}  "
     assert len(written["csv"].splitlines()) == 2
 
 

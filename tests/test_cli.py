@@ -190,6 +190,20 @@ def test_a_model_that_does_not_reproduce_itself_is_told(monkeypatch, tmp_path: P
     assert not json.loads((tmp_path / "check.json").read_text())["checks"][0]["passed"]
 
 
+def test_of_several_models_those_that_can_be_are_checked(monkeypatch, tmp_path: Path, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names = ["scenes", "timm:resnet18", "nothing-of-this-name", "timm:vit_tiny_patch16_224"]
+    assert cli.main(["check", *names, "--out", str(tmp_path)]) == 1
+    printed, told = capsys.readouterr()
+    assert printed.count(" yes") == 3 and "14 x 14" in printed and max(map(len, printed.splitlines())) <= 80
+    lines = [one for one in told.splitlines() if one.startswith("failed: ")]
+    assert len(lines) == 2 and lines[0].startswith("failed: 'timm:resnet18': ") and "nothing-of-this-name" in lines[1]
+    result = json.loads((tmp_path / "check.json").read_text())
+    assert list(result["failed"]) == names[1:3] and len(result["checks"]) == 3
+    assert cli.main(["check", "timm:resnet18", "--out", str(tmp_path)]) == 2
+    assert len(json.loads((tmp_path / "check.json").read_text())["checks"]) == 3  # what was there stays
+
+
 def test_a_classifier_of_timm(picture: Path, tmp_path: Path, capsys) -> None:
     command = ["explain", str(picture), "--model", "timm:vit_tiny_patch16_224", "--out", str(tmp_path), "--overwrite"]
     assert cli.main([*command, "--target", "207", "--target", "whippet"]) == 0

@@ -42,7 +42,7 @@ def test_a_function_is_not_hidden_by_its_file() -> None:
         "import captum_gradeclip.report, captum_gradeclip\n"
         "from captum_gradeclip import explain\n"
         "assert callable(explain) and callable(captum_gradeclip.explain)\n"
-        "from captum_gradeclip.explain import find_class\n"
+        "from captum_gradeclip.explain import is_classifier\n"
         "assert captum_gradeclip.explain is explain"
     )
     assert "captum_gradeclip.explain" in loaded_by(code)

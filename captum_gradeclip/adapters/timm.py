@@ -171,11 +171,11 @@ def _labels(model: Foreign) -> tuple[str, ...] | None:
     settings = _settings(model)
     names = settings.get("label_names")
     classes = _classes(model)
-    if names is None and settings and classes == 1000:
-        from timm.data.imagenet_info import ImageNetInfo
+    if names is None and settings:
+        from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
-        info = ImageNetInfo()
-        names = [info.index_to_description(index) for index in range(1000)]
+        subset = infer_imagenet_subset({"num_classes": classes})  # of ImageNet-1k, or of its larger sets
+        names = None if subset is None else ImageNetInfo(subset).label_descriptions()
     return tuple(names) if names is not None and len(names) == classes else None
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..adapters.base import Foreign
 from ..attention import one_call
 from ..progress import track
-from ..scores import ModelScore, Targets, check_mode, describe
+from ..scores import ModelScore, Targets, check_mode, columns_of, describe
 from ..scores.checks import check_inputs
 from .base import Method
 from .info import NotDefinedError
@@ -24,7 +24,7 @@ def compare(
     score: ModelScore,
     inputs: Tensor,
     methods: Named | list[Named] | tuple[Named, ...] | Registry = "all",
-    targets: Sequence[int] | Tensor | None = None,
+    targets: str | Sequence[int | str] | Tensor | None = None,
     options: Mapping[str, Mapping[str, object]] | None = None,
     show_progress: bool = False,
 ) -> list[Outcome]:
@@ -37,7 +37,9 @@ def compare(
         methods: ``"all"`` (default) for :data:`~captum_gradeclip.METHODS`, or some methods by name, as classes, or made
             already with layers of your choice, ``GAME(score, score.layers)``. Captum's ``"IntegratedGradients"``,
             ``"LayerGradCam"`` (of the last convolution) and ``"Occlusion"`` can be named as well, for images.
-        targets: columns of the score; ``None`` (default) for all of them.
+        targets: columns of the score; of a :class:`~captum_gradeclip.ClassScore` also names or WordNet ids of classes,
+            ``["whippet", "n02123045"]``, as :func:`captum_gradeclip.scores.find_class` reads them; ``None`` (default) for
+            all columns.
         options: options by the name of a method, ``{"RISE": {"n_masks": 500}}`` (default none).
         show_progress: whether a progress bar is drawn (default False).
 
@@ -46,7 +48,8 @@ def compare(
 
     Raises:
         TypeError: for anything but a score module, or options that a method does not have.
-        ValueError: for an unknown method, options that do not fit, or options of a method that is not compared.
+        ValueError: for an unknown method, a class that is not there, options that do not fit, or options of a method that is
+            not compared.
 
     >>> from captum_gradeclip import ImageTextScore, scenes
     >>> model, preprocess, tokenizer = scenes.load()
@@ -68,8 +71,9 @@ def compare(
     unused = [kind.info.name for kind in given if kind not in map(find_method, chosen)]
     if unused:
         raise ValueError(f"options: there are some for {', '.join(sorted(unused))}, which is not among the methods")
+    columns = columns_of(score, targets)
     with torch.no_grad():
-        Targets.columns(targets, score(inputs))  # warms up as well, so that one-time costs are charged to no method
+        Targets.columns(columns, score(inputs))  # warms up as well, so that one-time costs are charged to no method
     results = []
     for one in track(chosen, "methods", disable=not show_progress):
         kind = find_method(one)
@@ -78,7 +82,7 @@ def compare(
             raise ValueError(f"methods: {kind.__name__} was made with another score than the one that is compared")
         method = cast("AnyMethod", kind.for_score(score) if one is kind else one)
         try:
-            results.append(method.outcome(inputs, targets, **own))
+            results.append(method.outcome(inputs, columns, **own))
         except NotDefinedError as error:
             discriminative = kind.info.class_discriminative
             results.append(

@@ -23,11 +23,12 @@ from .common import (
     Subparsers,
     UsageError,
     add_command,
+    add_methods,
     add_model,
-    add_rise_masks,
     check_numbers,
     load_model,
     names_of,
+    print_table,
     require_texts,
     save_json,
 )
@@ -71,14 +72,20 @@ def add_scenes(tasks: Subparsers) -> None:
 
 def add_task(tasks: Subparsers, name: str, kind: type[Task]) -> None:
     """Adds ``gradeclip benchmark`` with the name of a task, of which one kind speaks for all."""
+    from ..attr.registry import BASELINES, METHODS
     from ..experiments import DATASETS, SETUPS, DataArguments, Settings
     from ..images import Resize
     from ..metrics.baselines import Baseline
     from ..options import literals
 
     parser = add_command(tasks, name, run_task, kind.summary)
+    words = {"label": "class", "segments": "mask", "captions": "captions"}
+    needs = f" Of each picture, this task needs its {' and its '.join(words[one] for one in kind.needs)}."
+    trees = [data.layout for data in DATASETS.values() if data.layout]
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter  # trees keep their lines
+    parser.epilog = "\n".join([f"Own data lie in one of these layouts.{needs if kind.needs else ''}\n", *trees])
     add_model(parser)
-    add_methods(parser)
+    add_methods(parser, [*METHODS, *BASELINES])
     known = "; ".join(f"{one}: {data.summary}" for one, data in DATASETS.items())
     parser.add_argument("--data", choices=tuple(DATASETS), default="scenes", help=f"{known} [%(default)s]")
     hints = get_type_hints(DataArguments)
@@ -113,14 +120,22 @@ def add_task(tasks: Subparsers, name: str, kind: type[Task]) -> None:
         metavar="N",
         help="changed inputs in a forward pass [%(default)s]",
     )
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="print the table of what an unfinished run has measured so far, by the same command; nothing is measured or"
+        " written, and the run may be going on",
+    )
     parser.add_argument("--skip-broken", action="store_true", help="leave out samples that cannot be used, and count them")
 
 
 def add_time(tasks: Subparsers) -> None:
     """Adds ``gradeclip benchmark time``."""
+    from ..attr.registry import BASELINES, METHODS
+
     parser = add_command(tasks, "time", run_time, "seconds per image of every method (table V)")
     add_model(parser)
-    add_methods(parser)
+    add_methods(parser, [*METHODS, *BASELINES])
     parser.add_argument(
         "--batch", type=int, nargs="+", default=[1, 8], metavar="N", help="images at once, a table each [1 8]"
     )
@@ -131,17 +146,6 @@ def add_time(tasks: Subparsers) -> None:
     parser.add_argument(
         "--templates", type=int, default=4, metavar="N", help="sentences for each label [%(default)s; in the paper 85]"
     )
-
-
-def add_methods(parser: argparse.ArgumentParser) -> None:
-    """``--methods`` and ``--rise-masks``."""
-    from ..attr.registry import BASELINES, METHODS
-
-    names, others = (", ".join(kind.__name__ for kind in kinds) for kinds in (METHODS, BASELINES))
-    parser.add_argument(
-        "--methods", default="all", metavar="all|NAME,...", help=f"methods: {names}; baselines: {others} [%(default)s]"
-    )
-    add_rise_masks(parser)
 
 
 def run_scenes(arguments: argparse.Namespace) -> None:
@@ -155,7 +159,7 @@ def run_scenes(arguments: argparse.Namespace) -> None:
     title = f"{arguments.count} scenes, split {arguments.split}, seed {arguments.seed}"
     for group, some in itertools.groupby(found, key=lambda one: one.group):
         for table in _tables(list(some), f"{group}: {title}"):
-            Screen(width=max(132, Screen().width)).print(table)
+            print_table(table)
     save_json(arguments.out / "scenes.json", [asdict(one) for one in found])
 
 
@@ -180,7 +184,7 @@ def _tables(findings: Sequence[Finding], title: str) -> Iterator[Table]:
 
 def run_task(arguments: argparse.Namespace) -> None:
     """Runs a task over a data set, prints its tables and writes them with the records of all samples."""
-    from ..experiments import TASKS, DataArguments, Settings, make_dataset, run, tabulate
+    from ..experiments import TASKS, DataArguments, Settings, make_dataset, partial_table, run, tabulate
 
     settings = Settings(
         methods=_methods(arguments.methods),
@@ -191,19 +195,27 @@ def run_task(arguments: argparse.Namespace) -> None:
         rise_masks=arguments.rise_masks,
         skip_broken=arguments.skip_broken,
     )
-    loaded = load_model(arguments)
-    require_texts(loaded, arguments.model, "model")
+    loaded = None if arguments.partial else load_model(arguments)
+    if loaded is not None:
+        require_texts(loaded, arguments.model, "model")
     names = [one.name for one in fields(DataArguments) if one.name in arguments]
     given = {name: getattr(arguments, name) for name in names}
     about = {name: getattr(arguments, name) for name in ("model", "pretrained")}
     for kind in TASKS[arguments.task]:
         data = make_dataset(arguments.data, DataArguments(counts=kind.things, **given))
         out = arguments.out / f"{kind.name.replace(' ', '-')}-{data.name}"
+        if loaded is None:
+            unfinished = partial_table(kind, data, settings, out, about=about)
+            if unfinished is None:
+                Screen().print(f"nothing is finished yet in {out}", soft_wrap=True, markup=False)
+            else:
+                print_table(unfinished.screen())
+            continue
         with _told_to_end(out):
             records = run(kind, loaded, data, settings, out, about=about)
         if records is not None:
             table = tabulate(kind, records, data, settings, out)
-            Screen(width=max(120, Screen().width)).print(table.screen())
+            print_table(table.screen())
             Screen().print(f"tables, curves and records are in {out}", soft_wrap=True, markup=False)
 
 
@@ -239,7 +251,7 @@ def run_time(arguments: argparse.Namespace) -> None:
         )
         arguments.out.mkdir(parents=True, exist_ok=True)
         table.write(arguments.out, f"time-batch-{batch}")
-        Screen().print(table.screen())
+        print_table(table.screen())
 
 
 @contextmanager

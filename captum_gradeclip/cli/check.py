@@ -9,8 +9,20 @@ from rich.table import Table
 from rich.text import Text
 
 from ..progress import track
-from ..quoting import line
-from .common import Screen, Subparsers, UsageError, add_command, add_weights, console, json_in, load_model, save_json
+from ..quoting import line, quoted
+from .common import (
+    Subparsers,
+    UsageError,
+    add_command,
+    add_weights,
+    console,
+    in_flags,
+    json_in,
+    load_model,
+    print_table,
+    save_json,
+    say,
+)
 
 HELP = "check that models reproduce themselves while their attention is intercepted"
 
@@ -24,23 +36,46 @@ def add(subparsers: Subparsers) -> None:
     add_weights(parser)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Checks each tower of each model, prints a table and writes ``check.json``."""
+def run(arguments: argparse.Namespace) -> int:
+    """Checks each tower of each model, prints a table and writes ``check.json``.
+
+    Returns:
+        0, or 1 if some of several models cannot be checked or do not reproduce themselves.
+
+    Raises:
+        UsageError: if the only model does not reproduce itself; what keeps it from being checked is raised as it is.
+    """
+    from ..adapters.loading import first_line
     from ..check import self_check
     from ..report import versions
 
     table = Table("model", "tower", "layers", "tokens", "own heads", "one head", "map", "seconds", "passed")
-    table.columns[0].overflow = "fold"
     table.caption = "own heads, one head: the largest change of the output, relative to its largest value"
     results: list[dict[str, object]] = []
+    failed: dict[str, str] = {}
+    alone = len(arguments.model) == 1
     json_in(arguments.out, "check.json").check(())
     for name in track(arguments.model, "checking", console=console):
-        for one in self_check(load_model(arguments, name).model):
-            shape = " x ".join(map(str, one.map))
+        try:
+            checks = self_check(load_model(arguments, name).model)
+        except Exception as error:  # of whatever kind, the others are checked nevertheless
+            if alone:
+                raise
+            failed[name] = in_flags(first_line(error), arguments.parser)
+            continue
+        for one in checks:
+            shape = " x ".join(map(str, one.map[2:] or one.map[1:]))
             figures = f"{one.error:.1e}", f"{one.change:.1e}", shape, f"{one.seconds:.2f}", "yes" if one.passed else "NO"
             table.add_row(Text(line(name)), one.tower, str(one.layers), str(one.tokens), *figures)
             results.append({"model": name, **asdict(one), "passed": one.passed})
-    Screen(width=max(110, console.width)).print(table)
-    save_json(arguments.out / "check.json", {"checks": results, "versions": versions()})
-    if not all(result["passed"] for result in results):
+        if not all(one.passed for one in checks):
+            failed[name] = "it does not reproduce itself, so its maps would explain something else"
+    if results:
+        print_table(table)
+    told = {"failed": failed} if failed else {}
+    save_json(arguments.out / "check.json", {"checks": results, **told, "versions": versions()})
+    if failed and alone:
         raise UsageError("a model does not reproduce itself, so its maps would explain something else")
+    for name, reason in failed.items():
+        say(f"failed: {quoted(name)}: {reason}")
+    return int(bool(failed))

@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, get_type_hints
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.segment import Segment
+from rich.table import Column, Table
+from rich.text import Text
 
 from ..files import write_json
 from ..quoting import MOST_OF_MESSAGE, check_utf8, legible, line, quoted
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 
 _TO_MODEL_SIZE = ("model", "crop", "squash")
 """The values of ``--resize`` that bring any picture to the model's own size."""
+_WIDEST = 10_000
+"""More characters than any table is wide."""
 Run = Callable[[argparse.Namespace], int | None]
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -180,6 +187,18 @@ def _resize(given: str) -> str | int:
     raise argparse.ArgumentTypeError(f"expected model, keep, crop, squash or the longer side in pixels, got {quoted(given)}")
 
 
+def add_targets(parser: argparse.ArgumentParser) -> None:
+    """``--target``, the classes of a classifier that are explained."""
+    parser.add_argument(
+        "--target",
+        action="append",
+        dest="targets",
+        metavar="CLASS",
+        help="a class of a classifier, by index, name or WordNet id (n02091134, of ImageNet); may be repeated [the three"
+        " most probable]",
+    )
+
+
 def add_drawing(parser: argparse.ArgumentParser) -> None:
     """How the pictures look, which :func:`style_of` reads."""
     parser.add_argument(
@@ -217,11 +236,103 @@ def style_of(arguments: argparse.Namespace) -> Style:
     return Style(**given)
 
 
-def add_rise_masks(parser: argparse.ArgumentParser) -> None:
-    """``--rise-masks``, the one option of a method that decides how long many methods together take."""
+def add_methods(parser: argparse.ArgumentParser, usual: Sequence[Kind]) -> None:
+    """``--methods``, and ``--rise-masks``, the one option of a method that decides how long many methods together take.
+
+    ``--methods help`` prints all of them and ends the command, which needs nothing else for it.
+
+    Args:
+        parser: the parser of a command.
+        usual: the methods that ``all`` stands for; Captum's own have to be named.
+    """
+    from ..attr.registry import CAPTUM
+
+    kinds = {"all": usual, "also, of Captum": CAPTUM}
+    names, others = (", ".join(kind.__name__ for kind in some) for some in kinds.values())
+
+    class Chosen(argparse.Action):
+        def __call__(
+            self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
+        ) -> None:
+            if values == "help":
+                print_methods(kinds)
+                parser.exit()
+            setattr(namespace, self.dest, values)
+
+    parser.add_argument(
+        "--methods",
+        action=Chosen,
+        default="all",
+        metavar="all|NAME,...|help",
+        help=f"all: {names}; also {others} of Captum, for images; help: tell in a line what each of them is [%(default)s]",
+    )
     parser.add_argument(
         "--rise-masks", type=int, default=500, metavar="N", help="how many masks RISE draws [%(default)s; in its paper 2000]"
     )
+
+
+def print_methods(kinds: Mapping[str, Sequence[Kind]]) -> None:
+    """Prints a line for each method: its id, what it explains, and what it is.
+
+    Args:
+        kinds: the methods, by a heading for each group of them.
+    """
+    longest = max(len(kind.__name__) for some in kinds.values() for kind in some)
+    screen = Screen()
+    for heading, some in kinds.items():
+        screen.print(f"{heading}:", style="bold", highlight=False)
+        for kind in some:
+            explains = "images, texts" if kind.info.text else "images"
+            told = (kind.__doc__ or kind.info.name).strip().partition("\n")[0]
+            text = f"  {kind.__name__:{longest}}  {explains:13}  {told}"
+            screen.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Prints a table within the width of the terminal.
+
+    Headings of several words are broken to the width of what stands below them. Columns that do not fit side by side then
+    follow in further blocks, each of which begins with the first column. Title and caption stand above and below all of it.
+
+    Args:
+        table: a table of short cells, of which none has to be broken.
+    """
+    screen = Screen()
+    first, *others = [_narrowed(screen, column) for column in table.columns]
+    left = screen.width - (_width(screen, _block(others)) if others else 0) - 3  # beside a gap
+    first.max_width = max(screen.width // 3, 12, left)
+    parts: list[list[Column]] = [[]]
+    for column in others:
+        if parts[-1] and _width(screen, _block([first, *parts[-1], column])) > screen.width:
+            parts.append([])
+        parts[-1].append(column)
+    if table.title:
+        screen.print(table.title, style="italic", highlight=False)
+    for number, part in enumerate(parts):
+        screen.print(*([""] if number else []), _block([first, *part]), sep="\n")
+    if table.caption:
+        screen.print(table.caption, style="dim italic", highlight=False)
+
+
+def _narrowed(screen: Screen, column: Column) -> Column:
+    """A column whose heading is broken into lines that are no longer than its cells or its longest word."""
+    heading = str(column.header)
+    widest = max([_width(screen, cell) for cell in column.cells] + [len(word) for word in heading.split()])
+    return replace(column, header=textwrap.fill(heading, max(widest, 1), break_long_words=False), _cells=[*column.cells])
+
+
+def _block(columns: Sequence[Column]) -> Table:
+    """A table of some columns of another one."""
+    block = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        block.add_column(Text(str(column.header)), justify=column.justify, overflow="fold", max_width=column.max_width)
+    for row in zip(*(column.cells for column in columns)):
+        block.add_row(*row)
+    return block
+
+
+def _width(screen: Screen, shown: RenderableType) -> int:
+    return Measurement.get(screen, screen.options.update(max_width=_WIDEST), shown).maximum
 
 
 def add_options(parser: argparse.ArgumentParser, kind: Kind, names: Sequence[str]) -> None:

@@ -1,11 +1,12 @@
-"""``gradeclip compare``: a picture and texts explained by many methods, side by side."""
+"""``gradeclip compare``: a picture and texts, or classes of a classifier, explained by many methods, side by side."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from rich.table import Table
 from rich.text import Text
@@ -18,42 +19,55 @@ from .common import (
     about_input,
     add_command,
     add_drawing,
+    add_methods,
     add_model,
     add_preparation,
-    add_rise_masks,
+    add_targets,
     check_numbers,
     load_model,
     names_of,
     prepared,
-    require_texts,
     require_tokenizer,
     style_of,
     tell_scope,
 )
 
 if TYPE_CHECKING:
+    from ..adapters.loading import Loaded
     from ..attr.registry import Named
+    from ..images import Picture
     from ..report import Comparison
 
-HELP = "explain a picture and texts by many methods, side by side"
+Options: TypeAlias = "dict[str, dict[str, object]]"
+"""Options of methods, by the id of each."""
+
+HELP = "explain a picture and texts, or classes of a classifier, by many methods, side by side"
+
+
+_USAGE = """gradeclip compare [option ...] IMAGE TEXT [TEXT ...]
+       gradeclip compare [option ...] IMAGE --target CLASS [--target CLASS ...]
+       gradeclip compare --methods help"""
 
 
 def add(subparsers: Subparsers) -> None:
     """Adds the parser of the command."""
-    from ..attr.registry import CAPTUM, METHODS
+    from ..attr.registry import METHODS
 
     parser = add_command(subparsers, "compare", run, HELP)
     add_model(parser)
-    parser.add_argument("path", metavar="image", help="a file: PNG, JPEG, WebP, ...")
-    add_preparation(parser)
-    parser.add_argument("texts", nargs="+", metavar="text", help="what to look for; quote each text")
-    names, captums = (", ".join(kind.__name__ for kind in kinds) for kinds in (METHODS, CAPTUM))
+    parser.usage = _USAGE
     parser.add_argument(
-        "--methods",
-        default="all",
-        metavar="all|NAME,...",
-        help=f"all: {names}; also {captums} of Captum, for images [%(default)s]",
+        "path",
+        nargs="+",
+        metavar="image",
+        help="a file (PNG, JPEG, WebP, ...), and behind it what to look for, each text in quotes",
     )
+    parser.add_argument(
+        "--text", action="append", dest="texts", default=[], metavar="TEXT", help="what to look for; may be repeated"
+    )
+    add_preparation(parser)
+    add_targets(parser)
+    add_methods(parser, METHODS)
     parser.add_argument(
         "--option",
         action="append",
@@ -64,51 +78,154 @@ def add(subparsers: Subparsers) -> None:
     add_drawing(parser)
     # The spelling of before, when each map had its own scale by default.
     parser.add_argument("--same-scale", action="store_const", const="shared", dest="color_scale", help=argparse.SUPPRESS)
-    add_rise_masks(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Explains the picture and its texts by each method, writes a figure, and prints a table of the times."""
+    """Explains the picture by each method, writes a figure, and prints a table of the times."""
+    from ..explain import is_classifier
+    from ..images import read
+    from ..report import comparison_in, save_comparison
+
+    check_numbers(arguments, rise_masks=1)
+    style = style_of(arguments)
+    path, texts = picture_and_texts(arguments)
+    comparison_in(arguments.out, [path]).check((f"compare.{style.format}", "compare.npz"))
+    image = read(path)  # before the model, which takes longer to load
+    tell_scope(arguments, texts, [path])
+    loaded = load_model(arguments)
+    classifier = is_classifier(loaded.model)
+    check_asked(arguments, texts, classifier)
+    picture, _ = prepared(loaded, image, path.name, arguments)
+    methods: list[Named] = [*names_of(arguments.methods)]
+    options = method_options(methods, arguments)
+    if classifier:
+        found = compare_classes(loaded, path, picture, arguments.targets, methods, options)
+    else:
+        require_tokenizer(loaded, arguments.model)
+        found = compare_texts(loaded, path, picture, texts, methods, options)
+    if all(one.maps is None for one in (*found.of_images, *(found.of_texts or ()))):
+        raise UsageError(f"methods: none of them is defined for this model; {found.of_images[0].refused}")
+    save_comparison(found, arguments.out, about_input(arguments), style)
+    print_times(found, arguments.out)
+
+
+def picture_and_texts(arguments: argparse.Namespace) -> tuple[Path, list[str]]:
+    """The picture on the command line, and the texts, which stand behind it or are given by ``--text``.
+
+    Raises:
+        UsageError: for a second picture.
+    """
+    from ..selection import looks_like_pictures
+
+    first, *others = arguments.path
+    second = [one for one in others if arguments.texts or looks_like_pictures(one)]
+    if second:
+        raise UsageError(
+            f"path: expected one picture, got {quoted(second[0])} beside it; a text that reads like the name of a file is"
+            " given by --text, and so are then all others"
+        )
+    return Path(first), [*others, *arguments.texts]
+
+
+def check_asked(arguments: argparse.Namespace, texts: Sequence[str], classifier: bool) -> None:
+    """Refuses texts for a classifier, and classes for a model of images and texts.
+
+    Args:
+        arguments: those of the command.
+        texts: the texts of the command.
+        classifier: whether the model is one.
+
+    Raises:
+        UsageError: saying what can be asked instead.
+    """
+    if classifier and texts:
+        raise UsageError(
+            f"texts: {arguments.model} is a classifier without a text encoder; name its classes by --target,"
+            f" --target {quoted(texts[0])} for instance"
+        )
+    if not classifier and arguments.targets:
+        raise UsageError(f"targets: {arguments.model} is no classifier; it compares images with texts")
+    if not classifier and not texts:
+        raise UsageError(f"texts: {arguments.model} compares images with texts; give at least one text behind the picture")
+
+
+def compare_texts(
+    loaded: Loaded, path: Path, picture: Picture, texts: Sequence[str], methods: list[Named], options: Options
+) -> Comparison:
+    """What the methods find out about a picture and some texts, and about the words of these.
+
+    Args:
+        loaded: a model of images and texts with its tokenizer.
+        path: the file of the picture.
+        picture: the picture with its input.
+        texts: the texts, at least one.
+        methods: what is compared.
+        options: options of the methods by their ids.
+    """
     import torch
 
     from ..adapters.base import execution_device
     from ..attr import compare
-    from ..images import read
     from ..maps import merge_words, shares
-    from ..report import Comparison, comparison_in, save_comparison
+    from ..report import Comparison
     from ..scores import ImageTextScore, TextImageScore, tokenize
 
-    check_numbers(arguments, rise_masks=1)
-    style = style_of(arguments)
-    comparison_in(arguments.out, [Path(arguments.path)]).check((f"compare.{style.format}", "compare.npz"))
-    image = read(arguments.path)  # before the model, which takes longer to load
-    tell_scope(arguments, arguments.texts, [Path(arguments.path)])
-    loaded = load_model(arguments)
-    require_texts(loaded, arguments.model, "texts")
-    require_tokenizer(loaded, arguments.model)
-    picture, _ = prepared(loaded, image, Path(arguments.path).name, arguments)
     pixels = picture.pixels.to(execution_device(loaded.model))
-    tokens = tokenize(loaded.model, arguments.texts, loaded.tokenizer)
+    tokens = tokenize(loaded.model, texts, loaded.tokenizer)
     score = ImageTextScore(loaded.model, tokens, loaded.tokenizer)
-    methods: list[Named] = [*names_of(arguments.methods)]
-    options = method_options(methods, arguments)
     of_images = compare(score, pixels, methods, options=options, show_progress=True)
     of_texts = compare(TextImageScore(loaded.model, pixels), tokens, methods, options=options, show_progress=True)
-    if all(one.maps is None for one in (*of_images, *of_texts)):
-        raise UsageError(f"methods: none of them is defined for this model; {of_images[0].refused}")
     with torch.no_grad():
         cosines = score(pixels)[0].tolist()
     captions = []
     for one in of_texts:
         merged = None if one.maps is None else merge_words(one.maps[:, 0].cpu(), tokens.cpu(), loaded.tokenizer)
         captions.append(None if merged is None else [shares(words) for words in merged])
-    name = Path(arguments.path).name
-    found = Comparison(name, picture, arguments.texts, cosines, of_images, of_texts, captions, Path(arguments.path))
-    save_comparison(found, arguments.out, about_input(arguments), style)
-    print_times(found, arguments.out)
+    return Comparison(path.name, picture, texts, cosines, of_images, of_texts, captions, path)
 
 
-def method_options(methods: list[Named], arguments: argparse.Namespace) -> dict[str, dict[str, object]]:
+def compare_classes(
+    loaded: Loaded, path: Path, picture: Picture, targets: Sequence[str] | None, methods: list[Named], options: Options
+) -> Comparison:
+    """What the methods find out about a picture and some classes.
+
+    Args:
+        loaded: a classifier.
+        path: the file of the picture.
+        picture: the picture with its input.
+        targets: the classes by index, name or WordNet id; ``None`` for the most probable ones.
+        methods: what is compared.
+        options: options of the methods by their ids.
+    """
+    import torch
+
+    from ..adapters.base import execution_device
+    from ..attr import compare
+    from ..explain import most_probable
+    from ..report import Comparison
+    from ..scores import ClassScore
+
+    score, pixels = ClassScore(loaded.model), picture.pixels.to(execution_device(loaded.model))
+    with torch.no_grad():
+        logits = score(pixels)
+    classes = [score.find(one) for one in targets] if targets else most_probable(logits)
+    of_images = compare(score, pixels, methods, classes, options, show_progress=True)
+    names = score.labels
+    return Comparison(
+        name=path.name,
+        picture=picture,
+        texts=[names[one] if names else f"class {one}" for one in classes],
+        scores=logits[0, classes].tolist(),
+        of_images=of_images,
+        of_texts=None,
+        captions=[None] * len(of_images),
+        path=path,
+        targets=classes,
+        probabilities=logits.softmax(dim=1)[0, classes].tolist(),
+    )
+
+
+def method_options(methods: list[Named], arguments: argparse.Namespace) -> Options:
     """The options of each method, by its id, that ``--rise-masks`` and ``--option`` give.
 
     Raises:
@@ -118,7 +235,7 @@ def method_options(methods: list[Named], arguments: argparse.Namespace) -> dict[
     from ..attr import RISE
     from ..attr.registry import find_method, find_methods
 
-    chosen: dict[str, dict[str, object]] = {}
+    chosen: Options = {}
     if RISE in find_methods(methods):
         chosen[RISE.__name__] = {"n_masks": arguments.rise_masks}
     for given in arguments.option:
@@ -132,10 +249,12 @@ def method_options(methods: list[Named], arguments: argparse.Namespace) -> dict[
 
 def print_times(found: Comparison, out: Path) -> None:
     """Prints a table with the seconds of each method, or why it refused, and where the files are."""
-    table = Table("method", "seconds", "words", "refused", title=Text(line(found.name)))
-    for image, text in zip(found.of_images, found.of_texts):
-        seconds, words = ("-" if one.maps is None else f"{one.seconds:.3f}" for one in (image, text))
-        table.add_row(Text(line(image.name)), seconds, words, Text(image.refused or ""))
+    columns = ("method", "seconds") if found.of_texts is None else ("method", "seconds", "words")
+    table = Table(*columns, "refused", title=Text(line(found.name)))
+    outcomes = (found.of_images,) if found.of_texts is None else (found.of_images, found.of_texts)
+    for row in zip(*outcomes):
+        seconds = ("-" if one.maps is None else f"{one.seconds:.3f}" for one in row)
+        table.add_row(Text(line(row[0].name)), *seconds, Text(row[0].refused or ""))
     screen = Screen()
     screen.print(table)
     screen.print(f"the figure, maps and numbers are in {out}", soft_wrap=True, markup=False)

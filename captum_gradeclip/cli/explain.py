@@ -26,6 +26,7 @@ from .common import (
     add_model,
     add_options,
     add_preparation,
+    add_targets,
     console,
     in_flags,
     load_model,
@@ -77,13 +78,7 @@ def add(subparsers: Subparsers) -> None:
     add_grad_eclip(parser)
     add_drawing(parser)
     add_full_size(parser)
-    parser.add_argument(
-        "--target",
-        action="append",
-        dest="targets",
-        metavar="CLASS",
-        help="a class of a classifier, by index or name; may be repeated [the three most probable]",
-    )
+    add_targets(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run [they are kept]")
     parser.add_argument(
         "--resume", action="store_true", help="of several pictures, leave out those that an earlier run has explained"

@@ -37,6 +37,7 @@ from .data import (
 from .explainers import MethodError, explainers
 from .findings import evaluate_scenes
 from .lock import LockedError
+from .partial import partial_table
 from .processes import ProcessError
 from .prompt_score import PromptScore
 from .records import RecordError, Records
@@ -76,6 +77,7 @@ __all__ = [
     "evaluate_scenes",
     "explainers",
     "make_dataset",
+    "partial_table",
     "run",
     "tabulate",
     "time_table",

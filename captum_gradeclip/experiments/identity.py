@@ -11,8 +11,9 @@ import torch
 
 from ..adapters.weights import weights_checksum
 from ..report import versions
+from .data import Dataset
 from .explainers import Explainer
-from .tasks import Task
+from .tasks import Settings, Task
 
 
 def identify(task: Task, chunk: int, about: Mapping[str, object] | None = None) -> dict[str, object]:
@@ -36,12 +37,8 @@ def identify(task: Task, chunk: int, about: Mapping[str, object] | None = None) 
     data, model, spec = task.data, task.loaded.model, task.spec
     explainers = task.choose_explainers()
     return {
-        **(about or {}),
-        "task": task.name,
-        "data": {"name": data.name, **data.about},
-        "samples": len(data),
+        **stated(type(task), data, task.settings, about),
         "chunk": chunk,
-        **asdict(replace(task.settings, baseline=task.baseline)),  # the same, whether it was said or is the task's own
         "methods": [one.id for one in explainers],
         "options": {one.id: _options(one) for one in explainers},
         "schedule": repr(task.schedule(task.setup)),
@@ -54,6 +51,29 @@ def identify(task: Task, chunk: int, about: Mapping[str, object] | None = None) 
         "device": torch.cuda.get_device_name(task.device) if task.device.type == "cuda" else task.device.type,
         "threads": torch.get_num_threads(),
         "versions": versions(),
+    }
+
+
+def stated(
+    kind: type[Task], data: Dataset, settings: Settings, about: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """The part of :func:`identify` that is known before a model is loaded: task, data set and settings but for the methods.
+
+    Args:
+        kind: the task.
+        data: the data set.
+        settings: the settings.
+        about: as in :func:`identify`.
+    """
+    # The same baseline, whether it was said or is the task's own. Methods may be spelled in many ways.
+    said = asdict(replace(settings, baseline=settings.baseline or kind.usual_baseline))
+    del said["methods"]
+    return {
+        **(about or {}),
+        "task": kind.name,
+        "data": {"name": data.name, **data.about},
+        "samples": len(data),
+        **said,
     }
 
 

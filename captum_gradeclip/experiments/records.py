@@ -105,13 +105,13 @@ class Records:
         file = folder / "run.json"
         known = _run_of(file)
         if known is not None:
-            self._compare(known, folder)
+            _refuse_others(known, self.settings, folder)
         elif file.exists():
             logger.warning("%s is damaged, it is written anew; the chunks say themselves which run they belong to", file)
         for path in self.folder.glob("chunk-*.jsonl"):
             chunk = _chunk_of(path)
             if chunk is not None:
-                self._compare(chunk.settings, folder)
+                _refuse_others(chunk.settings, self.settings, folder)
         if known is None:
             _write(file, _run_text(self.settings))
 
@@ -174,15 +174,37 @@ class Records:
             for part in folder.glob(".*.part"):
                 part.unlink(missing_ok=True)
 
-    def _compare(self, known: Mapping[str, object], folder: Path) -> None:
-        """Refuses the records of another run."""
-        found = list(differences(known, self.settings))
-        if found:
-            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            raise RecordError(
-                f"out: {quoted(folder)}: another run is there, with other {', '.join(found[:3])}{more}; delete it, or choose"
-                " another folder"
-            )
+
+def read_finished(folder: Path, settings: Mapping[str, object]) -> tuple[list[Record], int]:
+    """The records of a run that may not be at its end, while another process may be adding to them.
+
+    Args:
+        folder: folder of the run.
+        settings: settings that the run must have; it may have others beside them.
+
+    Returns:
+        The records of all chunks that are whole, in their order, and the number of their samples. One that is damaged is
+        logged and left out.
+
+    Raises:
+        RecordError: if a chunk has other settings, naming up to three in which they differ, or if two chunks are not of one
+            run.
+
+    >>> read_finished(Path("nowhere"), {})
+    ([], 0)
+    """
+    wanted = cast(dict[str, object], json.loads(json.dumps(settings)))
+    chunks = []
+    for path in sorted((folder / "records").glob("chunk-*.jsonl")):
+        chunk = _chunk_of(path)
+        if chunk is None:
+            logger.warning("%s is damaged: its content is not what its checksum says; it is left out", path)
+            continue
+        chunks.append(chunk)
+        own = {name: value for name, value in chunk.settings.items() if name in wanted}
+        _refuse_others(own, wanted, folder)
+        _refuse_others(chunks[0].settings, chunk.settings, folder)
+    return [record for chunk in chunks for record in chunk.records], sum(len(chunk.samples) for chunk in chunks)
 
 
 def differences(known: Mapping[str, object], now: Mapping[str, object], prefix: str = "") -> Iterator[str]:
@@ -203,6 +225,17 @@ def differences(known: Mapping[str, object], now: Mapping[str, object], prefix: 
         elif one != other or (name in known) != (name in now):
             shown = (_shown(settings[name]) if name in settings else "nothing" for settings in (known, now))
             yield "{} (there {}, now {})".format(f"{prefix}{name}", *shown)
+
+
+def _refuse_others(known: Mapping[str, object], now: Mapping[str, object], folder: Path) -> None:
+    """Refuses the records of another run."""
+    found = list(differences(known, now))
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        raise RecordError(
+            f"out: {quoted(folder)}: another run is there, with other {', '.join(found[:3])}{more}; delete it, or choose"
+            " another folder"
+        )
 
 
 @dataclass(frozen=True)

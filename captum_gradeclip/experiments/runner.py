@@ -17,7 +17,8 @@ from .processes import ProcessError, Processes
 from .records import Record, Records, differences
 from .tasks import Prepared, Settings, Task
 
-_CHUNK = 16
+_CHUNK, _SHARE = 16, 20
+"""The most samples of a chunk, and the least number of chunks in a run that has as many samples."""
 
 
 def run(
@@ -28,7 +29,7 @@ def run(
     out: Path,
     *,
     about: Mapping[str, object] | None = None,
-    chunk: int = _CHUNK,
+    chunk: int | None = None,
 ) -> list[Record] | None:
     """Measures all samples of a data set; records that are on disk already are not measured again.
 
@@ -46,7 +47,8 @@ def run(
         about: what else decides them, the model's name for example; it is kept with the records and compared before they
             are used again, as is everything that :func:`~captum_gradeclip.experiments.identity.identify` finds out by itself
             (default: nothing).
-        chunk: number of samples that are measured together, at least 1 (default 16).
+        chunk: number of samples that are measured together, and lost together by a run that is stopped, at least 1;
+            ``None`` (default) for a twentieth of the samples, at least 1 and at most 16.
 
     Returns:
         The records in the order of the samples; ``None`` in all processes but the first.
@@ -61,10 +63,10 @@ def run(
     """
     processes = Processes.launched()
     task = kind(loaded, data, settings)
-    chunks = Chunks(data, chunk)
+    chunks = Chunks(data, max(1, min(_CHUNK, len(data) // _SHARE)) if chunk is None else chunk)
     out.mkdir(parents=True, exist_ok=True)
     with Lock(out) as lock:
-        identities = processes.each(lambda: identify(task, chunk, about))
+        identities = processes.each(lambda: identify(task, chunks.size, about))
         identity = identities[processes.rank]
         _agree(identities)
 

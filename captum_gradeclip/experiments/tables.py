@@ -22,6 +22,7 @@ from ..files import write_texts
 from ..metrics import Schedule, area_under, bootstrap_interval, mean_change, paired_t_test
 from ..quoting import legible, line
 from .data import Dataset
+from .latex import tabular
 from .published import Figures, published_figures
 from .records import MODES, Record
 
@@ -32,14 +33,6 @@ REFERENCES = frozenset({"Oracle", "RandomMap", "CenterPrior"})
 """Ids of maps that know the truth or nothing; they do not compete with methods."""
 P_VALUE = "p-value"
 """The row of a table that holds the test between its two best methods."""
-
-
-_TEX = str.maketrans(
-    {
-        **{character: f"\\{character}" for character in "$&%#_{}"},
-        **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -115,11 +108,10 @@ class Table:
         return "\n".join([*lines, *(["", legible(self.note)] if self.note else []), ""])
 
     def latex(self) -> str:
-        """As a ``tabular`` for the package ``booktabs``, with the best of every column in bold."""
-        lines = [rf"% {legible(self.title)}", r"\begin{tabular}{l" + "c" * len(self.columns) + "}", r"\toprule"]
-        lines += [" & ".join(["", *map(_in_latex, self.columns)]) + r" \\", r"\midrule"]
-        lines += [" & ".join([_in_latex(name), *cells]) + r" \\" for name, *cells in self._marked(r"\textbf{{{}}}")]
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+        """As a ``tabular`` for the package ``booktabs`` that fits a column, with the best of every column in bold."""
+        best = [self.best(column) for column in self.columns]
+        numbers = {row: number for number, row in enumerate(self.rows)}
+        return tabular(self.title, self.columns, self.cells(), [None if row is None else numbers[row] for row in best])
 
     def csv(self) -> str:
         """One line per cell: method, column, value, interval if there is one, the paper's figure if there is one."""
@@ -166,6 +158,24 @@ def tabulate(kind: type[Task], records: Sequence[Record], data: Dataset, setting
         settings: the settings that they were measured with.
         out: an existing folder for the files.
     """
+    table = make_table(kind, records, data, settings)
+    name = kind.name.replace(" ", "-")
+    table.write(out, name)
+    if by_method(records, "curves"):
+        schedule = None if kind.of_texts else kind.schedule(settings.setup)
+        show.save(draw_curves(records, schedule), out / f"{name}-curves.png")
+    return table
+
+
+def make_table(kind: type[Task], records: Sequence[Record], data: Dataset, settings: Settings) -> Table:
+    """Makes the table of a task's records, with the figures of the papers where they can be compared.
+
+    Args:
+        kind: the task.
+        records: records of some or all samples.
+        data: the data set that they were measured on.
+        settings: the settings that they were measured with.
+    """
     setup = settings.setup
     table = kind.table(records, f"{kind.name}, {data.name}, {setup.id} protocol", setup)
     broken, others = (sum(what in record for record in records) for what in ("broken", "left_out"))
@@ -173,12 +183,7 @@ def tabulate(kind: type[Task], records: Sequence[Record], data: Dataset, setting
     notes += [f"{broken} broken samples were left out."] if broken else []
     notes += [f"{others} samples in which this task has nothing to ask for were left out."] if others else []
     published = published_figures(kind.name, data) if setup.published else None
-    table = replace(table, published=published, note=" ".join(notes))
-    name = kind.name.replace(" ", "-")
-    table.write(out, name)
-    if by_method(records, "curves"):
-        show.save(draw_curves(records, None if kind.of_texts else kind.schedule(setup)), out / f"{name}-curves.png")
-    return table
+    return replace(table, published=published, note=" ".join(notes))
 
 
 def printed_name(row: str) -> str:
@@ -385,15 +390,6 @@ def _in_markdown(text: str) -> str:
     a\|b\n
     """
     return legible(text).replace("|", r"\|")
-
-
-def _in_latex(text: str) -> str:
-    r"""A name in which every character that is a command of TeX stands for itself.
-
-    >>> print(_in_latex("$5 & 6_7 \\ #1 {100 %}"))
-    \$5 \& 6\_7 \textbackslash{} \#1 \{100 \%\}
-    """
-    return legible(text).translate(_TEX)
 
 
 def _panels(records: Sequence[Record]) -> list[tuple[str, str]]:

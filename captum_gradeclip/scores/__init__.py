@@ -4,7 +4,8 @@ from ..adapters import Readout, Site
 from ..adapters.tokenizers import Tokenizer
 from ..adapters.training import check_mode
 from .base import BareScore, ModelScore, Score, Tokens, describe
-from .classes import ClassScore
+from .class_names import find_class
+from .classes import ClassScore, columns_of
 from .image_text import ImageScore, ImageTextScore
 from .targets import Target, Targets
 from .text_image import TextImageScore
@@ -25,8 +26,10 @@ __all__ = [
     "Tokenizer",
     "Tokens",
     "check_mode",
+    "columns_of",
     "describe",
     "empty_text",
     "encode_text",
+    "find_class",
     "tokenize",
 ]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 from torch import Tensor, nn
 
-from .base import wide
+from ..quoting import quoted
+from .base import ModelScore, wide
+from .class_names import find_class
 from .image_text import ImageScore
 
 
@@ -41,6 +46,40 @@ class ClassScore(ImageScore):
         """Names of the classes, or ``None`` if the model does not carry them."""
         return self.tower.labels()
 
+    def find(self, target: int | str) -> int:
+        """The index of a class that is given by its index, name or WordNet id.
+
+        Args:
+            target: as :func:`captum_gradeclip.scores.find_class` reads it.
+
+        Raises:
+            TypeError: for anything but an integer or a string.
+            ValueError: if there is no such class, or if several are called so.
+        """
+        return find_class(target, self.tower.classes, self.labels)
+
     def forward(self, images: Tensor) -> Tensor:
         """Images ``(N, C, H, W)`` to logits ``(N, classes)``, in single precision at least."""
         return wide(self.features(images))
+
+
+def columns_of(score: ModelScore, targets: str | Sequence[int | str] | Tensor | None) -> Sequence[int] | Tensor | None:
+    """The columns of a score that are meant, with an index in the place of each name of a class.
+
+    Args:
+        score: a score module.
+        targets: indices; or, of a :class:`ClassScore`, names or WordNet ids of classes as well; ``None`` for all columns.
+
+    Returns:
+        The targets themselves if there is no name among them; whether an index is there, is not asked.
+
+    Raises:
+        ValueError: for a name of no class or of several, or for a score without classes.
+    """
+    several = [targets] if isinstance(targets, str) else targets
+    names = [one for one in several if isinstance(one, str)] if isinstance(several, (list, tuple)) else []
+    if not names:
+        return cast("Sequence[int] | Tensor | None", several)
+    if not isinstance(score, ClassScore):
+        raise ValueError(f"targets: expected indices, got {quoted(names[0])}; only the classes of a ClassScore have names")
+    return [score.find(one) if isinstance(one, str) else one for one in cast("Sequence[int | str]", several)]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from captum_gradeclip import cli, scenes
-from captum_gradeclip.attr import METHODS
+from captum_gradeclip.attr import BASELINES, CAPTUM, METHODS
 
 
 def test_the_command_writes_figure_maps_and_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +32,8 @@ def test_the_command_writes_figure_maps_and_times(tmp_path: Path, capsys: pytest
     for wrong, message in (
         (["--methods", "GradCAM"], None),
         (["--methods", "nothing"], "there is no 'nothing'"),
-        (["--model", "timm:vit_tiny_patch16_224"], "is a classifier"),
+        (["--model", "timm:vit_tiny_patch16_224"], "--text: timm:vit_tiny_patch16_224 is a classifier"),
+        (["--target", "3"], "--target: scenes is no classifier"),
     ):
         code = cli.main([*command, *wrong])
         assert (code, message in capsys.readouterr().err) == (2, True) if message else code == 0
@@ -58,3 +59,44 @@ def test_options_and_what_cannot_be_compared(tmp_path: Path, capsys: pytest.Capt
         assert cli.main([*command, *arguments]) == 2
         assert message in capsys.readouterr().err
     assert before == sorted((file.name, file.stat().st_mtime_ns) for file in out.iterdir())
+
+
+def test_a_classifier_is_compared_by_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.effect_mandelbrot((120, 80), (-2, -1, 1, 1), 50).convert("RGB").save(tmp_path / "photo.png")
+    out, classes = tmp_path / "out", ("whippet", "281", "n02099601")
+    command = ["compare", str(tmp_path / "photo.png"), "--model", "timm:vit_tiny_patch16_224", "--out", str(out)]
+    targets = [part for one in classes for part in ("--target", one)]
+    assert cli.main([*command, *targets, "--methods", "GradECLIP,RawAttention,CLIPSurgery"]) == 0
+    result = json.loads((out / "compare.json").read_text())
+    assert [one["class"] for one in result["texts"]] == [172, 281, 207]
+    assert [one["text"] for one in result["texts"]] == ["whippet", "tabby, tabby cat", "golden retriever"]
+    assert all(0 < one["probability"] < 1 for one in result["texts"])
+    assert [one["refused"] is None for one in result["methods"]] == [True, True, False]
+    assert all("words" not in one for one in result["methods"])
+    stored = np.load(out / "compare.npz")
+    assert stored["Grad-ECLIP"].shape == (3, 14, 14) and stored["classes"].tolist() == [172, 281, 207]
+    printed = capsys.readouterr().out
+    assert "needs an ImageTextScore" in " ".join(printed.split()) and "words" not in printed
+    assert cli.main([*command, "--methods", "GAME"]) == 0  # the three most probable
+    likely = [one["probability"] for one in json.loads((out / "compare.json").read_text())["texts"]]
+    assert len(likely) == 3 and likely == sorted(likely, reverse=True)
+    behind = [*command, "--methods", "GAME", "whippet"]  # texts may stand behind options
+    assert cli.main(behind) == 2 and "name its classes by --target, --target 'whippet'" in capsys.readouterr().err
+    assert cli.main([*command, str(tmp_path / "photo.png")]) == 2
+    assert "image: expected one picture, got" in capsys.readouterr().err
+    assert cli.main([*command, "--target", "unicorn"]) == 2
+    assert "--target: 0 classes are called 'unicorn'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["compare"], ["benchmark", "localization"], ["benchmark", "time"]])
+def test_methods_are_listed_with_a_line_each(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([*command, "--methods", "help"])
+    assert end.value.code == 0
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.strip()]
+    told = {first: rest[0] for first, *rest in lines if rest}
+    expected = [*METHODS, *CAPTUM, *(BASELINES if command[0] == "benchmark" else ())]
+    assert {kind.__name__ for kind in expected} <= set(told)
+    for kind in expected:
+        explains = "images, texts" if kind.info.text else "images"
+        assert told[kind.__name__].startswith(explains) and len(told[kind.__name__]) > len(explains) + 20

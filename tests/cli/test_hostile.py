@@ -150,7 +150,7 @@ def test_the_screen_keeps_its_own_colors(capsys: Told, monkeypatch: pytest.Monke
         (["explain", "PICTURE", "a", "b\udcff"], "image: 'b\\udcff'"),
         (["explain", "PICTURE", "--text", "b\udcff"], "--text: 'b\\udcff'"),
         (["explain", "PICTURE", "a", "--out", "o\udcfc"], "--out: 'o\\udcfc'"),
-        (["compare", "PICTURE", "a\udcfc"], "text: 'a\\udcfc'"),
+        (["compare", "PICTURE", "a\udcfc"], "image: 'a\\udcfc'"),
         (["check", "hf:\udcfc"], "model: 'hf:\\udcfc'"),
         (["benchmark", "faithfulness", "--root", "\udcfc"], "--root: '\\udcfc'"),
         (["benchmark", "words", "--annotations", "\udcfc"], "--annotations: '\\udcfc'"),

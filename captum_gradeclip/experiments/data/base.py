@@ -149,11 +149,13 @@ class DeclaredDataset(Protocol):
     Attributes:
         name: key in :data:`~captum_gradeclip.experiments.DATASETS`.
         summary: one line of help text.
+        layout: an example of the folder as a tree, with the options that name it; empty for data that are drawn.
         takes: names of the fields of :class:`DataArguments` that :meth:`from_arguments` reads, and ``"samples"``.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    layout: ClassVar[str]
     takes: ClassVar[tuple[str, ...]]
 
     @classmethod

@@ -28,6 +28,15 @@ class ClassFolders:
     name: ClassVar[str] = "folders"
     segmented: ClassVar[bool] = False
     summary: ClassVar[str] = "pictures in a folder per class (ImageNet)"
+    layout: ClassVar[str] = """\
+photos/              --data folders --root photos
+  cat/               a folder for each class; its name is the class
+    0001.jpg         pictures of any names: PNG, JPEG, WebP, BMP
+    0002.jpg
+  dog/
+    0001.jpg
+names.txt            with --class-names: other names, a line for each folder
+"""
     takes: ClassVar[tuple[str, ...]] = ("root", "class_names", "templates", "samples")
 
     def __init__(self, root: Path, class_names: Path | None = None, templates: Sequence[str] = PHOTO) -> None:

@@ -44,6 +44,14 @@ class CocoCaptions:
     classes: Sequence[str] = ()
     templates: Sequence[str] = ()
     summary: ClassVar[str] = "COCO's pictures with their captions"
+    layout: ClassVar[str] = """\
+coco/                --data coco --root coco --annotations captions.json
+  val2014/           folders and names as the JSON file says them
+    0001.jpg
+captions.json        {"images": [{"filepath": "val2014",
+                      "filename": "0001.jpg", "split": "val",
+                      "sentences": [{"raw": "A dog on a sofa."}]}]}
+"""
     takes: ClassVar[tuple[str, ...]] = ("root", "annotations", "samples")
 
     def __init__(self, root: Path, annotations: Path, split: str = "val", captions: int = 5) -> None:

@@ -42,6 +42,15 @@ class ImageNetS:
     name: ClassVar[str] = "imagenet-s"
     segmented: ClassVar[bool] = True
     summary: ClassVar[str] = "ImageNet-S, pictures with a mask of their class"
+    layout: ClassVar[str] = """\
+ImageNetS919/        --data imagenet-s --root ImageNetS919
+  validation/
+    n01440764/       a folder for each class, by WordNet id
+      0001.JPEG
+  validation-segmentation/
+    n01440764/
+      0001.png       a color PNG of the same size, the class in R + 256 G
+"""
     takes: ClassVar[tuple[str, ...]] = ("root", "class_names", "templates", "samples")
 
     def __init__(self, root: Path, class_names: Path | None = None, templates: Sequence[str] = PHOTO) -> None:

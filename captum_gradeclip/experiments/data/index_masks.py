@@ -34,6 +34,16 @@ class IndexMasks:
     name: ClassVar[str] = "masks"
     segmented: ClassVar[bool] = True
     summary: ClassVar[str] = "pictures with a class index per pixel (ADE20K, COCO-Stuff)"
+    layout: ClassVar[str] = """\
+rooms/               --data masks --root rooms --class-names names.txt
+  images/
+    0001.jpg
+  annotations/
+    0001.png         of the same size, a PNG with a class index per pixel;
+                     pixels of 255 are not counted
+names.txt            a name in each line, the first that of index 0, or of 1
+                     with --mask-offset 1
+"""
     takes: ClassVar[tuple[str, ...]] = ("root", "class_names", "mask_offset", "templates", "samples")
 
     def __init__(

@@ -46,6 +46,7 @@ class Scenes:
     name: ClassVar[str] = "scenes"
     segmented: ClassVar[bool] = True
     summary: ClassVar[str] = "held-out scenes of the embedded model"
+    layout: ClassVar[str] = ""
     takes: ClassVar[tuple[str, ...]] = ("samples", "split", "seed", "counts")
 
     @classmethod
