@@ -281,7 +281,7 @@ def explain(
     >>> image = scenes.SceneDataset(1, "evaluation")[0].image
     >>> found = explain(model, image, ["a red circle", "something green"], tokenizer)
     >>> found.maps.shape, found.scores.shape, [word for word, weight in found.words[0][0]]
-    (torch.Size([1, 2, 8, 8]), torch.Size([1, 2]), ['a', 'red', 'circle'])
+    (torch.Size([1, 2, 12, 12]), torch.Size([1, 2]), ['a', 'red', 'circle'])
     """
     adapters.image_tower(model)  # what no adapter knows is refused first of all
     if isinstance(method, Method):

@@ -357,7 +357,7 @@ CASES: dict[str, Case] = {
     "normalize_to": Case(maps.normalize_to, {"attributions": torch.rand(4, 4), "scale": 1.0}, {"attributions": "tensor"}),
     "overlay": Case(
         show.overlay,
-        {"image": scenes.SceneDataset(1)[0].image, "attribution": torch.rand(64, 64)},
+        {"image": scenes.SceneDataset(1)[0].image, "attribution": torch.rand(96, 96)},
         {"attribution": "tensor", "image": "pillow", "alpha": "alpha"},
     ),
     "explain": Case(

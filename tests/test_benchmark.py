@@ -273,21 +273,21 @@ def test_faithfulness_is_what_the_metrics_say(tmp_path: Path, loaded: Loaded, pr
         sample = data[number]
         pixels = scenes.preprocess()(sample.image)[None]
         heat = GradECLIP(score, score.layers[-1:]).attribute(pixels, target=sample.label)
-        heat = torch.nn.functional.interpolate(heat, size=(64, 64), mode="bilinear", align_corners=False).flatten()
+        heat = torch.nn.functional.interpolate(heat, size=(96, 96), mode="bilinear", align_corners=False).flatten()
         order = heat.argsort(descending=True, stable=True)
         noise = canvas(pixels, "random", (0.5,) * 3, (0.5,) * 3, [number]).flatten(2)
         empty = noise if protocol == "fair" else torch.full_like(noise, -1.0)
         own = next(r for r in found if r["id"] == sample.id and r["method"] == "GradECLIP")["curves"]["GT"]
         share = 1.0 if protocol == "fair" else 0.5
-        steps = {mode: [round(4096 * share * k / 10) for k in range(11)] for mode in ("deletion", "insertion")}
+        steps = {mode: [round(9216 * share * k / 10) for k in range(11)] for mode in ("deletion", "insertion")}
         if protocol == "release":
-            steps["insertion"] = [*steps["insertion"][1:], 4096]
+            steps["insertion"] = [*steps["insertion"][1:], 9216]
         for mode, (start, shown) in {"deletion": (pixels, noise), "insertion": (empty, pixels)}.items():
             for step, count in enumerate(steps[mode]):
                 x = start.flatten(2).clone()
                 x[:, :, order[:count]] = shown.flatten(2)[:, :, order[:count]]
                 with torch.no_grad():
-                    hit = float(score(x.view(1, 3, 64, 64)).argmax() == sample.label)
+                    hit = float(score(x.view(1, 3, 96, 96)).argmax() == sample.label)
                 assert own[mode]["1"][step] == hit
 
 
@@ -309,14 +309,14 @@ def test_retrieval_and_words_by_hand(tmp_path: Path, loaded: Loaded, protocol: s
         assert curve["TR@1"][0] == float(order[0] in (2 * number, 2 * number + 1))
         assert curve["IR@5"][0] == float(number in plain[:, 2 * number].argsort(descending=True)[:5].tolist())
         heat = GradECLIP(score, score.layers[-1:]).attribute(pixels[number : number + 1], target=2 * number)
-        heat = torch.nn.functional.interpolate(heat, size=(64, 64), mode="bilinear", align_corners=False).flatten()
+        heat = torch.nn.functional.interpolate(heat, size=(96, 96), mode="bilinear", align_corners=False).flatten()
         for mode in ("deletion", "insertion"):
             curve = ours[data[number].id][mode]
             for step in (1, 3, 6):
-                taken = torch.zeros(4096, dtype=torch.bool)
-                taken[heat.argsort(descending=True, stable=True)[: round(4096 * step / 10)]] = True
+                taken = torch.zeros(9216, dtype=torch.bool)
+                taken[heat.argsort(descending=True, stable=True)[: round(9216 * step / 10)]] = True
                 shown = ~taken if mode == "deletion" else taken
-                x = torch.where(shown.view(64, 64), pixels[number], -1.0)
+                x = torch.where(shown.view(96, 96), pixels[number], -1.0)
                 with torch.no_grad():
                     output = score(x[None])[0]
                 changed = plain.clone()
@@ -368,7 +368,7 @@ class Oblong:
 
     name, segmented, templates = "oblong", True, ("{}",)
 
-    def __init__(self, length: int, size: tuple[int, int] = (96, 64)) -> None:
+    def __init__(self, length: int, size: tuple[int, int] = (144, 96)) -> None:
         self.scenes, self.size = experiments.Scenes(length), size
         self.classes, self.about = self.scenes.classes, {"size": size}
 
@@ -406,22 +406,22 @@ def test_a_crop_knows_its_place(tmp_path: Path, loaded: Loaded) -> None:
 
 def test_the_released_inputs(tmp_path: Path, loaded: Loaded) -> None:
     """Pictures up to 640 pixels of the shorter side; the methods that see the centre, and the judge that does."""
-    wide = Oblong(1, (96, 64))
+    wide = Oblong(1)
     settings = experiments.Settings(methods=["Grad-ECLIP", "GAME"], protocol="release")
     task = tasks.Faithfulness(loaded, wide, settings)
     task.begin()
     (group,) = task.groups([task.prepare(wide[0])])
-    assert group.pixels.shape == (1, 3, 64, 96)
+    assert group.pixels.shape == (1, 3, 96, 144)
     (large,) = task.groups([task.prepare(replace(wide[0], image=wide[0].image.resize((1920, 1280))))])
     assert large.pixels.shape == (1, 3, 640, 960)
-    centre = group.pixels[..., 16:80]
+    centre = group.pixels[..., 24:120]
     game = next(one for one in task.explainers if one.id == "GAME")
     assert torch.equal(task.batch(game, group, [0]).inputs, centre)
     assert torch.equal(task.batch(task.explainers[0], group, [0]).inputs, group.pixels)
     with torch.no_grad():
         assert torch.allclose(task.judge(group.pixels), task.score(centre), atol=1e-6)
     changed = torch.randn_like(group.pixels)
-    assert torch.equal(task.batch(game, group, [0], changed).inputs, changed[..., 16:80])
+    assert torch.equal(task.batch(game, group, [0], changed).inputs, changed[..., 24:120])
     found = experiments.run(tasks.Axioms, loaded, wide, settings, tmp_path)
     assert found is not None and all(one["values"]["sensitivity"] > 1e-3 for one in found)
 

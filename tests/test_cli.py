@@ -175,7 +175,7 @@ def test_models_and_check(tmp_path: Path, capsys) -> None:
     assert cli.main(["check", "scenes", "--out", str(tmp_path)]) == 0
     checks = json.loads((tmp_path / "check.json").read_text())["checks"]
     assert [(one["tower"], one["layers"], one["map"]) for one in checks] == [
-        ("image", 2, [1, 1, 8, 8]),
+        ("image", 2, [1, 1, 12, 12]),
         ("text", 8, [1, 24]),
     ]
 

@@ -79,7 +79,7 @@ def counted(model: nn.Module) -> Iterator[dict[str, int]]:
 
 
 def squashed(image: Image.Image) -> Tensor:
-    facts = {"size": (64, 64), "patch": 8, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    facts = {"size": (96, 96), "patch": 8, "mean": (0.5,) * 3, "std": (0.5,) * 3}
     return images.prepare(image, resize="squash", **facts).pixels  # type: ignore[arg-type]
 
 
@@ -155,7 +155,7 @@ def test_images_of_every_kind_are_the_same_image(
     picture.save(tmp_path / "a.png")
     kinds = [picture, str(tmp_path / "a.png"), tmp_path / "a.png", np.asarray(picture)]
     found = explain(model, kinds, "a red circle", tokenizer, preprocess="squash")
-    assert isinstance(found.maps, Tensor) and found.maps.shape == (4, 1, 8, 8) and found.maps.std() > 0
+    assert isinstance(found.maps, Tensor) and found.maps.shape == (4, 1, 12, 12) and found.maps.std() > 0
     assert all(torch.allclose(found.maps[0], one, atol=1e-6) for one in found.maps[1:])
     assert found.names == ["image 0", "a.png", "a.png", "image 3"]
     x = squashed(picture)
@@ -163,7 +163,7 @@ def test_images_of_every_kind_are_the_same_image(
         prepared = explain(model, tensor, "a red circle", tokenizer)
         assert isinstance(prepared.maps, Tensor) and len(prepared) == count
         assert torch.allclose(prepared.maps[-1], found.maps[0], atol=1e-6)
-        assert prepared.pixels(-1).shape == (1, 64, 64) and prepared.pictures[0].image.size == (64, 64)
+        assert prepared.pixels(-1).shape == (1, 96, 96) and prepared.pictures[0].image.size == (96, 96)
     # A tensor's picture is what its values show.
     shown = np.asarray(prepared.pictures[0].image, dtype=float)
     assert np.abs(shown / 255 * 2 - 1 - x[0].permute(1, 2, 0).numpy()).max() < 0.01
@@ -383,7 +383,7 @@ def test_what_is_written(clip: tuple[nn.Module, Any, Any], picture: Image.Image,
     assert np.array_equal(stored["image"], one.maps[0].numpy()) and stored["text"].shape == (2, 24)
     assert Image.open(tmp_path / "one" / "overlay-0-a-red-circle.png").size == (240, 160)
     told = json.loads((tmp_path / "one" / "explanation.json").read_text())
-    assert told["method"] == "GradECLIP" and told["warnings"] == [] and told["input"]["grid"] == [8, 8]
+    assert told["method"] == "GradECLIP" and told["warnings"] == [] and told["input"]["grid"] == [12, 12]
     assert abs(sum(word["weight"] for word in told["texts"][0]["words"]) - 1) < 1e-6
     assert told["figures"] == {
         **{"cmap": None, "color_scale": "shared", "width": None, "dpi": 150, "format": "png", "full_size": False}

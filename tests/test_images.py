@@ -23,7 +23,7 @@ from captum_gradeclip import cli, explain, images, scenes
 from captum_gradeclip.experiments.data import DataError
 from captum_gradeclip.experiments.data.readers import read_class_names, read_picture, read_with_mask
 
-COMMON = {"size": (64, 64), "patch": 8, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+COMMON = {"size": (96, 96), "patch": 8, "mean": (0.5,) * 3, "std": (0.5,) * 3}
 SECONDS, GIGABYTES = 10.0, 1.5
 
 
@@ -161,7 +161,7 @@ def test_pictures_that_are_given_as_such_meet_the_same_bounds(
             with pytest.raises(ValueError, match="^images: .*" + message):
                 explain(model, given_, "a star", tokenizer, preprocess=way)
     found = explain(model, Image.open(tmp_path / "whole.jpg"), "a star", tokenizer)
-    assert found.maps.shape == (1, 1, 8, 8)
+    assert found.maps.shape == (1, 1, 12, 12)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from captum_gradeclip import adapters, benchmark, scenes
 from captum_gradeclip.scenes import Caption, Phrase, Scene, SceneDataset, Thing, holds, train
@@ -74,9 +75,22 @@ def test_a_mask_shows_its_colour() -> None:
     for item in SceneDataset(40, "evaluation", counts=(1,)):
         thing = item.scene.things[0]
         if thing.material == "plain":
-            inside = np.asarray(item.image)[item.masks[0].numpy()].mean(axis=0)
-            nearest = min(scenes.COLOURS, key=lambda c: np.abs(inside - scenes.COLOURS[c]).sum())
+            pixels = np.asarray(item.image)[item.masks[0].numpy()].astype(float)
+            light = pixels.sum(axis=1)
+            face = pixels[light >= np.quantile(light, 0.75)].mean(axis=0)
+            nearest = min(scenes.COLOURS, key=lambda c: np.abs(face - scenes.COLOURS[c]).sum())
             assert nearest == thing.colour
+
+
+def test_the_edge_of_a_thing_is_dark_and_belongs_to_it() -> None:
+    for item in SceneDataset(40, "evaluation", counts=(1,)):
+        thing, light = item.scene.things[0], np.asarray(item.image).astype(float).sum(axis=2)
+        if thing.material == "plain":
+            mask = item.masks[0].numpy()
+            rim = mask & ~ndimage.binary_erosion(mask, iterations=2, border_value=1)
+            face = ndimage.binary_erosion(mask, iterations=6, border_value=1)
+            if face.sum() > 20:
+                assert light[rim].mean() < 0.6 * light[face].mean()
 
 
 def test_every_attribute_occurs() -> None:
@@ -158,7 +172,7 @@ def test_the_embedded_model() -> None:
     assert all(block.attn.num_heads > 1 for block in (*model.transformer.resblocks, *model.visual.transformer.resblocks))
     assert not model.training
     tower = adapters.image_tower(model)
-    assert (tower.mean, tower.std, tower.size) == ((0.5,) * 3, (0.5,) * 3, (64, 64))
+    assert (tower.mean, tower.std, tower.size) == ((0.5,) * 3, (0.5,) * 3, (96, 96))
     state = torch.get_rng_state()
     scenes.load()
     assert torch.equal(torch.get_rng_state(), state)
@@ -214,7 +228,7 @@ def test_the_embedded_models_words() -> None:
 
 def test_a_centered_image_tower_has_no_common_feature() -> None:
     visual = build(layers=1, width=32, heads=2).visual.eval()
-    pixels = torch.randint(0, 256, (40, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(0, 256, (40, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     x = train.normalize(pixels)
     with torch.no_grad():
         before = visual(x)
@@ -265,7 +279,7 @@ def test_a_stopped_run_goes_on_as_if_undisturbed(tmp_path: Path) -> None:
 
 def test_training_leaves_out_only_what_nobody_reads() -> None:
     model, _, _ = scenes.load()
-    images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(3, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         found = train.encode_image(model.visual, images)
         assert torch.allclose(found, model.encode_image(images, normalize=True), atol=1e-6)

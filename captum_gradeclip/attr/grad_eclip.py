@@ -133,7 +133,7 @@ class GradECLIP(TokenAttribution[GradECLIPOptions, Attention]):
     >>> images = torch.stack([preprocess(scenes.SceneDataset(2, "evaluation")[i].image) for i in range(2)])
     >>> score = ImageTextScore(model, ["a red circle", "something green"], tokenizer)
     >>> GradECLIP(score, score.layers[-1:]).attribute(images, target=1).shape
-    torch.Size([2, 1, 8, 8])
+    torch.Size([2, 1, 12, 12])
 
     Source: Zhao, Wang, Zeng, Zhao, Chan: "Gradient-based Visual Explanation for Transformer-based CLIP", ICML 2024,
     and arXiv 2502.18816, equations 12 to 20.

@@ -148,12 +148,13 @@ def _related(where: npt.NDArray[np.float32], relation: str) -> npt.NDArray[np.bo
     return result
 
 
-def sample_caption(scene: Scene, rng: np.random.Generator) -> Caption:
+def sample_caption(scene: Scene, rng: np.random.Generator, name_colour: float = 0.85) -> Caption:
     """Draws a random caption that is true of a scene.
 
     Args:
         scene: a scene of at least one thing.
         rng: source of the random choices.
+        name_colour: share of the descriptions that name the color, 0 to 1 (default 0.85, as for the shape).
 
     >>> from captum_gradeclip.scenes import sample_scene
     >>> scene = sample_scene(seed=0, index=0)
@@ -165,7 +166,7 @@ def sample_caption(scene: Scene, rng: np.random.Generator) -> Caption:
     makers = [_one, _one, _one, _something, _placed, _counted]
     if len(things) > 1:
         makers += [_several, _several, _related_pair, _related_pair]
-    return makers[int(rng.integers(len(makers)))](things, rng)
+    return makers[int(rng.integers(len(makers)))](things, rng, name_colour)
 
 
 def name(thing: Thing) -> Caption:
@@ -174,10 +175,10 @@ def name(thing: Thing) -> Caption:
     return Caption(phrase.words(), (phrase,))
 
 
-def _describe(thing: Thing, rng: np.random.Generator) -> Phrase:
+def _describe(thing: Thing, rng: np.random.Generator, name_colour: float) -> Phrase:
     """Describes a thing by some of its attributes; color and shape are named more often than the others."""
     return Phrase(
-        colour=thing.colour if rng.random() < 0.85 else None,
+        colour=thing.colour if rng.random() < name_colour else None,
         shape=thing.shape if rng.random() < 0.85 else None,
         material=thing.material if rng.random() < 0.25 else None,
         size=thing.size if rng.random() < 0.25 else None,
@@ -199,47 +200,47 @@ def _article(phrase: Phrase, rng: np.random.Generator) -> str:
     return str(rng.choice((with_article(words), with_article(words), f"the {words}", words)))
 
 
-def _one(things: Sequence[Thing], rng: np.random.Generator) -> Caption:
-    phrase = _describe(things[0], rng)
+def _one(things: Sequence[Thing], rng: np.random.Generator, name_colour: float) -> Caption:
+    phrase = _describe(things[0], rng, name_colour)
     prefix = ("", "a photo of ", "a picture of ", "there is ")[int(rng.choice(4, p=(0.7, 0.1, 0.1, 0.1)))]
     text = phrase.words() if not prefix and rng.random() < 0.5 else prefix + _article(phrase, rng)
     return Caption(text, (phrase,))
 
 
-def _something(things: Sequence[Thing], rng: np.random.Generator) -> Caption:
+def _something(things: Sequence[Thing], rng: np.random.Generator, name_colour: float) -> Caption:
     attribute = str(rng.choice(("colour", "colour", "material", "size")))
     value = getattr(things[0], attribute)
     return Caption(f"something {value}", (Phrase(**{attribute: value}),))
 
 
-def _placed(things: Sequence[Thing], rng: np.random.Generator) -> Caption:
+def _placed(things: Sequence[Thing], rng: np.random.Generator, name_colour: float) -> Caption:
     places = sorted(things[0].places)
     if not places:
-        return _one(things, rng)
+        return _one(things, rng, name_colour)
     place = str(rng.choice(places))
-    phrase = _describe(things[0], rng)
+    phrase = _describe(things[0], rng, name_colour)
     return Caption(f"{_article(phrase, rng)} {rng.choice(_PLACES[place])}", (replace(phrase, place=place),))
 
 
-def _counted(things: Sequence[Thing], rng: np.random.Generator) -> Caption:
+def _counted(things: Sequence[Thing], rng: np.random.Generator, name_colour: float) -> Caption:
     attribute = str(rng.choice(("colour", "shape", "shape", "none")))
     phrase = Phrase() if attribute == "none" else Phrase(**{attribute: getattr(things[0], attribute)})
     count = sum(attribute == "none" or getattr(thing, attribute) == getattr(phrase, attribute) for thing in things)
     return Caption(f"{NUMBERS[count]} {phrase.words(plural=count > 1)}", (phrase,), count=count)
 
 
-def _several(things: Sequence[Thing], rng: np.random.Generator) -> Caption:
-    phrases = tuple(dict.fromkeys(_describe(thing, rng) for thing in things[:3]))
+def _several(things: Sequence[Thing], rng: np.random.Generator, name_colour: float) -> Caption:
+    phrases = tuple(dict.fromkeys(_describe(thing, rng, name_colour) for thing in things[:3]))
     *most, last = [_article(phrase, rng) for phrase in phrases]
     return Caption(f"{', '.join(most)} and {last}" if most else last, phrases)
 
 
-def _related_pair(things: Sequence[Thing], rng: np.random.Generator) -> Caption:
+def _related_pair(things: Sequence[Thing], rng: np.random.Generator, name_colour: float) -> Caption:
     first, second = things[:2]
     across, down = second.x - first.x, second.y - first.y
     sideways = "left of" if across > 0 else "right of"
     upright = "above" if down > 0 else "below"
     relation = sideways if abs(across) >= abs(down) else upright
-    phrases = _describe(first, rng), _describe(second, rng)
+    phrases = _describe(first, rng, name_colour), _describe(second, rng, name_colour)
     words = str(rng.choice(RELATIONS[relation]))
     return Caption(f"{_article(phrases[0], rng)} {words} {_article(phrases[1], rng)}", phrases, relation)

@@ -35,7 +35,7 @@ class SceneDataset(Dataset[SceneItem]):
         length: number of scenes, 0 or more.
         split: ``"train"`` (the default), ``"validation"`` or ``"evaluation"``; no arrangement occurs in two of them.
         seed: seed of the series of scenes (default 0).
-        size: side of the pictures in pixels (default 64).
+        size: side of the pictures in pixels (default 96).
         counts: numbers of things per scene, 1 to 6, one of which is drawn with equal chance (default 1, 1, 1, 2, 3, 4, so
             that half of the scenes have one thing).
 
@@ -44,7 +44,7 @@ class SceneDataset(Dataset[SceneItem]):
 
     >>> item = SceneDataset(10, split="evaluation", counts=(2, 3, 4))[0]
     >>> item.image.size, len(item.masks) == len(item.scene.things)
-    ((64, 64), True)
+    ((96, 96), True)
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SceneDataset(Dataset[SceneItem]):
         length: int,
         split: Split = "train",
         seed: int = 0,
-        size: int = 64,
+        size: int = 96,
         counts: tuple[int, ...] = (1, 1, 1, 2, 3, 4),
     ) -> None:
         check_number("length", length, whole=True, least=0)

@@ -12,29 +12,38 @@ from .world import COLOURS, Scene, Thing
 
 Mask = npt.NDArray[np.bool_]
 
+EDGE = 0.035
+"""Width of the dark edge inside the outline of a thing, as a share of the picture's side.
 
-def draw(scene: Scene, size: int = 64) -> tuple[Image.Image, Mask]:
+The shape of a thing can be seen where its color ends. A patch in which that is seen has its center outside the thing about
+every second time if the color ends at the outline, and inside it if there is an edge of about half a patch."""
+EDGE_LIGHT = 0.25
+"""Brightness of the edge, as a share of that of the thing's color."""
+
+
+def draw(scene: Scene, size: int = 96) -> tuple[Image.Image, Mask]:
     """Paints a scene, anti-aliased, on its textured and noisy background.
 
     Args:
         scene: the scene.
-        size: side of the picture in pixels (default 64); the arrangement is the same at every size.
+        size: side of the picture in pixels (default 96); the arrangement is the same at every size.
 
     Returns:
         The RGB picture ``(size, size)``, and masks ``(things, size, size)``, boolean: True on the pixels of which at least
         half shows that thing. What a later thing covers is not part of an earlier one.
 
     >>> from captum_gradeclip.scenes import sample_scene
-    >>> picture, masks = draw(sample_scene(seed=0, index=3), size=64)
+    >>> picture, masks = draw(sample_scene(seed=0, index=3), size=96)
     >>> picture.size, masks.shape[1:], bool(masks.any(axis=(1, 2)).all())
-    ((64, 64), (64, 64), True)
+    ((96, 96), (96, 96), True)
     """
     rng = np.random.default_rng(scene.texture)
     canvas = _background(rng, size)
     masks = np.zeros((len(scene.things), size, size), dtype=bool)
     for number, thing in enumerate(scene.things):
-        cover = _cover(thing, size)
-        canvas += cover[..., None] * (_paint(thing, rng, size) - canvas)
+        cover, face = _cover(thing, size), _cover(thing, size, edge=EDGE)
+        light = EDGE_LIGHT + (1 - EDGE_LIGHT) * face[..., None]
+        canvas += cover[..., None] * (light * _paint(thing, rng, size) - canvas)
         masks[:number] &= cover < 0.5
         masks[number] = cover >= 0.5
     canvas += rng.normal(0, rng.uniform(2, 9), canvas.shape)
@@ -67,8 +76,14 @@ def _paint(thing: Thing, rng: np.random.Generator, size: int) -> npt.NDArray[np.
     return striped
 
 
-def _cover(thing: Thing, size: int) -> npt.NDArray[np.float32]:
-    """The share of each pixel that the thing covers, 0 to 1, from a drawing with pixels of a quarter of the side."""
+def _cover(thing: Thing, size: int, edge: float = 0.0) -> npt.NDArray[np.float32]:
+    """The share of each pixel that the thing covers, 0 to 1, from a drawing with pixels of a quarter of the side.
+
+    Args:
+        thing: the thing.
+        size: side of the picture in pixels.
+        edge: width of what is left out inside the outline, as a share of the picture's side.
+    """
     fine = 4
     x, y, r = (value * size * fine for value in (thing.x, thing.y, thing.radius))
     # Only the square around the thing is drawn, since the time of drawing grows with the area.
@@ -76,15 +91,18 @@ def _cover(thing: Thing, size: int) -> npt.NDArray[np.float32]:
     right, bottom = (min(size, math.ceil((value + 1.1 * r) / fine) + 1) for value in (x, y))
     stencil = Image.new("L", ((right - left) * fine, (bottom - top) * fine))
     pen = ImageDraw.Draw(stencil)
-    x, y = x - left * fine, y - top * fine
+    x, y, width = x - left * fine, y - top * fine, round(edge * size * fine)
     if thing.shape in ("circle", "ring"):
-        pen.ellipse((x - r, y - r, x + r, y + r), fill=255)
+        outer, inner = r - width, 0.42 * r + width
+        pen.ellipse((x - outer, y - outer, x + outer, y + outer), fill=255)
         if thing.shape == "ring":
-            pen.ellipse((x - 0.42 * r, y - 0.42 * r, x + 0.42 * r, y + 0.42 * r), fill=0)
+            pen.ellipse((x - inner, y - inner, x + inner, y + inner), fill=0)
     else:
         cos, sin = math.cos(thing.angle), math.sin(thing.angle)
-        outline = _OUTLINES[thing.shape]
-        pen.polygon([(x + r * (u * cos - v * sin), y + r * (u * sin + v * cos)) for u, v in outline], fill=255)
+        corners = [(x + r * (u * cos - v * sin), y + r * (u * sin + v * cos)) for u, v in _OUTLINES[thing.shape]]
+        pen.polygon(corners, fill=255)
+        if width:  # a line has one half of its width on each side of the outline
+            pen.line([*corners, *corners[:2]], fill=0, width=2 * width, joint="curve")
     cover = np.zeros((size, size), dtype=np.float32)
     cover[top:bottom, left:right] = np.asarray(stencil.reduce(fine), dtype=np.float32) / 255
     return cover

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # open_clip takes seconds to import, so that happens where it
     from open_clip import CLIP, SimpleTokenizer
 
 WEIGHTS = Path(__file__).with_name("scenes_clip.safetensors")
-IMAGE_SIZE = 64
+IMAGE_SIZE = 96
 MEAN = STD = (0.5, 0.5, 0.5)
 
 
@@ -30,8 +30,8 @@ def build(
     image_size: int = IMAGE_SIZE,
     patch_size: int = 8,
     layers: int = 2,
-    width: int = 256,
-    heads: int = 4,
+    width: int = 192,
+    heads: int = 2,
     text_width: int = 128,
     text_mlp_ratio: float = 1.0,
     patch_dropout: float = 0.0,
@@ -41,11 +41,11 @@ def build(
     The text tower has eight blocks, so that the paper's choice for texts, the last eight, exists.
 
     Args:
-        image_size: side of the pictures in pixels, a multiple of ``patch_size`` (default 64).
+        image_size: side of the pictures in pixels, a multiple of ``patch_size`` (default 96).
         patch_size: side of the patches in pixels (default 8).
         layers: number of blocks of the image tower, at least 1 (default 2).
-        width: width of the image tower, a multiple of ``heads`` (default 256).
-        heads: number of attention heads of the image tower, at least 1 (default 4).
+        width: width of the image tower, a multiple of ``heads`` (default 192).
+        heads: number of attention heads of the image tower, at least 1 (default 2).
         text_width: width of the text tower, an even number (default 128).
         text_mlp_ratio: width of the text tower's MLPs as a multiple of its own (default 1).
         patch_dropout: share of the patches that are dropped in training mode, 0 to below 1 (default 0).
@@ -81,7 +81,7 @@ def build(
 
 
 def preprocess(image_size: int = IMAGE_SIZE) -> Callable[[Image.Image], Tensor]:
-    """A transform of pictures: short side to so many pixels (default 64), center crop, values in [-1, 1]."""
+    """A transform of pictures: short side to so many pixels (default 96), center crop, values in [-1, 1]."""
     from open_clip import image_transform
 
     transform: Callable[[Image.Image], Tensor] = image_transform(image_size, is_train=False, mean=MEAN, std=STD)

@@ -52,17 +52,18 @@ class Recipe:
         muon_lr: learning rate of Muon, for the matrices of the blocks; 0 trains them by AdamW (default 0.02).
         lr: learning rate of AdamW (default 0.0015).
         weight_decay: weight decay of both (default 0.1).
-        image_size: side of the pictures in pixels, a multiple of ``patch_size`` (default 64).
+        image_size: side of the pictures in pixels, a multiple of ``patch_size`` (default 96).
         patch_size: side of the patches in pixels (default 8).
         precision: what the passes compute in, ``"bfloat16"`` (the default) or ``"float32"``, which is ten times as fast on a
             processor without instructions for the former.
         patch_dropout: share of the patches that a training step drops, 0 to below 1 (default 0).
         layers: number of blocks of the image tower (default 2).
-        width: width of the image tower (default 256).
-        heads: number of attention heads of the image tower (default 4).
+        width: width of the image tower (default 192).
+        heads: number of attention heads of the image tower (default 2).
         text_width: width of the text tower (default 128).
         text_mlp_ratio: width of the text tower's MLPs as a multiple of its own (default 1).
         counts: numbers of things in a training scene, see :class:`SceneDataset` (default 1,1,1,2,3,4).
+        name_colour: share of the descriptions in captions that name the color, 0 to 1 (default 0.85, as for the shape).
         twins: 1 if every second scene has the colors and places of the one before and other shapes, and both are in one
             batch; 0 (the default) if all scenes are drawn alone.
         seed: seed of scenes, captions, weights and dropout (default 0).
@@ -86,11 +87,12 @@ class Recipe:
     precision: str = "bfloat16"
     patch_dropout: float = 0.0
     layers: int = 2
-    width: int = 256
-    heads: int = 4
+    width: int = 192
+    heads: int = 2
     text_width: int = 128
     text_mlp_ratio: float = 1.0
     counts: str = "1,1,1,2,3,4"
+    name_colour: float = 0.85
     twins: int = 0
     seed: int = 0
     logit_scale: float = 0.0
@@ -385,7 +387,7 @@ class Trainer:
         first = np.sort(rng.choice(recipe.scenes // together, recipe.batch // together, replace=False)) * together
         chosen = (first[:, None] + np.arange(together)).ravel()
         scenes = [self.scenes[index] for index in chosen]
-        captions = list({c.text: c for c in (sample_caption(scene, rng) for scene in scenes)}.values())
+        captions = list({c.text: c for c in (sample_caption(scene, rng, recipe.name_colour) for scene in scenes)}.values())
         true = torch.from_numpy(truth(scenes, captions)).to(self.device)
         tokens = torch.stack([self.tokens(caption.text) for caption in captions]).to(self.device)
         images = normalize(self.pixels[torch.from_numpy(chosen)], jitter).to(self.device)

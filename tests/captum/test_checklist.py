@@ -216,7 +216,7 @@ def test_10_feature_ablation_agrees() -> None:
     score = ImageTextScore(model, [scenes.name(item.scene.things[0]).text for item in items], tokenizer)
     target = list(range(12))
     ours = GradECLIP(score, score.layers[-1]).attribute(x, target=target, heads="model", relu_attributions=False)
-    mask = torch.arange(65)[None, :, None]
+    mask = torch.arange(1 + ours[0].numel())[None, :, None]
     dropped = LayerFeatureAblation(score, score.layers[-1]).attribute(
         x, target=target, attribute_to_layer_input=True, layer_mask=mask
     )[..., 1:, 0]

@@ -24,7 +24,7 @@ def test_the_command_writes_figure_maps_and_times(tmp_path: Path, capsys: pytest
     told = {one["method"] for one in result["methods"] if "words" in one}
     assert told == {kind.info.name for kind in METHODS if kind.info.text}
     stored = np.load(tmp_path / "out" / "compare.npz")
-    assert stored["Grad-ECLIP"].shape == (2, 8, 8) and stored["Grad-ECLIP, words"].shape[0] == 2
+    assert stored["Grad-ECLIP"].shape == (2, 12, 12) and stored["Grad-ECLIP, words"].shape[0] == 2
     assert min(Image.open(tmp_path / "out" / "compare.png").size) > 400
     few = [*command[:-1], str(tmp_path / "few"), "--methods", "GAME, Occlusion", "--same-scale"]
     assert cli.main(few) == 0

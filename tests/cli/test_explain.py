@@ -250,9 +250,19 @@ def test_texts_may_follow_behind_options(shots: Path, tmp_path: Path, capsys: To
     with pytest.raises(SystemExit) as stopped:
         run(shots / "two.jpg", "a star", "--layer-count", "2")
     assert stopped.value.code == 2 and "unrecognized arguments: --layer-count" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        cli.main(["compare", str(shots / "two.jpg"), "a star", "--rise-masks", "2", "a ring"])
-    assert "unrecognized arguments: a ring" in capsys.readouterr().err
+    compared = [
+        "compare",
+        str(shots / "two.jpg"),
+        "a star",
+        "--methods",
+        "GAME",
+        "a ring",
+        "--out",
+        str(tmp_path / "compared"),
+    ]
+    assert cli.main(compared) == 0
+    written = json.loads((tmp_path / "compared" / "compare.json").read_text())
+    assert [one["text"] for one in written["texts"]] == ["a star", "a ring"]
 
 
 def test_a_folder_with_positional_texts_and_a_text_that_is_a_folder(shots: Path, tmp_path: Path, capsys: Told) -> None:
@@ -269,7 +279,7 @@ def test_finer_inputs_are_told_before_they_are_computed(shots: Path, tmp_path: P
     assert run(shots / "two.jpg", "a star", "--resize", side, "--out", "out") == 0
     height = images.nearest_multiple(side * 120 / 150, tower.patch)
     rows, columns = height // tower.patch, side // tower.patch
-    assert f"two.jpg: {side} x {height} pixels make {rows * columns} patches, about" in capsys.readouterr().err
+    assert f"two.jpg: {side} x {height} pixels make {rows * columns:,} patches, about" in capsys.readouterr().err
     found = told(tmp_path / "out")
     assert found["input"]["grid"] == [rows, columns] and found["input"]["box"] == [0, 0, 150, 120]
     assert (

@@ -432,7 +432,7 @@ def test_a_method_that_is_named_twice_counts_once(twice: str, tmp_path: Path, lo
         ("localization", ["--device", "meta"], "--device: torch cannot use 'meta' here"),
         ("time", ["--device", "meta"], "--device: torch cannot use 'meta' here"),
         ("time", ["--batch", "4", "0"], "--batch: expected at least 1, got 0"),
-        ("time", ["--batch", "9" * 30], "--batch: expected at most 174762 images of 64 x 64, got more"),
+        ("time", ["--batch", "9" * 30], "--batch: expected at most 77672 images of 96 x 96, got more"),
         ("time", ["--rounds", "-1"], "--rounds: expected at least 1, got -1"),
         ("localization", ["--out", "x" * 300], "--out: cannot write into 'xxx"),
         ("localization", ["--out", "z" * 5000], "--out: cannot write into 'zzz"),
