@@ -170,9 +170,7 @@ def test_errors_name_the_argument(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["KL", "JS", "transport"])
 def test_a_signed_map_is_no_distribution(name: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"others: expected values of at least 0, .* got -1; captum_gradeclip.maps.stretched"
-    ):
+    with pytest.raises(ValueError, match=r"others: expected values of at least 0, .* got -1; .*stretched"):
         MEASURES[name](RANDOM[None], single(0, 0)[None] * -0.4)
 
 
