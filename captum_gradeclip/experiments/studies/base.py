@@ -153,7 +153,7 @@ class PhraseStudy(Study):
             said = self.words_of(explainer, one, texts) if words and explainer.kind.info.text else None
             pixels = to_pixels(maps, one.view.frame_of(maps))
             rows.append(show.Row(printed_name(explainer.id), pixels, said))
-        # Each map has a scale of its own, since it is asked where it lies, and a phrase may weigh many times what a word does.
+        # Each map has a scale of its own, since it is asked where it lies; a phrase may weigh many times what a word does.
         style = show.Style(color_scale="each", width=_WIDTH)
         return show.matrix(one.sample.image, rows, list(texts), style=style)
 

@@ -104,7 +104,8 @@ def _draw(figure: Figure, axis: Axes, panel: Panel) -> None:
     if not drawn:
         axis.text(0.5, 0.5, "no points", transform=axis.transAxes, ha="center", fontsize=8, color="0.4")
     elif len(drawn) > 1:
-        for text in axis.legend(fontsize=7).get_texts():
+        legend = axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=3, frameon=False)
+        for text in legend.get_texts():
             text.update(show.PLAIN)
     _label(axis, drawn)
 
