@@ -20,8 +20,11 @@ from ..quoting import MOST_OF_MESSAGE, legible, line, quoted
 from .common import Parser, UsageError, check_arguments, check_writable, console, in_flags
 
 _NO_COMMANDS = ("common", "main")
-_EXTRA = ("torchmetrics", "scipy", "sklearn", "accelerate")
-"""Packages that only ``captum_gradeclip[bench]`` installs."""
+_EXTRA = {
+    **dict.fromkeys(("torchmetrics", "scipy", "sklearn", "accelerate"), "bench"),
+    **dict.fromkeys(("ot", "wordfreq", "openpyxl"), "study"),
+}
+"""Packages that only an extra of this package installs, and which."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,7 +68,7 @@ def _main(given: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
-        return _refused(f"{error}; pip install 'captum_gradeclip[bench]'")
+        return _refused(f"{error}; pip install 'captum_gradeclip[{_EXTRA[error.name]}]'")
     except OSError as error:
         said = f"{error.strerror or error}: {quoted(error.filename)}" if error.filename else error.strerror or str(error)
         return _refused(in_flags(said, parsed.parser))

@@ -43,6 +43,7 @@ from .prompt_score import PromptScore
 from .records import RecordError, Records
 from .runner import run
 from .setups import FAIR, RELEASED, SETUPS, Setup, wrapper_features
+from .studies import STUDIES, Reading, Study, StudySettings, conclude
 from .tables import Table, tabulate
 from .tasks import TASKS, Record, Settings, Task
 from .timing import time_table
@@ -52,6 +53,7 @@ __all__ = [
     "FAIR",
     "RELEASED",
     "SETUPS",
+    "STUDIES",
     "TASKS",
     "ClassFolders",
     "CocoCaptions",
@@ -64,6 +66,7 @@ __all__ = [
     "MethodError",
     "ProcessError",
     "PromptScore",
+    "Reading",
     "Record",
     "RecordError",
     "Records",
@@ -71,9 +74,12 @@ __all__ = [
     "Scenes",
     "Settings",
     "Setup",
+    "Study",
+    "StudySettings",
     "Subset",
     "Table",
     "Task",
+    "conclude",
     "evaluate_scenes",
     "explainers",
     "make_dataset",

@@ -56,7 +56,7 @@ class Chunks:
 
 
 def checksum(sample: Sample | DataError) -> str:
-    """SHA-256 of all that a sample holds: its picture, mask, label, captions, id and number; or of why it is broken.
+    """SHA-256 of all that a sample holds: its picture, masks, label, texts, id and number; or of why it is broken.
 
     Returns:
         64 hexadecimal digits.
@@ -67,8 +67,14 @@ def checksum(sample: Sample | DataError) -> str:
     parts: list[object] = [sample.id, sample.index, sample.label, sample.captions, image.mode, image.size]
     if segments is not None:
         parts += [str(segments.dtype), tuple(segments.shape)]
+    # What most data sets have not is named only where it is there, so that their checksums stay what they were.
+    parts += [] if sample.triple is None else [sample.triple]
+    masks = [mask for region in sample.regions for mask in (region.mask, region.others) if mask is not None]
+    parts += [(one.text, one.kind, tuple(one.mask.shape), one.others is None) for one in sample.regions]
     digest = sha256(repr(parts).encode())  # its lengths say where the bytes that follow begin and end
     digest.update(image.tobytes())
     if segments is not None:
         digest.update(segments.cpu().contiguous().numpy().tobytes())
+    for mask in masks:
+        digest.update(mask.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..adapters.base import Foreign
 from ..attr import BASELINES, METHODS, RISE, GradECLIP, NotDefinedError, TokenAttribution, find_method
+from ..attr.outcome import Outcome
 from ..attr.registry import AnyMethod, Kind
 from ..scores import ModelScore
 from .setups import FAIR, Setup
@@ -91,8 +92,18 @@ class Explainer:
         Raises:
             MethodError: if the method fails for any reason.
         """
+        maps = self.outcome(batch).maps
+        assert maps is not None  # a method that refuses raises
+        return maps
+
+    def outcome(self, batch: Batch) -> Outcome:
+        """The maps of all targets for every input, from one pass, with the scores of that pass.
+
+        Raises:
+            MethodError: if the method fails for any reason.
+        """
         with self._named():
-            return self._method(batch).attribute_targets(batch.inputs, list(batch.targets), **self._options(batch))
+            return self._method(batch).outcome(batch.inputs, list(batch.targets), **self._options(batch))
 
     def is_defined(self, batch: Batch) -> bool:
         """Whether the method is defined for a model and its inputs; the reason is logged if it is not.

@@ -40,6 +40,41 @@ class OpenVocabularyResult(TypedDict):
     points: float | None
 
 
+class TripleResult(TypedDict):
+    """What the maps of a triple of words say; a value is ``None`` where a map is zero, or a score too small to divide by.
+
+    Attributes:
+        kind: what is put together.
+        similarity: by scale of the maps (``"normalized"`` or ``"raw"``), by combination and by ``"matched"`` or
+            ``"mismatched"``, the cosine of the combined maps of the words with the map of the phrase.
+        to_base: by item (a word or a phrase), the cosine of its map with that of the base word.
+        ratios: by item, its score divided by that of the base word.
+        zero: the texts whose maps are zero everywhere.
+    """
+
+    kind: str
+    similarity: dict[str, dict[str, dict[str, float | None]]]
+    to_base: dict[str, float | None]
+    ratios: dict[str, float | None]
+    zero: list[str]
+
+
+class RegionResult(TypedDict):
+    """How the map of a text lies on what it is true of.
+
+    Attributes:
+        text: the text.
+        kind: what it says something about.
+        values: by measure; ``None`` where it is not defined.
+        zero: whether the map is constant.
+    """
+
+    text: str
+    kind: str
+    values: dict[str, float | None]
+    zero: bool
+
+
 class Record(TypedDict, total=False):
     """What was measured of one sample with one method, or why the sample was left out.
 
@@ -49,6 +84,9 @@ class Record(TypedDict, total=False):
         values: figures by column of a table.
         curves: curves of deletion and insertion.
         open: what the maps of all classes say.
+        triple: what the maps of three words say.
+        regions: how the maps of texts lie on what they are true of.
+        captions: for each caption, its words with their weights.
         broken: why the sample cannot be used; then nothing else is there.
         left_out: what the task would need to see in the sample; then nothing else is there.
     """
@@ -58,6 +96,9 @@ class Record(TypedDict, total=False):
     values: dict[str, float]
     curves: Curves
     open: OpenVocabularyResult
+    triple: TripleResult
+    regions: list[RegionResult]
+    captions: list[list[tuple[str, float]]]
     broken: str
     left_out: str
 

@@ -22,10 +22,13 @@ from .localization import (
     pixel_accuracy,
     pointing_game,
 )
+from .regression import Regression, linear_regression
 from .road import ROAD, noisy_linear_imputation
 from .scoring import ScoreFunction, margin, recall, reverse_recall, target_score, top_k
 from .significance import TTest, bootstrap_interval, paired_t_test
+from .similarity import cosine_similarity, covariance, js_divergence, kl_divergence, pearson_correlation
 from .targeted import TargetedDeletion, TargetedInsertion, mean_change
+from .transport import optimal_transport
 from .words import word_steps
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
     "MaskIoU",
     "PixelAccuracy",
     "PointingGame",
+    "Regression",
     "Schedule",
     "ScoreFunction",
     "TTest",
@@ -48,14 +52,21 @@ __all__ = [
     "baseline",
     "bootstrap_interval",
     "canvas",
+    "cosine_similarity",
+    "covariance",
     "curves",
     "energy_pointing_game",
     "heatmap_average_precision",
+    "js_divergence",
+    "kl_divergence",
+    "linear_regression",
     "margin",
     "mask_iou",
     "mean_change",
     "noisy_linear_imputation",
+    "optimal_transport",
     "paired_t_test",
+    "pearson_correlation",
     "pixel_accuracy",
     "pointing_game",
     "ranks",

@@ -51,7 +51,7 @@ def paired_t_test(better: ArrayLike, other: ArrayLike, alternative: Alternative 
     True
     """
     one_of("alternative", alternative, Alternative)
-    first, second = _numbers("better", better), _numbers("other", other)
+    first, second = numbers("better", better), numbers("other", other)
     if len(first) != len(second) or len(first) < 2:
         raise ValueError(f"better, other: expected as many points, at least 2, got {len(first)} and {len(second)}")
     difference = first - second
@@ -88,7 +88,7 @@ def bootstrap_interval(
     check_number("level", level, above=0, below=1)
     check_number("resamples", resamples, whole=True, least=1)
     check_number("seed", seed, whole=True, least=0)
-    data = _numbers("values", values)
+    data = numbers("values", values)
     if len(data) == 0:
         return float("nan"), float("nan")
     picks = np.random.default_rng(seed).integers(0, len(data), size=(resamples, len(data)))
@@ -96,7 +96,7 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _numbers(name: str, values: ArrayLike) -> npt.NDArray[np.float64]:
+def numbers(name: str, values: ArrayLike) -> npt.NDArray[np.float64]:
     """Values as an array of one dimension, refused by name unless all of them are finite numbers."""
     try:
         found = np.asarray(values, dtype=np.float64)

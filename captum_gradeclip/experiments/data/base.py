@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ...quoting import QuotingError
 from ...scenes.world import Split
+from .region import Region
+from .triple import Triple
 
 IGNORE = -1
 """In segments: a pixel that no metric counts."""
@@ -21,7 +23,7 @@ NOTHING = -2
 PHOTO = ("a photo of a {}.",)
 """The default sentence around a class name."""
 
-Known = Literal["label", "segments", "captions"]
+Known = Literal["label", "segments", "captions", "regions", "triple"]
 
 
 class DataError(QuotingError):
@@ -44,6 +46,8 @@ class Sample:
         segments: class index of each pixel ``(H, W)``, integer; :data:`NOTHING` (-2) where a pixel belongs to no class,
             :data:`IGNORE` (-1) where no metric counts it; ``None`` for data sets without masks.
         captions: sentences that are true of the picture; empty for data sets without captions.
+        regions: words and phrases with the masks of what they are true of; empty for data sets without them.
+        triple: a word, one that goes with it and one that does not; ``None`` for data sets without them.
     """
 
     id: str
@@ -52,6 +56,8 @@ class Sample:
     label: int | None = None
     segments: Tensor | None = None
     captions: tuple[str, ...] = ()
+    regions: tuple[Region, ...] = ()
+    triple: Triple | None = None
 
     def mask(self, label: int) -> Tensor:
         """The mask of one class ``(H, W)``: 1 on the class, 0 elsewhere, -1 where no metric counts the pixel.
@@ -67,12 +73,19 @@ class Sample:
         """Refuses a sample about which too little is known.
 
         Args:
-            known: what has to be known, any of ``"label"``, ``"segments"`` and ``"captions"``.
+            known: what has to be known, any of ``"label"``, ``"segments"``, ``"captions"``, ``"regions"`` and
+                ``"triple"``.
 
         Raises:
             DataError: naming the sample and what it lacks.
         """
-        present = {"label": self.label is not None, "segments": self.segments is not None, "captions": bool(self.captions)}
+        present = {
+            "label": self.label is not None,
+            "segments": self.segments is not None,
+            "captions": bool(self.captions),
+            "regions": bool(self.regions),
+            "triple": self.triple is not None,
+        }
         for what in known:
             if not present[what]:
                 raise DataError(f"{self.id}: it has no {what}; this task needs one")

@@ -127,7 +127,7 @@ def read_json(file: Path) -> object:
     Raises:
         DataError: if the file is missing or not JSON.
     """
-    text = _read_text(file)
+    text = read_text(file)
     try:
         content: object = json.loads(text)
     except ValueError as error:
@@ -157,7 +157,7 @@ def read_class_names(folders: Sequence[str], file: Path | None) -> list[str]:
         if ids:
             raise DataError(f"class_names: folders such as {quoted(ids[0])} are no names to ask for; give a file of names")
         return [one.replace("_", " ") for one in folders]
-    content = read_json(file) if file.suffix == ".json" else [line.strip() for line in _read_text(file).splitlines()]
+    content = read_json(file) if file.suffix == ".json" else [line.strip() for line in read_text(file).splitlines()]
     if not isinstance(content, list) or not any(content) or not all(isinstance(one, str) for one in content):
         raise DataError(f"{file}: expected one name per line, or a JSON list of names")
     names = content if file.suffix == ".json" else [name for name in content if name]
@@ -166,7 +166,12 @@ def read_class_names(folders: Sequence[str], file: Path | None) -> list[str]:
     return names
 
 
-def _read_text(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """The text in a file.
+
+    Raises:
+        DataError: if it is missing, no file, or not in UTF-8.
+    """
     if file.exists() and not file.is_file():
         raise DataError(f"{file}: expected a file, got a folder, a pipe or a device")
     try:
