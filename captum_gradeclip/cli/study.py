@@ -12,8 +12,8 @@ from .common import (
     Subparsers,
     UsageError,
     add_command,
+    add_methods,
     add_model,
-    add_rise_masks,
     check_numbers,
     load_model,
     names_of,
@@ -48,14 +48,8 @@ def add_study(studies: Subparsers, kind: type[Study]) -> None:
     default = StudySettings()
     parser = add_command(studies, kind.name, run_study, kind.summary)
     add_model(parser)
-    names, others = (", ".join(one.__name__ for one in kinds) for kinds in (METHODS, BASELINES))
-    parser.add_argument(
-        "--methods",
-        default=default.methods,
-        metavar="all|NAME,...",
-        help=f"methods: {names}; others: {others} [%(default)s]",
-    )
-    add_rise_masks(parser)
+    add_methods(parser, [*METHODS, *BASELINES])
+    parser.set_defaults(methods=default.methods)
     data = "; ".join(f"{name}: {one.summary}" for name, one in kind.datasets.items())
     parser.add_argument(
         "--data", choices=tuple(kind.datasets), default=next(iter(kind.datasets)), help=f"{data} [%(default)s]"

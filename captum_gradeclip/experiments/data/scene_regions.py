@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import ClassVar
@@ -10,12 +10,17 @@ from typing import ClassVar
 from torch import Tensor
 
 from ... import scenes
-from ...scenes import Phrase, Scene, SceneDataset
+from ...scenes import Phrase, Scene, SceneDataset, Thing
 from ...scenes.world import Split
 from .base import DataArguments, Sample
 from .region import Region
 
-_ATTRIBUTES = {"color": "colour", "shape": "shape", "material": "material", "size": "size"}
+_ATTRIBUTES: Mapping[str, Callable[[Thing], str]] = {
+    "color": lambda thing: thing.colour,
+    "shape": lambda thing: thing.shape,
+    "material": lambda thing: thing.material,
+    "size": lambda thing: thing.size,
+}
 _APART = 0.2  # share of the picture's width, from which on one of two things is the left one
 
 
@@ -82,8 +87,8 @@ def regions(scene: Scene, masks: Sequence[Tensor]) -> list[Region]:
         found.extend(Region.of_things(text, kind, masks, fits, among))
 
     for kind, attribute in _ATTRIBUTES.items():
-        for value in dict.fromkeys(getattr(thing, attribute) for thing in things):
-            add(value, kind, [getattr(thing, attribute) == value for thing in things])
+        for value in dict.fromkeys(map(attribute, things)):
+            add(value, kind, [attribute(thing) == value for thing in things])
     for place in scenes.PLACES:
         add(place, "location", [place in thing.places for thing in things])
     first = things[0]

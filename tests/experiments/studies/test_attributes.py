@@ -47,7 +47,7 @@ def test_records_are_those_of_maps_made_one_by_one(embedded: Loaded, tmp_path: P
                 expected[MARGIN] = expected["cosine"] - others
             else:
                 assert found["values"].pop(MARGIN) is None
-            assert found["values"] == pytest.approx(expected, abs=1e-4)
+            assert found["values"] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 def test_the_texts_of_a_picture_share_one_pass(embedded: Loaded, tmp_path: Path) -> None:
