@@ -31,6 +31,11 @@ COMBINATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "maximum": torch.maximum,
 }
 """How the maps of two words are combined."""
+ALONE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "base alone": lambda base, word: base,
+    "word alone": lambda base, word: word,
+}
+"""What stands beside the combinations: how close each map is by itself. It is ours, and does not compete."""
 SCALES: dict[str, Callable[[Tensor], Tensor]] = {"normalized": stretched, "raw": torch.Tensor.double}
 """What is done to the maps before they are combined: each is stretched to [0, 1], or nothing."""
 WHICH = ("matched", "mismatched")
@@ -81,7 +86,7 @@ class Addibility(PhraseStudy):
         for scale in SCALES:
             tests[scale] = _tests(triples, scale)
             title = f"addibility, {data}, {method}, {scale} maps ({len(triples)} samples)"
-            note = f"Cosine of the combined maps of two words with the map of their phrase; {blank}."
+            note = f"Cosine of the combined maps of two words, and of each alone, with the map of their phrase; {blank}."
             theirs = data == "csv" and scale == "normalized"  # scenes are none of the paper's pictures
             table = _table(triples, kinds, scale, title, note, tests[scale], theirs)
             tables["" if scale == "normalized" else scale] = table
@@ -125,10 +130,10 @@ def compare_triple(kind: str, texts: Sequence[str], maps: Tensor, scores: Tensor
     similarity: dict[str, dict[str, dict[str, float | None]]] = {}
     for scale, change in SCALES.items():
         base, *words, first, second = change(maps)
-        similarity[scale] = {combination: {} for combination in COMBINATIONS}
+        similarity[scale] = {combination: {} for combination in (*COMBINATIONS, *ALONE)}
         for number, (which, word, phrase) in enumerate(zip(WHICH, words, (first, second)), 1):
             usable = not (zero[0] or zero[number] or zero[number + 2])
-            for combination, combine in COMBINATIONS.items():
+            for combination, combine in {**COMBINATIONS, **ALONE}.items():
                 # The product of two maps that are not zero may be, if they share no patch: it has no direction, either.
                 cosine = known(cosine_similarity(combine(base, word)[None], phrase[None])[0]) if usable else None
                 similarity[scale][combination][which] = cosine
@@ -155,7 +160,7 @@ def _values(triples: Sequence[TripleResult], scale: str, combination: str, which
 def _tests(triples: Sequence[TripleResult], scale: str) -> dict[str, TTest]:
     """Adding against each other combination, paired by pictures: the mean of both phrases, where both are known of both."""
     found = {}
-    for other in list(COMBINATIONS)[1:]:
+    for other in (*list(COMBINATIONS)[1:], *ALONE):
         pairs = []
         for one in triples:
             known_of = [
@@ -182,7 +187,7 @@ def _table(
 ) -> Table:
     columns = {f"{which}, {kind}": (which, kind) for which in WHICH for kind in kinds}
     rows: dict[str, dict[str, Cell]] = {}
-    for combination in COMBINATIONS:
+    for combination in (*COMBINATIONS, *ALONE):
         of_kinds = {
             column: mean_cell(_values([one for one in triples if one["kind"] == kind], scale, combination, which))
             for column, (which, kind) in columns.items()
@@ -196,10 +201,10 @@ def _table(
 
 
 class _Ranking(Table):
-    """A table in which p-values do not compete."""
+    """A table in which neither p-values nor maps that stand alone compete."""
 
     def ranked(self, column: str) -> list[str]:
-        return [] if column == _P else super().ranked(column)
+        return [] if column == _P else [row for row in super().ranked(column) if row in COMBINATIONS]
 
 
 def _regressions(triples: Sequence[TripleResult]) -> dict[str, Regression]:

@@ -46,6 +46,7 @@ def test_records_are_those_of_maps_made_one_by_one(embedded: Loaded, tmp_path: P
             for which in NAMES:
                 base, word, phrase = changed["base"], changed[which], changed[f"{which}_phrase"]
                 both = {"add": base + word, "multiply": base * word, "maximum": torch.maximum(base, word)}
+                both |= {"base alone": base, "word alone": word}
                 for name, combined in both.items():
                     expected = float(F.cosine_similarity(combined.flatten(), phrase.flatten(), dim=0))
                     found = record["triple"]["similarity"][scale][name][which]
@@ -81,6 +82,7 @@ def test_zero_maps_are_undefined_and_counted() -> None:
     found = compare_triple("x", "abcde", maps(one, other, nothing, both, one), scores)
     assert found["zero"] == ["mismatched"] and found["to_base"]["mismatched"] is None
     assert found["similarity"]["raw"]["add"] == {"matched": pytest.approx(1), "mismatched": None}
+    assert found["similarity"]["raw"]["base alone"]["matched"] == pytest.approx(2**-0.5)
     # Their product is zero: two words that share no patch.
     assert found["similarity"]["normalized"]["multiply"] == {"matched": None, "mismatched": None}
     assert found["ratios"] == {
