@@ -25,7 +25,7 @@ from captum_gradeclip.scenes.world import SHAPES, split_of
 def test_scenes_are_seeded_and_splits_share_none() -> None:
     seen: dict[str, str] = {}
     for split in ("train", "validation", "evaluation"):
-        for index in range(150):
+        for index in range(50):
             scene = scenes.sample_scene(0, index, split)
             assert scene == scenes.sample_scene(0, index, split)
             assert scenes.split_of(scene.things) == split

@@ -19,7 +19,7 @@ from ..reference.bottleneck import slow_bottleneck
 from ..reference.records import both
 
 
-@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("steps", [1, 3])
 def test_m2ib(double: Any, steps: int) -> None:
     """Adam and the bottleneck written out, one example and one copy at a time, for images and texts."""
     options = {"steps": steps, "copies": 3, "seed": 4, "beta": 2.0}

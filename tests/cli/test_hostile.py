@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -301,8 +302,16 @@ def test_pictures_in_the_folder_of_the_results(tmp_path: Path, picture: str, cap
     assert overlay.read_bytes() == now[overlay.name]
 
 
-def test_the_files_of_a_demo(tmp_path: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("demo", "--out", str(tmp_path)) == 0
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the demo leaves behind, to be copied and not to be changed."""
+    folder = tmp_path_factory.mktemp("demo")
+    assert run("demo", "--out", str(folder)) == 0
+    return folder
+
+
+def test_the_files_of_a_demo(demo: Path, tmp_path: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(demo, tmp_path, dirs_exist_ok=True)
     told = json.loads((tmp_path / "scene-0" / "explanation.json").read_text(), parse_constant=refuse)
     assert "image.png" in told["files"]
     assert {*told["files"], "explanation.json"} == {one.name for one in (tmp_path / "scene-0").iterdir()}
@@ -313,8 +322,10 @@ def test_the_files_of_a_demo(tmp_path: Path, capsys: Told, monkeypatch: pytest.M
     assert "image.png' is not of an earlier result" in said(capsys)[1] and contents(tmp_path) == before
 
 
-def test_scenes_of_a_demo_are_replaced_together(tmp_path: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("demo", "--out", str(tmp_path)) == 0
+def test_scenes_of_a_demo_are_replaced_together(
+    demo: Path, tmp_path: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(demo, tmp_path, dirs_exist_ok=True)
     before = contents(tmp_path)
     write, written = report.write_npz, []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -450,14 +451,16 @@ def test_contract_of_torchmetrics(name: str) -> None:
 
 
 def _one_of_two(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    values = {}
-    for name, metric in every_metric().items():
-        feed(metric, list(range(rank, 8, 2)))
-        values[name] = float(metric.compute())
-    torch.save(values, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    meet, patience = f"file://{folder}/meet", timedelta(minutes=2)
+    torch.distributed.init_process_group("gloo", init_method=meet, rank=rank, world_size=2, timeout=patience)
+    try:
+        values = {}
+        for name, metric in every_metric().items():
+            feed(metric, list(range(rank, 8, 2)))
+            values[name] = float(metric.compute())
+        torch.save(values, f"{folder}/{rank}.pt")
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_another_number_of_seeds_than_of_images_is_told_by_both() -> None:
@@ -467,7 +470,11 @@ def test_another_number_of_seeds_than_of_images_is_told_by_both() -> None:
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=2)
+    """This process is the second one, since one more would only load the libraries again."""
+    other = torch.multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=1, join=False)
+    _one_of_two(1, str(tmp_path))
+    while not other.join():
+        pass
     both = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     assert both[0] == both[1]
     for name, metric in every_metric().items():

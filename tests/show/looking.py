@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
+Scaling = Literal["shared", "each"]
+STYLES: dict[str, tuple[float | None, Scaling]] = {
+    "as large as it likes, shared": (None, "shared"),
+    "as large as it likes, each": (None, "each"),
+    "84 mm, shared": (84, "shared"),
+    "84 mm, each": (84, "each"),
+}
+"""Widths in millimeters and scales of colors, by names for tests."""
+
 
 def texts_of(figure: Figure) -> list[tuple[str, Bbox, Axes | None]]:
-    """The texts of a figure with the pixels that they take and the axes that they stand in, after it was drawn."""
+    """The texts of a figure with the pixels that they take and the axes that they stand in, after it was laid out."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    figure.draw_without_rendering()
     inside = [one for axis in figure.axes for one in (axis.title, *axis.texts)]
     found = [one for one in (*figure.texts, *inside) if one.get_text().strip()]
     return [(one.get_text(), one.get_window_extent(canvas.get_renderer()), one.axes) for one in found]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from captum_gradeclip.show import Row, Scale, Style, matrix, overlay
 
-from .looking import collisions, panels_of, texts_of
+from ..covering import covered
+from .looking import STYLES, collisions, panels_of, texts_of
 
 ASPECTS = {"photo": (200, 150), "panorama": (250, 50), "tall": (50, 200), "square": (96, 96)}
 TITLES = ["a dog", "a small striped blue square above a purple star in the rain", "extraordinarily" * 4]
@@ -39,17 +40,14 @@ def ramps(width: int, height: int, low: float = 0.0, high: float = 1.0) -> Tenso
     return torch.stack([one, 0.5 * one, 0.1 * one])
 
 
-@pytest.mark.parametrize("color_scale", ["shared", "each"])
-@pytest.mark.parametrize("width", [None, 84])
-@pytest.mark.parametrize("name", ASPECTS)
-def test_labels_never_touch_and_panels_are_useful(name: str, width: float | None, color_scale: str) -> None:
-    size = ASPECTS[name]
+@pytest.mark.parametrize(("name", "style"), covered(ASPECTS, STYLES, per_row=2, per_column=2))
+def test_labels_never_touch_and_panels_are_useful(name: str, style: str) -> None:
+    size, (width, color_scale) = ASPECTS[name], STYLES[style]
     rows = [Row(one, ramps(*size, high=10.0**-n), WORDS, "cosine") for n, one in enumerate(METHODS)]
     unseen = ramps(*size, low=-1.0)
     unseen[:, :, :9] = torch.nan
     rows += [Row("refused", None), Row("signed", unseen), Row("small", 1e-7 * ramps(*size)), Row("zero", 0 * ramps(*size))]
-    style = Style(color_scale=color_scale, width=width)  # type: ignore[arg-type]
-    figure = matrix(Image.new("RGB", size), rows, TITLES, notes=NOTES, style=style)
+    figure = matrix(Image.new("RGB", size), rows, TITLES, notes=NOTES, style=Style(color_scale=color_scale, width=width))
     assert not collisions(figure) and max(figure.get_size_inches()) < 60
     assert width is None or figure.get_figwidth() * 25.4 == pytest.approx(width)
     assert len(panels(figure)) == 3 * 7

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from captum_gradeclip.show import Drawing, Scale, Strip, Style, overlay, save, strip, strips
 
-from .looking import collisions, panels_of, texts_of
+from ..covering import covered
+from .looking import STYLES, Scaling, collisions, panels_of, texts_of
 
 ASPECTS = {"photo": (400, 300), "panorama": (500, 100), "tall": (75, 300), "square": (96, 96), "extreme": (900, 9)}
+NARROW: dict[str, tuple[float | None, Scaling]] = {**STYLES, "40 mm, shared": (40, "shared"), "40 mm, each": (40, "each")}
 TITLES = ["a dog", "a small striped blue square above a purple star in the rain", "extraordinarily" * 4, "two"]
 WORDS = [[(word, 1.0) for word in title.split()] for title in TITLES]
 NOTES = ["score +0.231", "score -0.004", "logit +12.345, 99.5 %", "score +0.000"]
@@ -26,15 +28,13 @@ def ramps(width: int, height: int, count: int = 4, low: float = 0.0) -> Tensor:
     return torch.stack([torch.linspace(low, 1 + n, width * height).view(height, width) for n in range(count)])
 
 
-@pytest.mark.parametrize("color_scale", ["shared", "each"])
-@pytest.mark.parametrize("width", [None, 40, 84])
-@pytest.mark.parametrize("name", ASPECTS)
-def test_labels_never_touch_and_panels_are_useful(name: str, width: float | None, color_scale: str) -> None:
-    size = ASPECTS[name]
+@pytest.mark.parametrize(("name", "style"), covered(ASPECTS, NARROW, per_row=2, per_column=2))
+def test_labels_never_touch_and_panels_are_useful(name: str, style: str) -> None:
+    size, (width, color_scale) = ASPECTS[name], NARROW[style]
     maps = ramps(*size, low=-1.0 if name == "square" else 0.0)
     maps[:, :, : size[0] // 4] = torch.nan
-    style = Style(color_scale=color_scale, width=width)  # type: ignore[arg-type]
-    figure = strip(Image.new("RGB", size), maps, TITLES, words=WORDS, notes=NOTES, unit="cosine", style=style)
+    look = Style(color_scale=color_scale, width=width)
+    figure = strip(Image.new("RGB", size), maps, TITLES, words=WORDS, notes=NOTES, unit="cosine", style=look)
     assert not collisions(figure)
     panels = panels_of(figure)[:1] + [axis for axis in panels_of(figure)[1:] if axis.get_title()]
     assert len(panels) == 5 and max(figure.get_size_inches()) < 40
