@@ -14,7 +14,7 @@ import torch
 from scipy import ndimage
 
 from captum_gradeclip import adapters, benchmark, scenes
-from captum_gradeclip.scenes import Caption, Phrase, Scene, SceneDataset, Thing, holds, train
+from captum_gradeclip.scenes import Caption, Phrase, Scene, SceneDataset, Thing, holds, soup, train
 from captum_gradeclip.scenes.captions import NUMBERS
 from captum_gradeclip.scenes.dataset import TwinScenes
 from captum_gradeclip.scenes.model import WEIGHTS, build, save
@@ -250,6 +250,21 @@ def test_a_text_tower_for_a_locked_image_tower(tmp_path: Path) -> None:
     trainer.run()
     changed = {name for name, tensor in trainer.model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed and not any(name.startswith("visual.") for name in changed)
+
+
+def test_a_soup_is_the_mean_of_the_weights(tmp_path: Path) -> None:
+    models = [build() for _ in range(3)]
+    files = [tmp_path / f"{number}.safetensors" for number in range(3)]
+    for model, file in zip(models, files):
+        save(model, file)
+    soup.main([*map(str, files), "--out", str(tmp_path / "soup.safetensors")])
+    found = scenes.load(tmp_path / "soup.safetensors")[0].state_dict()
+    for name, tensor in found.items():
+        expected = sum(model.state_dict()[name].double() for model in models) / 3
+        torch.testing.assert_close(tensor.double(), expected, rtol=2e-3, atol=2e-3)
+    for wrong in ([], [build(), build(text_width=64)]):
+        with pytest.raises(ValueError, match="models: "):
+            soup.soup(wrong)
 
 
 @pytest.mark.slow
