@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from . import adapters, attention, maps, scenes
     from .attr import METHODS, GradECLIP, InputSpaceAttribution
     from .explain import Explanation, explain
-    from .scores import ClassScore, ImageTextScore, TextImageScore
+    from .scores import ClassScore, ContrastScore, ImageTextScore, TextImageScore
 
 __all__ = [
     "METHODS",
     "ClassScore",
+    "ContrastScore",
     "Explanation",
     "GradECLIP",
     "ImageTextScore",
@@ -37,6 +38,7 @@ __all__ = [
 _HOMES = {
     "METHODS": "attr",
     "ClassScore": "scores",
+    "ContrastScore": "scores",
     "Explanation": "explain",
     "GradECLIP": "attr",
     "ImageTextScore": "scores",

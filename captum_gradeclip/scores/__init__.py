@@ -6,6 +6,7 @@ from ..adapters.training import check_mode
 from .base import BareScore, ModelScore, Score, Tokens, describe
 from .class_names import find_class
 from .classes import ClassScore, columns_of
+from .contrast import ContrastScore
 from .image_text import ImageScore, ImageTextScore
 from .targets import Target, Targets
 from .text_image import TextImageScore
@@ -14,6 +15,7 @@ from .texts import empty_text, encode_text, tokenize
 __all__ = [
     "BareScore",
     "ClassScore",
+    "ContrastScore",
     "ImageScore",
     "ImageTextScore",
     "ModelScore",

@@ -116,7 +116,7 @@ class ImageTextScore(ImageScore):
             features = text_features(model, text.to(execution_device(model)), name="text")
         self.register_buffer("text_features", unit_features(features, "text"))
         self.register_buffer("_empty", None, persistent=False)
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
 
     @property
     def empty_features(self) -> Tensor:
@@ -126,8 +126,8 @@ class ImageTextScore(ImageScore):
             ValueError: if only the tokenizer knows the marks around a text, and none was given.
         """
         if self._empty is None:
-            known = self._tokenizer is not None
-            tokens = tokenize(self.model, "", self._tokenizer, allow_empty=True) if known else empty_text(self.model)
+            known = self.tokenizer is not None
+            tokens = tokenize(self.model, "", self.tokenizer, allow_empty=True) if known else empty_text(self.model)
             self._empty = encode_text(self.model, tokens)
         return self._empty
 
