@@ -7,13 +7,14 @@ from .base import BareScore, ModelScore, Score, Tokens, describe
 from .class_names import find_class
 from .classes import ClassScore, columns_of
 from .image_text import ImageScore, ImageTextScore
-from .targets import Target, Targets
+from .targets import Columns, Target, Targets
 from .text_image import TextImageScore
 from .texts import empty_text, encode_text, tokenize
 
 __all__ = [
     "BareScore",
     "ClassScore",
+    "Columns",
     "ImageScore",
     "ImageTextScore",
     "ModelScore",
