@@ -14,8 +14,9 @@ from ..adapters.base import Foreign
 from ..attention import one_call, take_rows as take_rows
 from ..options import Options as Options, number as number
 from ..quoting import quoted
-from ..scores import ImageScore, ModelScore, Target, Targets as Targets, describe
+from ..scores import Columns, ImageScore, ModelScore, Target, Targets as Targets, describe
 from ..scores.checks import ForwardArguments, check_grad_kwargs, check_inputs, check_layers, check_maps, check_scores
+from ..scores.targets import parse_columns
 from ..timing import Stopwatch
 from .checks import check_defined, check_layer_input
 
@@ -108,7 +109,7 @@ class Method(Attribution, Generic[_O, _E]):
     def attribute_targets(
         self,
         inputs: Tensor | tuple[Tensor, ...],
-        targets: Sequence[int] | Tensor | None = None,
+        targets: Columns = None,
         additional_forward_args: ForwardArguments = None,
         *,
         chunk_size: int | None = None,
@@ -120,7 +121,8 @@ class Method(Attribution, Generic[_O, _E]):
 
         Args:
             inputs: as in :meth:`attribute`.
-            targets: columns of the scores ``(N, T)``, the same for every example; ``None`` (default) for all of them.
+            targets: columns of the scores ``(N, S)``: T indices for all examples, ``(N, T)`` with a row of its own for each
+                example, as a tensor or a list of lists of one length; ``None`` (default) for all columns, T = S.
             additional_forward_args: as in :meth:`attribute`.
             chunk_size: number of inputs in each forward pass, at least 1; ``None`` (default) for all at once.
             max_memory: largest number of bytes, estimated, for the gradients that are computed in one backward pass
@@ -133,7 +135,7 @@ class Method(Attribution, Generic[_O, _E]):
             behind T.
 
         Raises:
-            AssertionError: for an output that is not ``(N, T)``, or targets outside it.
+            AssertionError: for an output that is not ``(N, S)``, or targets outside it.
             NotDefinedError: if the method is not defined for this kind of model or input.
             ValueError: as :meth:`attribute`, or for a ``chunk_size`` below 1.
         """
@@ -153,7 +155,7 @@ class Method(Attribution, Generic[_O, _E]):
     def outcome(
         self,
         inputs: Tensor | tuple[Tensor, ...],
-        targets: Sequence[int] | Tensor | None = None,
+        targets: Columns = None,
         additional_forward_args: ForwardArguments = None,
         *,
         chunk_size: int | None = None,
@@ -165,7 +167,7 @@ class Method(Attribution, Generic[_O, _E]):
 
         Args:
             inputs: as in :meth:`attribute_targets`, and so are the other arguments.
-            targets: columns of the scores ``(N, T)``; ``None`` (default) for all of them.
+            targets: columns of the scores, as in :meth:`attribute_targets`.
             additional_forward_args: as in :meth:`attribute`.
             chunk_size: number of inputs in each forward pass, at least 1; ``None`` (default) for all at once.
             max_memory: largest number of bytes for the gradients of one backward pass (default 2**28).
@@ -177,9 +179,12 @@ class Method(Attribution, Generic[_O, _E]):
             raise ValueError(f"chunk_size: expected at least one input for each forward pass, got {quoted(chunk_size)}")
         parts, scores = [], []
         with Stopwatch(inputs.device if isinstance(inputs, Tensor) else "cpu") as watch:
-            for request in self._request(inputs, additional_forward_args, grad_kwargs).split(chunk_size):
+            whole = self._request(inputs, additional_forward_args, grad_kwargs)
+            columns = parse_columns(targets, len(whole.inputs))
+            for request in whole.split(chunk_size):
                 evidence = self.observe(request, chosen)
-                asked = Targets.columns(targets, _aligned(evidence.output, request, "targets"))
+                own = columns if columns is None or columns.dim() == 1 else columns[request.examples]
+                asked = Targets.columns(own, _aligned(evidence.output, request, "targets"))
                 # The backward pass of a block holds gradients of about eight times its width for each target.
                 values = sum(tensor.numel() for tensor in evidence.at)
                 at_once = max_memory // (values * 4 * 8) if values else len(asked)

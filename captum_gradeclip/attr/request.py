@@ -58,6 +58,11 @@ class Request:
         return self.inputs.is_floating_point()
 
     @property
+    def examples(self) -> slice:
+        """Which of all inputs these are."""
+        return slice(self.first, self.first + len(self.inputs))
+
+    @property
     def pools_convolutions(self) -> bool:
         """Whether the only attention is a pool over convolutions."""
         return bool(self.score.sites) and self.score.sites[0].kind == "pool"

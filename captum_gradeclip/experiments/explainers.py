@@ -13,7 +13,7 @@ from ..adapters.base import Foreign
 from ..attr import BASELINES, METHODS, RISE, GradECLIP, NotDefinedError, TokenAttribution, find_method
 from ..attr.outcome import Outcome
 from ..attr.registry import AnyMethod, Kind
-from ..scores import ModelScore
+from ..scores import Columns, ModelScore
 from .setups import FAIR, Setup
 
 logger = logging.getLogger(__name__)
@@ -96,14 +96,20 @@ class Explainer:
         assert maps is not None  # a method that refuses raises
         return maps
 
-    def outcome(self, batch: Batch) -> Outcome:
-        """The maps of all targets for every input, from one pass, with the scores of that pass.
+    def outcome(self, batch: Batch, columns: Columns = None) -> Outcome:
+        """The maps of several targets for every input, from one pass, with the scores of that pass.
+
+        Args:
+            batch: the inputs.
+            columns: the targets, as ``attribute_targets`` takes them, for all inputs or for each its own; ``None`` (default)
+                for all targets of the batch, for every input.
 
         Raises:
             MethodError: if the method fails for any reason.
         """
         with self._named():
-            return self._method(batch).outcome(batch.inputs, list(batch.targets), **self._options(batch))
+            asked = list(batch.targets) if columns is None else columns
+            return self._method(batch).outcome(batch.inputs, asked, **self._options(batch))
 
     def is_defined(self, batch: Batch) -> bool:
         """Whether the method is defined for a model and its inputs; the reason is logged if it is not.

@@ -8,13 +8,14 @@ from .class_names import find_class
 from .classes import ClassScore, columns_of
 from .contrast import ContrastScore
 from .image_text import ImageScore, ImageTextScore
-from .targets import Target, Targets
+from .targets import Columns, Target, Targets
 from .text_image import TextImageScore
 from .texts import empty_text, encode_text, tokenize
 
 __all__ = [
     "BareScore",
     "ClassScore",
+    "Columns",
     "ContrastScore",
     "ImageScore",
     "ImageTextScore",

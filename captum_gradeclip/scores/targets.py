@@ -16,6 +16,8 @@ from ..quoting import quoted
 
 Target: TypeAlias = "int | tuple[int, ...] | Tensor | list[int] | list[tuple[int, ...]] | None"
 """Captum's kinds of target: an index, or one for each example, or ``None`` where an example has one score."""
+Columns: TypeAlias = "Sequence[int] | Sequence[Sequence[int]] | Tensor | None"
+"""Several targets: indices ``(T,)`` for all examples, ``(N, T)`` with a row for each of N, or ``None`` for every column."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class Targets:
     >>> Targets.columns([0, -1], output).pick(output)
     tensor([[0., 3.],
             [2., 5.]])
+    >>> Targets.columns([[0, 1], [2, 1]], output).pick(output).T  # two for each example, its own ones
+    tensor([[0., 1.],
+            [5., 4.]])
     """
 
     index: Tensor
@@ -69,16 +74,26 @@ class Targets:
         return cls(torch.tensor([places], device=output.device), shape)
 
     @classmethod
-    def columns(cls, targets: Sequence[int] | Tensor | None, output: Tensor) -> Targets:
-        """Several columns of scores ``(N, T)``, the same for every example; ``None`` stands for all columns.
+    def columns(cls, targets: Columns, output: Tensor) -> Targets:
+        """Several columns of scores ``(N, T)``.
+
+        Args:
+            targets: indices, the same for every example; or as many for each example, its own ones; or ``None`` for all
+                columns.
+            output: scores ``(N, T)``.
 
         Raises:
             AssertionError: for an output that is not ``(N, T)``, or an index outside it.
         """
         if output.dim() != 2 or not output.shape[1]:
             raise AssertionError(f"targets: expected an output (N, T) with T at least 1, got shape {tuple(output.shape)}")
-        chosen = torch.tensor(select_columns(output, targets), device=output.device)
-        return cls(chosen[:, None].expand(-1, len(output)), (output.shape[1],))
+        examples, count = output.shape
+        chosen = parse_columns(targets, examples)
+        chosen = torch.arange(count) if chosen is None else chosen
+        for column in chosen.flatten().tolist():
+            if not -count <= column < count:
+                raise AssertionError(f"targets: expected indices below {count}, got {column}")
+        return cls((chosen.to(output.device) % count).expand(examples, -1).T, (count,))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -162,25 +177,25 @@ def _gradients(picked: Tensor, at: Sequence[Tensor], grad_kwargs: dict[str, obje
     return [None if column[0] is None else torch.stack(column) for column in zip(*rows)]
 
 
-def select_columns(output: Tensor, targets: Sequence[int] | Tensor | None) -> list[int]:
-    """The columns of an output ``(N, T)`` that several targets mean, counted from 0; ``None`` stands for all columns.
+def parse_columns(targets: Columns, examples: int) -> Tensor | None:
+    """Several targets as a tensor of integers, ``(T,)`` for all examples or ``(N, T)`` with a row for each.
 
     Raises:
-        AssertionError: for an index outside the output, or anything but indices.
+        AssertionError: for anything but indices, or another number of rows than of examples.
     """
-    count = output.shape[1]
     if targets is None:
-        return list(range(count))
+        return None
     try:
-        columns = torch.as_tensor(targets).tolist()
+        found = torch.as_tensor(targets)
     except (TypeError, ValueError, RuntimeError):
-        columns = None
-    if not isinstance(columns, list) or not columns:
-        raise AssertionError(f"targets: expected a sequence of column indices, got {quoted(targets)}")
-    for column in columns:
-        if isinstance(column, bool) or not isinstance(column, int) or not -count <= column < count:
-            raise AssertionError(f"targets: expected indices below {count}, got {quoted(column)}")
-    return [column % count for column in columns]
+        found = torch.empty(0)
+    whole = not (found.is_floating_point() or found.is_complex() or found.dtype == torch.bool)
+    if not whole or not found.numel() or not (found.dim() == 1 or (found.dim() == 2 and len(found) == examples)):
+        raise AssertionError(
+            "targets: expected column indices, a sequence for all inputs or one of the same length for each of the"
+            f" {examples} inputs, got {quoted(targets)}"
+        )
+    return found.long()
 
 
 def check_differentiable(output: Tensor) -> None:

@@ -174,6 +174,8 @@ class Contract:
             many = method.attribute_targets(inputs, [1, 2], **self.few, **self.signed)
             parts = method.attribute_targets(inputs, [1, 2], chunk_size=2, max_memory=1, **self.few, **self.signed)
             assert relative(parts, many) < 1e-3
+            own = method.attribute_targets(inputs, [[1, 2], [2, 1], [1, 1]], chunk_size=2, **self.few, **self.signed)
+            assert relative(own, torch.stack([many[0], many[1].flip(0), many[2, [0, 0]]])) < 1e-3
 
     def check_kinds_of_target(self) -> None:
         """All of Captum's kinds, also for scores of more dimensions."""
@@ -217,7 +219,8 @@ class Contract:
             else:
                 expected = method.attribute(inputs, target=1, **self.few)
                 assert torch.equal(method.attribute(inputs, **self.few), expected)
-            for targets in ([], [TOO_MANY], [-TOO_MANY], [0.5], 1, torch.tensor(1), ["a"], [True]):
+            rows = [[0], [1]], [[0]] * 4, [[0], [1], [0, 1]], [[0], [1], [TOO_MANY]], [[[0]]] * 3, [[]] * 3
+            for targets in (*rows, [], [TOO_MANY], [-TOO_MANY], [0.5], 1, torch.tensor(1), ["a"], [True]):
                 with pytest.raises(AssertionError, match="targets: expected"):
                     method.attribute_targets(inputs, targets, **self.few)
             assert fingerprint(self.model) == before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -67,3 +69,17 @@ def test_negative_indices_are_read_as_captum_reads_them() -> None:
         Targets.parse([0, -1], output[:, 0])
     with pytest.raises(AssertionError, match="T at least 1"):
         Targets.columns(None, output[:, 0, :0])
+
+
+@pytest.mark.parametrize("form", [list, torch.tensor])
+def test_each_example_may_have_targets_of_its_own(vit: nn.Module, form: Callable[[object], object]) -> None:
+    """In one pass, and with the scores that belong to them."""
+    score, x = ImageTextScore(vit, captions()), images((32, 32))
+    method, rows = GradECLIP(score, score.layers[-1]), [[2, 0, 0], [1, -1, 1]]
+    found = method.outcome(x, form(rows))
+    assert found.maps is not None and found.explained_scores is not None
+    every = method.outcome(x)
+    assert every.maps is not None and every.explained_scores is not None
+    for item, row in enumerate(rows):
+        assert torch.allclose(found.maps[item], every.maps[item, row], atol=1e-6)
+        assert torch.allclose(found.explained_scores[item], every.explained_scores[item, row])

@@ -53,15 +53,13 @@ class Addibility(PhraseStudy):
     datasets: ClassVar[Mapping[str, type[DeclaredDataset]]] = {"scenes": SceneTriples, "csv": TripleRows}
 
     def measure(self, samples: Sequence[Prepared]) -> list[Record]:
-        """One record per sample and method; the five texts of a sample share one pass."""
-        self.encode_all([text for one in samples for text in _texts(one.sample)])
+        """One record per sample and method; all samples share a pass, and so do the five texts of each."""
+        texts = [_texts(one.sample) for one in samples]
+        self.encode_all([text for some in texts for text in some])
         records: list[Record] = []
-        for one in samples:
-            triple = one.sample.triple
-            assert triple is not None
-            for explainer in self.explainers:
-                maps, scores = self.maps_of(explainer, one, triple.texts)
-                found = compare_triple(triple.kind, triple.texts, maps, scores)
+        for explainer in self.explainers:
+            for one, said, (maps, scores) in zip(samples, texts, self.maps_of(explainer, samples, texts)):
+                found = compare_triple(self.kind_of(one.sample), said, maps, scores)
                 records.append({"id": one.sample.id, "method": explainer.id, "triple": found})
         return records
 

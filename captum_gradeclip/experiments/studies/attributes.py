@@ -58,18 +58,17 @@ class Attributes(PhraseStudy):
     datasets: ClassVar[Mapping[str, type[DeclaredDataset]]] = {"scenes": SceneRegions, "clevr": Clevr, "csv": RegionRows}
 
     def measure(self, samples: Sequence[Prepared]) -> list[Record]:
-        """One record per sample and method; all texts of a picture share one pass."""
-        self.encode_all([region.text for one in samples for region in one.sample.regions])
-        settings = self.settings
+        """One record per sample and method; all samples share a pass, and so do all texts of each."""
+        texts = [list(dict.fromkeys(region.text for region in one.sample.regions)) for one in samples]
+        self.encode_all([text for some in texts for text in some])
+        settings = self.settings if isinstance(self.settings, StudySettings) else StudySettings()
         records: list[Record] = []
-        for one in samples:
-            regions = one.sample.regions
-            texts = list(dict.fromkeys(region.text for region in regions))
-            for explainer in self.explainers:
-                maps, _ = self.maps_of(explainer, one, texts)
+        for explainer in self.explainers:
+            for one, said, (maps, _) in zip(samples, texts, self.maps_of(explainer, samples, texts)):
                 heat = to_pixels(maps, one.view.frame_of(maps), unseen=0.0)
-                own = heat[[texts.index(region.text) for region in regions]]
-                found = compare_regions(own, regions, settings if isinstance(settings, StudySettings) else StudySettings())
+                regions = one.sample.regions
+                own = heat[[said.index(region.text) for region in regions]]
+                found = compare_regions(own, regions, settings)
                 records.append({"id": one.sample.id, "method": explainer.id, "regions": found})
         return records
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -117,21 +118,32 @@ class PhraseStudy(Study):
         features = torch.stack([self.features[text] for text in texts])
         return ImageTextScore(self.loaded.model, features, self.loaded.tokenizer)
 
-    def maps_of(self, explainer: Explainer, one: Prepared, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Maps ``(K, h, w)`` of K texts in one picture, on the CPU, and their scores ``(K,)`` in the pass that is explained.
+    def maps_of(
+        self, explainer: Explainer, samples: Sequence[Prepared], texts: Sequence[Sequence[str]]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """For each sample, maps ``(K, h, w)`` of its K texts, on the CPU, and their scores ``(K,)`` in the pass explained.
 
-        All texts share one forward pass of the picture.
+        Samples of one size share a forward pass, in which each picture is explained for its own texts only.
 
         Args:
             explainer: the method.
-            one: the sample.
-            texts: the texts, at least one.
+            samples: the samples.
+            texts: the texts of each sample, at least one.
         """
-        pixels = one.view.pixels.to(self.device)
-        seen = self.setup.seen(explainer.kind, pixels, self.spec)
-        outcome = explainer.outcome(Batch(self.score_of(texts), seen, range(len(texts)), [one.sample.index]))
-        assert outcome.maps is not None and outcome.explained_scores is not None  # a method that refuses raises
-        return outcome.maps[0].float().cpu(), outcome.explained_scores[0].double().cpu()
+        found, asked = [], iter(texts)
+        for group in self.groups(samples):
+            own = list(islice(asked, len(group.samples)))
+            every = list(dict.fromkeys(text for some in own for text in some))
+            most = max(map(len, own))
+            # All pictures of a pass have the same number of targets; those with fewer have their first one several times.
+            columns = [[every.index(text) for text in (*some, *some[:1] * (most - len(some)))] for some in own]
+            pixels = self.setup.seen(explainer.kind, group.pixels, self.spec)
+            seeds = [sample.index for sample in group.samples]
+            outcome = explainer.outcome(Batch(self.score_of(every), pixels, [0] * len(own), seeds), columns)
+            assert outcome.maps is not None and outcome.explained_scores is not None  # a method that refuses raises
+            for some, maps, scores in zip(own, outcome.maps.float().cpu(), outcome.explained_scores.double().cpu()):
+                found.append((maps[: len(some)], scores[: len(some)]))
+        return found
 
     def encode_all(self, texts: Sequence[str]) -> None:
         """Encodes the texts of many samples at once."""
@@ -149,7 +161,7 @@ class PhraseStudy(Study):
         """
         rows = [] if masks is None else [show.Row("mask", masks.float())]
         for explainer in self.explainers:
-            maps, _ = self.maps_of(explainer, one, texts)
+            ((maps, _),) = self.maps_of(explainer, [one], [texts])
             said = self.words_of(explainer, one, texts) if words and explainer.kind.info.text else None
             pixels = to_pixels(maps, one.view.frame_of(maps))
             rows.append(show.Row(printed_name(explainer.id), pixels, said))

@@ -61,15 +61,15 @@ def test_records_are_those_of_maps_made_one_by_one(embedded: Loaded, tmp_path: P
                 assert ratio is None
 
 
-def test_the_texts_of_a_picture_share_one_pass(embedded: Loaded, tmp_path: Path) -> None:
-    passes: list[int] = []
-    handle = embedded.model.visual.register_forward_hook(lambda *given: passes.append(1))
+def test_every_picture_is_seen_once(embedded: Loaded, tmp_path: Path) -> None:
+    pictures: list[int] = []
+    handle = embedded.model.visual.register_forward_hook(lambda _, given, __: pictures.append(len(given[0])))
     try:
         records = measured(embedded, tmp_path, 3)
     finally:
         handle.remove()
     # One more, of a blank input, asks whether the method is defined.
-    assert len(passes) == sum("triple" in one for one in records) + 1
+    assert sum(pictures) == sum("triple" in one for one in records) + 1
 
 
 def maps(*values: list[float]) -> torch.Tensor:

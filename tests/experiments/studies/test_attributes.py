@@ -50,14 +50,14 @@ def test_records_are_those_of_maps_made_one_by_one(embedded: Loaded, tmp_path: P
             assert found["values"] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
-def test_the_texts_of_a_picture_share_one_pass(embedded: Loaded, tmp_path: Path) -> None:
-    passes: list[int] = []
-    handle = embedded.model.visual.register_forward_hook(lambda *given: passes.append(1))
+def test_every_picture_is_seen_once(embedded: Loaded, tmp_path: Path) -> None:
+    pictures: list[int] = []
+    handle = embedded.model.visual.register_forward_hook(lambda _, given, __: pictures.append(len(given[0])))
     try:
         run(Attributes, embedded, SceneRegions(3), StudySettings(), tmp_path)
     finally:
         handle.remove()
-    assert len(passes) == 3 + 1  # and a blank one, by which the method is tried
+    assert sum(pictures) == 3 + 1  # and a blank one, by which the method is tried
 
 
 def test_maps_that_are_right_wrong_and_zero() -> None:
