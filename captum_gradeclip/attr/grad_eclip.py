@@ -146,7 +146,8 @@ class GradECLIP(TokenAttribution[GradECLIPOptions, Attention]):
 
     def observe(self, request: Request, options: GradECLIPOptions) -> Attention:
         """The attention of the chosen layers, with one head or the model's own."""
-        return request.intercept_tail(single_head if options.heads == "single" else model_heads)
+        asked = request.front() if options.key_tokens == "visible" and options.spatial_weight != "none" else request
+        return asked.intercept_tail(single_head if options.heads == "single" else model_heads)
 
     def explain(self, evidence: Attention, targets: Targets, options: GradECLIPOptions) -> Tensor:
         """Equation 19, summed over the layers, ``(T, N, L)`` or ``(T, N, heads, L)``."""

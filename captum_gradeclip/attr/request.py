@@ -41,6 +41,7 @@ class Request:
         arguments: what the forward function is given behind the inputs.
         grad_kwargs: further arguments of :func:`torch.autograd.grad`.
         first: place of the first input among all inputs of the call, counted from 0 (default 0).
+        left_out: number of tokens that were cut off at the end of the texts, since the score does not depend on them.
     """
 
     info: MethodInfo
@@ -51,6 +52,7 @@ class Request:
     arguments: ForwardArguments = None
     grad_kwargs: dict[str, object] = field(default_factory=dict)
     first: int = 0
+    left_out: int = 0
 
     @property
     def is_image(self) -> bool:
@@ -95,6 +97,17 @@ class Request:
         arguments = self.arguments
         others = tuple(map(each, arguments)) if isinstance(arguments, tuple) else each(arguments)
         return replace(self, inputs=change(self.inputs), arguments=others)
+
+    def front(self) -> Request:
+        """The same question about the front of the texts, where the score depends on nothing behind it.
+
+        For methods that give tokens no value which the token that is read does not see.
+        """
+        if self.is_image or not isinstance(self.score, ModelScore):
+            return self
+        inputs, function = self.score.front(self.inputs)
+        left_out = self.inputs.shape[1] - inputs.shape[1]
+        return replace(self, inputs=inputs, function=function, left_out=left_out) if left_out else self
 
     def forward(self, *contexts: Context, function: Callable[..., Foreign] | None = None) -> Tensor:
         """One forward pass inside some contexts; a graph begins only where one of them says so.
@@ -190,7 +203,8 @@ class Request:
         """What a number of keys of the first layer stands for."""
         if isinstance(self.score, BareScore) and self.score.stated is None and self.is_image:
             return self._shown_patches(rows)
-        return self.score.tokens(self.site(self.layers[0]), self.inputs, rows)[1]
+        keys = self.score.tokens(self.site(self.layers[0]), self.inputs, rows)[1]
+        return replace(keys, shape=(keys.shape[0] + self.left_out,), left_out=self.left_out) if self.left_out else keys
 
     def _shown_patches(self, rows: int) -> Tokens:
         size, layer = tuple(self.inputs.shape[-2:]), self.layers[-1]
