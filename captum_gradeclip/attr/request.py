@@ -277,16 +277,24 @@ class Evidence:
         request: the question.
         output: scores ``(N, T)`` of the pass that is explained.
         tokens: what the rows of the maps stand for.
+        features: unit features ``(N, D)`` that the scores are linear in, with their graph, where they were asked for.
     """
 
     request: Request
     output: Tensor
     tokens: Tokens
+    features: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def at(self) -> Sequence[Tensor]:
         """The tensors at which the gradient of the score is asked for."""
         return ()
+
+    def fit(self, max_memory: int, most: int) -> int:
+        """Of how many targets, at least 1, the gradients fit into some memory in bytes."""
+        # The backward pass of a block holds gradients of about eight times its width for each target.
+        values = sum(tensor.numel() for tensor in self.at)
+        return max(1, min(most, max_memory // (values * 4 * 8))) if values else most
 
     def gradient(self, targets: Targets, output: Tensor | None = None, at: Sequence[Tensor] | None = None) -> list[Tensor]:
         """The gradient of the targets at some tensors, ``(T, *tensor.shape)`` for each; by default at :attr:`at`."""

@@ -120,14 +120,21 @@ class ModelScore(nn.Module):
         """The modules of the sites, the last one last. The paper explains the last for images, the last eight for texts."""
         return self.tower.layers
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether the score is what its class in this package computes, so that a shorter way to it may be taken.
+    def runs(self, forward: Callable[..., Tensor]) -> bool:
+        """Whether a function is what this module runs, so that another way to the same scores may be taken.
 
-        A class of the user's, another ``forward`` of this one module, or a hook on it may make it another score.
+        A derived class, another ``forward`` of this one module, or a hook on it may make them other scores.
         """
-        package = [name.partition(".")[0] for name in (type(self).__module__, __name__)]
-        return len({*package}) == 1 and not any(vars(self).get(name) for name in ("forward", *_HOOKS))
+        return type(self).forward is forward and not any(vars(self).get(name) for name in ("forward", *_HOOKS))
+
+    @property
+    def directions(self) -> Tensor | None:
+        """Unit vectors ``(T, D)`` whose products with :meth:`unit_features` are the scores; ``None`` for other scores."""
+        return None
+
+    def unit_features(self, inputs: Tensor) -> Tensor:
+        """Inputs to the unit features ``(N, D)`` that the scores are linear in."""
+        raise NotImplementedError
 
     def front(self, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The front of texts that their scores depend on, and a function from these to the scores of the whole texts.
@@ -238,8 +245,18 @@ def unit_features(features: Tensor, name: str) -> Tensor:
 
 def cosines(features: Tensor, others: Tensor) -> Tensor:
     """Cosines ``(N, T)`` of features ``(N, D)`` with unit vectors ``(T, D)``, in single precision at least."""
+    return products(unit(features), others)
+
+
+def unit(features: Tensor) -> Tensor:
+    """Unit vectors ``(N, D)`` of features, in single precision at least, with their graph."""
     with torch.autocast(features.device.type, enabled=False):
-        features = F.normalize(wide(features), dim=-1)
+        return F.normalize(wide(features), dim=-1)
+
+
+def products(features: Tensor, others: Tensor) -> Tensor:
+    """Products ``(N, T)`` of unit vectors ``(N, D)`` with others ``(T, D)``, in the precision of the first."""
+    with torch.autocast(features.device.type, enabled=False):
         return features @ others.to(features.dtype).T
 
 

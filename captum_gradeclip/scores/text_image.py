@@ -63,7 +63,7 @@ class TextImageScore(ModelScore):
 
     def front(self, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The front of texts that their scores depend on, and a function of it; see :meth:`ModelScore.front`."""
-        if not self.is_plain:
+        if not self.runs(TextImageScore.forward):
             return inputs, self
         tower = self.tower
         check_ids("inputs", inputs, tower.vocabulary)
