@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
 from torch import Tensor, nn
+from torch.nn.modules import module as hooks_of_all
 
 from .base import Family, Foreign, ImageTower, Readout, Site, TextTower, UnsupportedModelError, unwrapped
 from .preprocessing import Preprocessing
@@ -21,6 +23,7 @@ __all__ = [
     "TextTower",
     "UnsupportedModelError",
     "families",
+    "front",
     "image_tower",
     "is_known",
     "is_processor",
@@ -65,6 +68,32 @@ def text_tower(model: nn.Module) -> TextTower:
     model = unwrapped(model)
     tower: TextTower = _adapter(model).text_tower(model)
     return tower
+
+
+def front(tower: TextTower, tokens: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The front of texts that their features depend on, and the encoder that takes it.
+
+    Args:
+        tower: the facts of a text encoder.
+        tokens: token ids ``(N, L)``.
+
+    Returns:
+        Token ids ``(N, l)`` with ``1 <= l <= L``, and a function from these to the features ``(N, D)`` of the whole texts.
+        These are the whole texts and :attr:`TextTower.encode` itself where the encoder sees all positions, or where
+        somebody looks on or has changed a part of it, who may expect all of them.
+    """
+    known = tower.front
+    if known is None or not tokens.numel() or not _is_untouched(known.parts):
+        return tokens, tower.encode
+    length = known.length(tokens)
+    return (tokens[:, :length], known.encode) if length < tokens.shape[1] else (tokens, tower.encode)
+
+
+def _is_untouched(parts: Iterable[nn.Module]) -> bool:
+    """Whether the library made all of some modules, and no hook is on them."""
+    names = [f"_{which}" for which in ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")]
+    everywhere = any(getattr(hooks_of_all, f"_global{name}") for name in names)
+    return not everywhere and all(is_known(part) and not any(vars(part).get(name) for name in names) for part in parts)
 
 
 def preprocessing(model: nn.Module, processor: Foreign = None) -> Preprocessing:

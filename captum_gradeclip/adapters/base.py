@@ -118,6 +118,22 @@ class ImageTower:
 
 
 @dataclass(frozen=True)
+class Front:
+    """How a text encoder runs on the front of texts alone, where nothing that it returns depends on what stands behind.
+
+    Attributes:
+        length: maps token ids ``(N, L)`` to the number of positions, from the first on, that their features depend on. It
+            refuses what :attr:`TextTower.encode` refuses.
+        encode: the model's own forward pass on that many positions; its features are those of the whole texts.
+        parts: the modules that run in it. Where one of them is not the library's own, the whole texts have to run.
+    """
+
+    length: Callable[[Tensor], int]
+    encode: Callable[[Tensor], Tensor]
+    parts: Sequence[nn.Module]
+
+
+@dataclass(frozen=True)
 class TextTower:
     """The facts of a text encoder.
 
@@ -133,6 +149,7 @@ class TextTower:
         start: id of the mark in front of a text, or ``None`` if only the tokenizer knows it.
         end: id of the mark behind a text, or ``None`` if only the tokenizer knows it.
         project: applies the square matrix ``(D, D)`` with which the encoder ends to ``(N, D)``; ``None`` if there is none.
+        front: how the encoder runs without the padding that it never sees; ``None`` (default) where it sees all of it.
     """
 
     encode: Callable[[Tensor], Tensor]
@@ -145,6 +162,7 @@ class TextTower:
     start: int | None
     end: int | None
     project: Callable[[Tensor], Tensor] | None = None
+    front: Front | None = None
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -228,6 +246,27 @@ def sites(blocks: Sequence[nn.Module], pool: nn.Module | None = None) -> list[Si
 def first_row(inputs: Tensor) -> Tensor:
     """The row of the read-out token in a tower whose class token comes first."""
     return torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
+
+
+def up_to(rows: Tensor) -> int:
+    """The number of positions up to the last of the rows that are read, as a causal tower sees them.
+
+    >>> up_to(torch.tensor([3, 5]))
+    6
+    """
+    return int(rows.max()) + 1
+
+
+def without_padding(tokens: Tensor, pad: int) -> int:
+    """The number of positions up to the last token in a batch ``(N, L)`` that is no padding.
+
+    All where a text is nothing but padding: such a mask hides nothing, or everything.
+
+    >>> without_padding(torch.tensor([[5, 7, 0, 0], [5, 0, 7, 0]]), 0)
+    3
+    """
+    words = tokens.ne(pad)
+    return up_to(words.any(dim=0).nonzero()) if words.any(dim=1).all() else tokens.shape[1]
 
 
 def class_token(tokenwise_tail: bool = True) -> Readout:

@@ -21,6 +21,7 @@ from .base import (
     VOCABULARY,
     Family,
     Foreign,
+    Front,
     ImageTower,
     Readout,
     Site,
@@ -41,6 +42,8 @@ from .base import (
     square_patch,
     unsupported,
     unwrapped,
+    up_to,
+    without_padding,
 )
 from .preprocessing import Preprocessing, longer_side, shorter_side, to_size
 
@@ -197,12 +200,27 @@ def text_tower(model: nn.Module) -> TextTower:
     # OpenAI's blocks keep the mask themselves.
     causal = getattr(tower, "attn_mask", None) is not None or not hasattr(tower, "attn_mask")
 
-    def encode(tokens: Tensor) -> Tensor:
+    def check(tokens: Tensor) -> None:
         length = tokens.shape[-1]
         # The position table, or else the causal mask, is added as a whole.
         if length > context_length or (causal and not appended and length < context_length):
             raise ValueError(f"inputs: tokens, expected token ids (N, {context_length}), got {length} tokens per text")
+
+    def encode(tokens: Tensor) -> Tensor:
+        check(tokens)
         return model.encode_text(tokens)  # type: ignore[operator, no-any-return]
+
+    def length(tokens: Tensor) -> int:
+        check(tokens)
+        return up_to(rows(tokens))
+
+    def encode_front(tokens: Tensor) -> Tensor:
+        """The forward pass of a view whose table of positions and causal mask are as long as the texts."""
+        view, length = model, tokens.shape[-1]
+        own = "" if tower is model else "text."
+        for name, cut in ("positional_embedding", slice(length)), ("attn_mask", (slice(length), slice(length))):
+            view = replaced(view, own + name, getattr(tower, name)[cut])
+        return view.encode_text(tokens)  # type: ignore[operator, no-any-return]
 
     def rows(tokens: Tensor) -> Tensor:
         if appended:
@@ -217,6 +235,9 @@ def text_tower(model: nn.Module) -> TextTower:
     else:
         width = projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1]
     vocabulary = tower.token_embedding.num_embeddings
+    # A token that is appended, or the last one, stands behind the padding; OpenAI's blocks have a mask of fixed size each.
+    reads_front = isinstance(getattr(tower, "attn_mask", None), Tensor) and not appended and pool != "last"
+    front = Front(length, encode_front, text_parts(model)) if reads_front else None
     return TextTower(
         encode=encode,
         sites=sites(tower.transformer.resblocks),
@@ -228,7 +249,14 @@ def text_tower(model: nn.Module) -> TextTower:
         start=vocabulary - 2 if pool == "argmax" else None,
         end=vocabulary - 1 if pool == "argmax" else end if pool == "eos" else None,
         project=None if appended else square(projection),
+        front=front,
     )
+
+
+def text_parts(model: nn.Module) -> list[nn.Module]:
+    """The modules of a model that run when it encodes texts, itself among them."""
+    images = set(getattr(model, "visual", nn.Identity()).modules())
+    return [part for part in model.modules() if part not in images]
 
 
 def _hugging_face(model: Foreign, tower: Foreign) -> TextTower:
@@ -245,6 +273,10 @@ def _hugging_face(model: Foreign, tower: Foreign) -> TextTower:
         vocabulary=int(tower.vocab_size),
         start=None,
         end=None,
+        # The pooler of maxima looks at the padding.
+        front=Front(lambda tokens: without_padding(tokens, tower.config.pad_token_id), model.encode_text, text_parts(model))
+        if first or "Mean" in type(tower.pooler).__name__
+        else None,
     )
 
 

@@ -23,6 +23,7 @@ from .base import (
     VOCABULARY,
     Family,
     Foreign,
+    Front,
     ImageTower,
     Readout,
     TextTower,
@@ -39,6 +40,8 @@ from .base import (
     square,
     square_patch,
     unsupported,
+    up_to,
+    without_padding,
 )
 from .preprocessing import Preprocessing, Size, shorter_side, to_size
 
@@ -196,9 +199,12 @@ def text_tower(model: nn.Module) -> TextTower:
     if kind == "AltCLIPModel":
         limit -= config.pad_token_id + 1  # RoBERTa counts its positions from there
 
-    def encode(tokens: Tensor) -> Tensor:
+    def check(tokens: Tensor) -> None:
         if tokens.shape[-1] > limit:
             raise ValueError(f"inputs: tokens, expected at most {limit} tokens per text, got {tokens.shape[-1]}")
+
+    def encode(tokens: Tensor) -> Tensor:
+        check(tokens)
         options = {"input_ids": tokens, "attention_mask": None if siglip else visible(tokens)}
         if kind == "BlipForImageTextRetrieval":
             return owner.text_proj(owner.text_encoder(**options)[0][:, 0])  # type: ignore[no-any-return]
@@ -229,6 +235,14 @@ def text_tower(model: nn.Module) -> TextTower:
     def last(tokens: Tensor) -> Tensor:
         return torch.full((len(tokens),), tokens.shape[1] - 1, device=tokens.device)
 
+    def length(tokens: Tensor) -> int:
+        check(tokens)
+        if kind != "CLIPModel":
+            return without_padding(tokens, config.pad_token_id)
+        return up_to(end(tokens)) if visible(tokens).all() else tokens.shape[1]
+
+    images = {*owner.vision_model.modules()}
+    parts = [part for part in owner.modules() if part not in images]
     return TextTower(
         encode=encode,
         sites=sites(blocks(trunk)),
@@ -240,6 +254,7 @@ def text_tower(model: nn.Module) -> TextTower:
         start=start_id if kind in ("CLIPModel", "AltCLIPModel") else None,
         end=end_id if kind in ("CLIPModel", "AltCLIPModel") else None,
         project=square(owner.text_projection) if kind == "CLIPModel" else None,
+        front=None if siglip else Front(length, encode, parts),
     )
 
 

@@ -62,7 +62,7 @@ class AttentionRollout(TokenAttribution[Options, Attention]):
 
     def observe(self, request: Request, options: Options) -> Attention:
         """The attention of the chosen layers."""
-        return request.intercept(model_heads)
+        return request.front().intercept(model_heads)
 
     def explain(self, evidence: Attention, targets: Targets, options: Options) -> Tensor:
         """The row of the rollout that is read; the same for every target."""

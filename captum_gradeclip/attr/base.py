@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, cast
 
 import torch
@@ -103,7 +103,7 @@ class Method(Attribution, Generic[_O, _E]):
         if target is None and not self.info.class_discriminative:
             check_scores(output)
             target = (0,) * (output.dim() - 1)
-        maps = self._maps(evidence, Targets.parse(target, output), chosen, len(output))[0]
+        maps = self._maps(evidence, Targets.parse(target, output), chosen)[0].contiguous()
         return maps[:, None] if request.is_image and maps.dim() == 3 else maps
 
     def attribute_targets(
@@ -182,15 +182,10 @@ class Method(Attribution, Generic[_O, _E]):
             whole = self._request(inputs, additional_forward_args, grad_kwargs)
             columns = parse_columns(targets, len(whole.inputs))
             for request in whole.split(chunk_size):
-                evidence = self.observe(request, chosen)
-                own = columns if columns is None or columns.dim() == 1 else columns[request.examples]
-                asked = Targets.columns(own, _aligned(evidence.output, request, "targets"))
-                # The backward pass of a block holds gradients of about eight times its width for each target.
-                values = sum(tensor.numel() for tensor in evidence.at)
-                at_once = max_memory // (values * 4 * 8) if values else len(asked)
-                parts.append(self._maps(evidence, asked, chosen, at_once).transpose(0, 1))
+                evidence, asked = self._asked(request, chosen, columns)
+                parts.append(joined(list(self._parts(evidence, asked, chosen, max_memory))).transpose(0, 1))
                 scores.append(asked.pick(evidence.output).detach().T)
-            maps = torch.cat(parts)
+            maps = joined(parts).contiguous()
         return Outcome(
             type(self).__name__,
             self.info.name,
@@ -201,6 +196,51 @@ class Method(Attribution, Generic[_O, _E]):
             options,
             class_discriminative=self.info.class_discriminative,
         )
+
+    def attribute_in_parts(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        targets: Sequence[int] | Tensor | None = None,
+        additional_forward_args: ForwardArguments = None,
+        *,
+        most: int = 256,
+        max_memory: int = 2**28,
+        grad_kwargs: Mapping[str, object] | None = None,
+        **options: object,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The maps of :meth:`attribute_targets`, those of some targets after the others, so that they never lie in memory.
+
+        Args:
+            inputs: as in :meth:`attribute_targets`, and so are the other arguments; all inputs share one forward pass.
+            targets: columns of the scores ``(N, T)``; ``None`` (default) for all of them.
+            additional_forward_args: as in :meth:`attribute`.
+            most: largest number of targets of a part, at least 1 (default 256).
+            max_memory: largest number of bytes, estimated, for what is computed at once (default 2**28).
+            grad_kwargs: as in :meth:`attribute`.
+            options: the fields of the method's :attr:`Options`.
+
+        Yields:
+            The columns ``(t,)`` of a part, and their maps ``(N, t, h, w)`` for images or ``(N, t, L)`` for texts.
+            :func:`captum_gradeclip.maps.strongest` and :func:`~captum_gradeclip.maps.ranks` take them as they come.
+
+        Raises:
+            ValueError: as :meth:`attribute_targets`, or for ``most`` below 1.
+        """
+        if not (isinstance(most, int) and most >= 1):
+            raise ValueError(f"most: expected at least one target for each part, got {quoted(most)}")
+        chosen = self._options(options)
+        request = self._request(inputs, additional_forward_args, grad_kwargs)
+        shared = parse_columns(targets, len(request.inputs))
+        if shared is not None and shared.dim() != 1:
+            raise AssertionError(
+                "targets: expected columns (T,) for all inputs; attribute_targets takes some for each input"
+            )
+        evidence, asked = one_call(self._asked)(request, chosen, shared)
+        parts, columns = self._parts(evidence, asked, chosen, max_memory, most), asked.index[:, 0]
+        while len(columns):  # the end of a call of this package lies between two parts, where the caller may do anything
+            maps = one_call(next)(parts)
+            yield columns[: len(maps)], maps.transpose(0, 1).contiguous()
+            columns = columns[len(maps) :]
 
     def get_name(self) -> str:
         """The name of the method, as papers print it."""
@@ -244,15 +284,28 @@ class Method(Attribution, Generic[_O, _E]):
         layers = self._layers()
         return Request(self.info, score, self.forward_func, layers, tensor, additional_forward_args, keywords)
 
-    def _maps(self, evidence: _E, targets: Targets, options: _O, at_once: int) -> Tensor:
-        """Maps ``(T, N, ...)`` of some targets, ``at_once`` of them together."""
+    def _asked(self, request: Request, options: _O, columns: Tensor | None) -> tuple[_E, Targets]:
+        """What one pass shows, and what is asked: columns ``(T,)``, or ``(N, T)`` with a row for each input of the call."""
+        own = columns if columns is None or columns.dim() == 1 else columns[request.examples]
+        evidence = self._observe(request, options, own)
+        return evidence, Targets.columns(own, _aligned(evidence.output, request, "targets"))
+
+    def _observe(self, request: Request, options: _O, columns: Tensor | None) -> _E:
+        """What one forward pass shows of which many targets may be asked."""
+        return self.observe(request, options)
+
+    def _parts(
+        self, evidence: _E, targets: Targets, options: _O, max_memory: int, most: int | None = None
+    ) -> Iterator[Tensor]:
+        """Maps ``(t, N, ...)`` of some targets after the others."""
+        for some in targets.split(evidence.fit(max_memory, most or len(targets))):
+            yield self._maps(evidence, some, options)
+
+    def _maps(self, evidence: _E, targets: Targets, options: _O) -> Tensor:
+        """Maps ``(T, N, ...)`` of some targets."""
         check_scores(targets.pick(evidence.output))
-        keeps_graph = evidence.request.keeps_graph
-        with torch.inference_mode(False), torch.set_grad_enabled(keeps_graph):
-            values = torch.cat([self.explain(evidence, some, options) for some in targets.split(at_once)])
-            maps = evidence.tokens.fold(values).float()
-        check_maps(maps)
-        return maps.contiguous() if keeps_graph else maps.detach().contiguous()
+        with torch.inference_mode(False), torch.set_grad_enabled(evidence.request.keeps_graph):
+            return checked(evidence.tokens.fold(self.explain(evidence, targets, options)), evidence)
 
 
 class TokenAttribution(Method[_O, _E], LayerAttribution, GradientAttribution):
@@ -292,6 +345,17 @@ class TokenAttribution(Method[_O, _E], LayerAttribution, GradientAttribution):
 
     def _layers(self) -> list[nn.Module]:
         return check_layers(self.layer)
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Parts, one behind the other; a single one as it is."""
+    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
+
+
+def checked(maps: Tensor, evidence: Evidence) -> Tensor:
+    """Maps in single precision, with their graph only where it is asked for; refused unless they are finite."""
+    check_maps(maps)
+    return maps.float() if evidence.request.keeps_graph else maps.detach().float()
 
 
 def _aligned(output: Tensor, request: Request, name: str) -> Tensor:

@@ -79,7 +79,7 @@ class GAME(TokenAttribution[GAMEOptions, Attention]):
 
     def observe(self, request: Request, options: GAMEOptions) -> Attention:
         """The attention of the chosen layers, whose weights stay in the graph."""
-        return request.intercept(kept_attention)
+        return request.front().intercept(kept_attention)
 
     def explain(self, evidence: Attention, targets: Targets, options: GAMEOptions) -> Tensor:
         """Relevance of all tokens for those that are read."""

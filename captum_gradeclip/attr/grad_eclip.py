@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..attention import Record, model_heads, single_head
-from .base import Attention, MethodInfo, Options, Request, Targets, TokenAttribution, take_rows
+from .base import Attention, MethodInfo, Options, Request, Targets, take_rows
+from .linear import LinearAttribution
 
 SpatialWeight = Literal["loosened", "softmax", "none"]
 Similarity = Literal["cosine", "dot"]
@@ -107,7 +107,7 @@ def loosened_attention(
     return stretched if visible is None else stretched * visible
 
 
-class GradECLIP(TokenAttribution[GradECLIPOptions, Attention]):
+class GradECLIP(LinearAttribution[GradECLIPOptions, Attention]):
     r"""Gradient-based visual explanation of CLIP, as a Captum layer attribution.
 
     .. math:: H_i = \sum_l \mathrm{ReLU}\Big(\lambda^l_i \sum_c \frac{\partial S}{\partial o^l_c} v^l_{ic}\Big)
@@ -146,10 +146,11 @@ class GradECLIP(TokenAttribution[GradECLIPOptions, Attention]):
 
     def observe(self, request: Request, options: GradECLIPOptions) -> Attention:
         """The attention of the chosen layers, with one head or the model's own."""
-        return request.intercept_tail(single_head if options.heads == "single" else model_heads)
+        asked = request.front() if options.key_tokens == "visible" and options.spatial_weight != "none" else request
+        return asked.intercept_tail(single_head if options.heads == "single" else model_heads)
 
-    def explain(self, evidence: Attention, targets: Targets, options: GradECLIPOptions) -> Tensor:
-        """Equation 19, summed over the layers, ``(T, N, L)`` or ``(T, N, heads, L)``."""
+    def effects(self, evidence: Attention, targets: Targets, options: GradECLIPOptions) -> Tensor:
+        """Equation 19 before its ReLU, for each layer, ``(T, layers, N, L)`` or ``(T, layers, N, heads, L)``."""
         gradients = evidence.gradient(targets)
         rows = evidence.rows(targets, gradients)
         maps = []
@@ -157,14 +158,14 @@ class GradECLIP(TokenAttribution[GradECLIPOptions, Attention]):
             for gradient, record in zip(gradients, evidence.records):
                 read = rows if evidence.same_queries(record) else None
                 maps.append(_layer_map(gradient, record, read, evidence.tokens.content, options))
-        relu = options.relu_attributions
-        total = _sum([one.relu() for one in maps] if relu and options.relu_before_sum else maps)
-        total = total.relu() if relu else total
-        return total if options.heads == "each" else total.squeeze(-2)
+        return torch.stack(maps if options.heads == "each" else [one.squeeze(-2) for one in maps], dim=1)
 
-
-def _sum(maps: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(maps)).sum(dim=0) if len(maps) > 1 else maps[0]
+    def conclude(self, effects: Tensor, options: GradECLIPOptions) -> Tensor:
+        """The sum over the layers, with ReLU before or behind it, ``(T, N, L)`` or ``(T, N, heads, L)``."""
+        positive, single = options.relu_attributions, effects.shape[1] == 1
+        each = effects.relu() if positive and options.relu_before_sum else effects
+        total = each[:, 0] if single else each.sum(dim=1)
+        return total.relu() if positive and not options.relu_before_sum else total
 
 
 def _layer_map(gradient: Tensor, record: Record, rows: Tensor | None, content: slice, options: GradECLIPOptions) -> Tensor:

@@ -55,7 +55,7 @@ class RawAttention(TokenAttribution[RawAttentionOptions, Attention]):
 
     def observe(self, request: Request, options: RawAttentionOptions) -> Attention:
         """The attention of the chosen layers, with one head or the model's own."""
-        return request.intercept_tail(single_head if options.heads == "single" else model_heads)
+        return request.front().intercept_tail(single_head if options.heads == "single" else model_heads)
 
     def explain(self, evidence: Attention, targets: Targets, options: RawAttentionOptions) -> Tensor:
         """The attention of the tokens that are read, summed over the layers; the same for every target."""

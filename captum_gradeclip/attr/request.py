@@ -41,6 +41,7 @@ class Request:
         arguments: what the forward function is given behind the inputs.
         grad_kwargs: further arguments of :func:`torch.autograd.grad`.
         first: place of the first input among all inputs of the call, counted from 0 (default 0).
+        left_out: number of tokens that were cut off at the end of the texts, since the score does not depend on them.
     """
 
     info: MethodInfo
@@ -51,6 +52,7 @@ class Request:
     arguments: ForwardArguments = None
     grad_kwargs: dict[str, object] = field(default_factory=dict)
     first: int = 0
+    left_out: int = 0
 
     @property
     def is_image(self) -> bool:
@@ -100,6 +102,17 @@ class Request:
         arguments = self.arguments
         others = tuple(map(each, arguments)) if isinstance(arguments, tuple) else each(arguments)
         return replace(self, inputs=change(self.inputs), arguments=others)
+
+    def front(self) -> Request:
+        """The same question about the front of the texts, where the score depends on nothing behind it.
+
+        For methods that give tokens no value which the token that is read does not see.
+        """
+        if self.is_image or not isinstance(self.score, ModelScore):
+            return self
+        inputs, function = self.score.front(self.inputs)
+        left_out = self.inputs.shape[1] - inputs.shape[1]
+        return replace(self, inputs=inputs, function=function, left_out=left_out) if left_out else self
 
     def forward(self, *contexts: Context, function: Callable[..., Foreign] | None = None) -> Tensor:
         """One forward pass inside some contexts; a graph begins only where one of them says so.
@@ -195,7 +208,8 @@ class Request:
         """What a number of keys of the first layer stands for."""
         if isinstance(self.score, BareScore) and self.score.stated is None and self.is_image:
             return self._shown_patches(rows)
-        return self.score.tokens(self.site(self.layers[0]), self.inputs, rows)[1]
+        keys = self.score.tokens(self.site(self.layers[0]), self.inputs, rows)[1]
+        return replace(keys, shape=(keys.shape[0] + self.left_out,), left_out=self.left_out) if self.left_out else keys
 
     def _shown_patches(self, rows: int) -> Tokens:
         size, layer = tuple(self.inputs.shape[-2:]), self.layers[-1]
@@ -268,16 +282,24 @@ class Evidence:
         request: the question.
         output: scores ``(N, T)`` of the pass that is explained.
         tokens: what the rows of the maps stand for.
+        features: unit features ``(N, D)`` that the scores are linear in, with their graph, where they were asked for.
     """
 
     request: Request
     output: Tensor
     tokens: Tokens
+    features: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def at(self) -> Sequence[Tensor]:
         """The tensors at which the gradient of the score is asked for."""
         return ()
+
+    def fit(self, max_memory: int, most: int) -> int:
+        """Of how many targets, at least 1, the gradients fit into some memory in bytes."""
+        # The backward pass of a block holds gradients of about eight times its width for each target.
+        values = sum(tensor.numel() for tensor in self.at)
+        return max(1, min(most, max_memory // (values * 4 * 8))) if values else most
 
     def gradient(self, targets: Targets, output: Tensor | None = None, at: Sequence[Tensor] | None = None) -> list[Tensor]:
         """The gradient of the targets at some tensors, ``(T, *tensor.shape)`` for each; by default at :attr:`at`."""

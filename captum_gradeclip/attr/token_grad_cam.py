@@ -9,7 +9,8 @@ from typing import Literal
 from torch import Tensor
 
 from ..attention import CaptureInput, examples_axis, model_heads, single_head
-from .base import Evidence, MethodInfo, Options, Request, Targets, TokenAttribution
+from .base import Evidence, MethodInfo, Options, Request, Targets
+from .linear import LinearAttribution
 
 Average = Literal["tokens", "patches"]
 
@@ -78,7 +79,7 @@ def grad_cam(feature: Tensor, gradient: Tensor, first: int = 0) -> Tensor:
     return (gradient[..., first:, :].mean(dim=-2, keepdim=True) * feature).sum(dim=-1)
 
 
-class TokenGradCam(TokenAttribution[TokenGradCamOptions, LayerFeature]):
+class TokenGradCam(LinearAttribution[TokenGradCamOptions, LayerFeature]):
     """Grad-CAM of a transformer's tokens, or of the feature map before an attention pool.
 
     Captum's own LayerGradCam takes the tokens ``(N, L, C)`` for channels and gives ``(N, 1, C)``, which has no place in the
@@ -117,9 +118,12 @@ class TokenGradCam(TokenAttribution[TokenGradCamOptions, LayerFeature]):
         # A feature map in front of a pool has one token less than the pool, which adds the mean of all.
         return LayerFeature(request, seen.output, request.keys(rows - 1), feature, rows, None)
 
-    def explain(self, evidence: LayerFeature, targets: Targets, options: TokenGradCamOptions) -> Tensor:
-        """The features, weighted with their mean gradient."""
+    def effects(self, evidence: LayerFeature, targets: Targets, options: TokenGradCamOptions) -> Tensor:
+        """The features, weighted with their mean gradient, ``(T, 1, N, L)``."""
         (gradient,) = evidence.gradient(targets)
         feature, gradient = evidence.as_tokens(evidence.feature), evidence.as_tokens(gradient)
-        values = grad_cam(feature, gradient, evidence.tokens.start if options.average == "patches" else 0)
-        return values.relu() if options.relu_attributions else values
+        return grad_cam(feature, gradient, evidence.tokens.start if options.average == "patches" else 0)[:, None]
+
+    def conclude(self, effects: Tensor, options: TokenGradCamOptions) -> Tensor:
+        """The effects, or what is positive of them, ``(T, N, L)``."""
+        return effects[:, 0].relu() if options.relu_attributions else effects[:, 0]

@@ -6,6 +6,7 @@ arguments.
 
 from .frame import Frame, to_pixels
 from .grid import MOST_PREFIX_OTHERWISE, MOST_PREFIX_TOKENS, infer_grid, nearest_multiple, possible_grids
+from .over_targets import ranks, strongest
 from .points import point_prompts
 from .stretch import normalise, normalize, normalize_to, shares, stretched
 from .words import Words, merge_words
@@ -23,7 +24,9 @@ __all__ = [
     "normalize_to",
     "point_prompts",
     "possible_grids",
+    "ranks",
     "shares",
     "stretched",
+    "strongest",
     "to_pixels",
 ]

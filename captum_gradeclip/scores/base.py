@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from types import MethodType
@@ -29,24 +29,29 @@ class Tokens:
         kind: ``"patches"`` of an image or ``"words"`` of a text.
         shape: rows and columns ``(h, w)`` of the patches, or ``(L,)`` for the tokens of a text.
         start: number of rows in front of them, such as class and register tokens, at least 0.
+        left_out: number of tokens at the end of a text that have no row, since the score does not depend on them and the
+            pass left them out (default 0); their value is 0.
 
     >>> Tokens("patches", (2, 3), 1).fold(torch.arange(7))
     tensor([[1, 2, 3],
             [4, 5, 6]])
+    >>> Tokens("words", (4,), left_out=2).fold(torch.tensor([5, 6]))
+    tensor([5, 6, 0, 0])
     """
 
     kind: Literal["patches", "words"]
     shape: tuple[int, ...]
     start: int = 0
+    left_out: int = 0
 
     @property
     def content(self) -> slice:
         """The rows of the patches or words among all rows."""
-        return slice(self.start, self.start + prod(self.shape))
+        return slice(self.start, self.start + prod(self.shape) - self.left_out)
 
     def fold(self, values: Tensor) -> Tensor:
         """Values of all rows ``(..., rows)`` in the shape of what they stand for ``(..., *shape)``."""
-        folded: Tensor = values[..., self.content].unflatten(-1, self.shape)
+        folded: Tensor = F.pad(values[..., self.content], (0, self.left_out)).unflatten(-1, self.shape)
         return folded
 
 
@@ -115,6 +120,29 @@ class ModelScore(nn.Module):
         """The modules of the sites, the last one last. The paper explains the last for images, the last eight for texts."""
         return self.tower.layers
 
+    def runs(self, forward: Callable[..., Tensor]) -> bool:
+        """Whether a function is what this module runs, so that another way to the same scores may be taken.
+
+        A derived class, another ``forward`` of this one module, or a hook on it may make them other scores.
+        """
+        return type(self).forward is forward and not any(vars(self).get(name) for name in ("forward", *_HOOKS))
+
+    @property
+    def directions(self) -> Tensor | None:
+        """Unit vectors ``(T, D)`` whose products with :meth:`unit_features` are the scores; ``None`` for other scores."""
+        return None
+
+    def unit_features(self, inputs: Tensor) -> Tensor:
+        """Inputs to the unit features ``(N, D)`` that the scores are linear in."""
+        raise NotImplementedError
+
+    def front(self, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The front of texts that their scores depend on, and a function from these to the scores of the whole texts.
+
+        They are the inputs and the score itself wherever all positions count.
+        """
+        return inputs, self
+
     def tokens(self, site: Site, inputs: Tensor, rows: int) -> tuple[Tokens | None, Tokens]:
         """What the queries (``None`` for learned ones) and the keys of a site stand for; see :meth:`Score.tokens`."""
         keys = self._keys(inputs, rows)
@@ -122,6 +150,9 @@ class ModelScore(nn.Module):
 
     def _keys(self, inputs: Tensor, rows: int) -> Tokens:
         return words(inputs, rows)
+
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 class BareScore:
@@ -214,8 +245,18 @@ def unit_features(features: Tensor, name: str) -> Tensor:
 
 def cosines(features: Tensor, others: Tensor) -> Tensor:
     """Cosines ``(N, T)`` of features ``(N, D)`` with unit vectors ``(T, D)``, in single precision at least."""
+    return products(unit(features), others)
+
+
+def unit(features: Tensor) -> Tensor:
+    """Unit vectors ``(N, D)`` of features, in single precision at least, with their graph."""
     with torch.autocast(features.device.type, enabled=False):
-        features = F.normalize(wide(features), dim=-1)
+        return F.normalize(wide(features), dim=-1)
+
+
+def products(features: Tensor, others: Tensor) -> Tensor:
+    """Products ``(N, T)`` of unit vectors ``(N, D)`` with others ``(T, D)``, in the precision of the first."""
+    with torch.autocast(features.device.type, enabled=False):
         return features @ others.to(features.dtype).T
 
 

@@ -11,7 +11,7 @@ from .. import adapters
 from ..adapters import ImageTower
 from ..adapters.base import execution_device
 from ..adapters.tokenizers import Tokenizer
-from .base import ModelScore, Tokens, cosines, unit_features
+from .base import ModelScore, Tokens, cosines, unit, unit_features
 from .texts import empty_text, encode_text, text_features, tokenize
 
 
@@ -130,6 +130,15 @@ class ImageTextScore(ImageScore):
             tokens = tokenize(self.model, "", self.tokenizer, allow_empty=True) if known else empty_text(self.model)
             self._empty = encode_text(self.model, tokens)
         return self._empty
+
+    @property
+    def directions(self) -> Tensor | None:
+        """The unit features ``(T, D)`` of the prompts; ``None`` if another forward pass than that of this class runs."""
+        return self.text_features if self.runs(ImageTextScore.forward) else None
+
+    def unit_features(self, inputs: Tensor) -> Tensor:
+        """Images ``(N, C, H, W)`` to unit features ``(N, D)``, whose products with :attr:`directions` are the cosines."""
+        return unit(self.features(inputs))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``(N, C, H, W)`` of the native size, or of one that is a multiple of the patch, to cosines ``(N, T)``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -58,6 +60,15 @@ class TextImageScore(ModelScore):
         tower = self.tower
         check_ids("inputs", tokens, tower.vocabulary)
         return self.compare(tower.encode(tokens))
+
+    def front(self, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The front of texts that their scores depend on, and a function of it; see :meth:`ModelScore.front`."""
+        if not self.runs(TextImageScore.forward):
+            return inputs, self
+        tower = self.tower
+        check_ids("inputs", inputs, tower.vocabulary)
+        tokens, encode = adapters.front(tower, inputs)
+        return tokens, lambda tokens: self.compare(encode(tokens))
 
     def compare(self, features: Tensor) -> Tensor:
         """Features of texts ``(N, D)``, not normalized, to cosines ``(N, M)``."""

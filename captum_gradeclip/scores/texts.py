@@ -67,9 +67,13 @@ def text_features(
     """
     tower = adapters.text_tower(model)
     check_ids(name, check_tensor(name, tokens, "(T, L)", kind="integers"), tower.vocabulary)
-    encode = encode or tower.encode
+
+    def features(part: Tensor) -> Tensor:
+        read, own = (part, encode) if encode else adapters.front(tower, part)
+        return own(read.clone())
+
     with torch.inference_mode(False), torch.no_grad(), steady([model], tokens.device):
-        return torch.cat([encode(part.clone()) for part in tokens.split(CHUNK)])
+        return torch.cat([features(part) for part in tokens.split(CHUNK)])
 
 
 def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer | None, allow_empty: bool = False) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_gradeclip import METHODS, TextImageScore, adapters
+from captum_gradeclip import METHODS, GradECLIP, TextImageScore, adapters
 from captum_gradeclip.attr import NotDefinedError
 from captum_gradeclip.attr.registry import Kind
 
@@ -43,3 +43,101 @@ def test_padding_changes_no_word(name: str, kind: Kind) -> None:
     except (NotDefinedError, ValueError):
         return
     assert relative(longer[:, :5], alone) < 1e-4, (alone, longer)
+
+
+SEES_ALL = {"open_clip CoCa", "transformers SigLIP", "transformers SigLIP 2"}
+
+
+def short_captions() -> Tensor:
+    """Three captions of up to seven tokens, in a context of twelve."""
+    tokens = torch.zeros(3, 12, dtype=torch.long)
+    for row, words in enumerate(([5, 6], [7, 8, 9, 11, 3], [4])):
+        tokens[row, : len(words) + 2] = torch.tensor([48, *words, 49])
+    return tokens
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_what_a_tower_never_sees_is_left_out(name: str) -> None:
+    """The pass on the front of the texts gives the scores and maps of the pass on all positions, whatever is asked."""
+    torch.manual_seed(0)
+    model = stir(FAMILIES[name].build())
+    score, tokens = TextImageScore(model, images((32, 32), 2)), short_captions()
+    front, function = score.front(tokens)
+    sees_all = name in SEES_ALL
+    assert front.shape == ((3, 12) if sees_all else (3, 7))
+    with torch.no_grad():
+        assert relative(function(front), score(tokens)) < 1e-5
+    options: list[dict[str, object]] = [
+        {},
+        {"heads": "each", "relu_attributions": False},
+        {"heads": "model", "spatial_weight": "softmax"},
+        {"similarity": "dot", "relu_before_sum": False},
+    ]
+    asked = [(kind, {}) for kind in KINDS] + [(GradECLIP, one) for one in options]
+    seen: list[int] = []
+
+    def maps() -> list[Tensor | None]:
+        found: list[Tensor | None] = []
+        for kind, some in asked:
+            try:
+                found.append(kind.for_score(score).attribute_targets(tokens, **some))
+            except (NotDefinedError, ValueError):
+                found.append(None)
+        return found
+
+    short = maps()
+    handle = score.layers[0].register_forward_hook(lambda *args: seen.append(1))  # somebody looks on, so that all runs
+    try:
+        assert score.front(tokens)[0] is tokens
+        long = maps()
+    finally:
+        handle.remove()
+    assert seen
+    for (kind, some), a, b in zip(asked, short, long):
+        assert (a is None) == (b is None)
+        if a is not None and b is not None:
+            assert a.shape == b.shape and relative(a, b) < 1e-5, (kind.__name__, some)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_all_tokens_run_where_they_are_asked_for(name: str) -> None:
+    torch.manual_seed(0)
+    model = stir(FAMILIES[name].build())
+    score, tokens = TextImageScore(model, images((32, 32), 2)), short_captions()
+    method = GradECLIP(score, score.layers[-1:])
+    for options in ({"key_tokens": "all"}, {"spatial_weight": "none"}):
+        full = method.attribute(tokens, target=0, **options)
+        handle = score.layers[0].register_forward_hook(lambda *args: None)
+        try:
+            assert relative(method.attribute(tokens, target=0, **options), full) < 1e-6
+        finally:
+            handle.remove()
+
+
+def test_unusual_texts_keep_their_scores() -> None:
+    """Texts without an end mark, without a start mark, padded in front, or of nothing but padding."""
+    tokens = torch.tensor([[48, 5, 6, 7, 8, 9, 3, 2, 1, 5, 6, 7], [0] * 9 + [48, 5, 49], [0] * 12, [49] * 12])
+    for name in TEXTS:
+        score = TextImageScore(stir(FAMILIES[name].build()), images((32, 32), 2))
+        for one in tokens.split(1):
+            front, function = score.front(one)
+            with torch.no_grad():
+                got, expected = function(front), score(one)
+            assert torch.allclose(got, expected, atol=1e-6, equal_nan=True), (name, one)
+
+
+def test_a_changed_score_or_tower_sees_all_positions() -> None:
+    class Longer(TextImageScore):
+        def forward(self, tokens: Tensor) -> Tensor:
+            return super().forward(tokens) + tokens.ne(0).sum()
+
+    torch.manual_seed(0)
+    model, tokens = stir(FAMILIES["open_clip ViT"].build()), short_captions()
+    assert Longer(model, images((32, 32), 2)).front(tokens)[0] is tokens
+    score = TextImageScore(model, images((32, 32), 2))
+    assert score.front(tokens)[0].shape == (3, 7)
+    handle = score.register_forward_hook(lambda *args: None)
+    assert score.front(tokens)[0] is tokens
+    handle.remove()
+    model.ln_final.forward = model.ln_final.forward
+    assert score.front(tokens)[0] is tokens
