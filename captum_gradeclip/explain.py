@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,11 @@ class Explanation:
         explained_scores: scores ``(N, T)`` of the image pass that was explained, which is not quite the model's own where
             the method changes the model (Grad-ECLIP with one head); ``None`` for a method that has no such pass.
         explained_word_scores: the same of the text pass; ``None`` without words.
+        carried: the share ``(N, T)`` of the explained score that the patches carry, as far as the score is linear in what
+            the explained layers of the image tower attend to; class and register tokens carry the rest. Near 1 a map can
+            tell all of it, near 0 next to nothing, whatever it looks like; below 0 or far above 1 patches and other tokens
+            speak against each other, and NaN says that all cancel. ``None`` for a method that does not follow the score
+            through attention.
         texts: the T texts, or names of classes.
         method: the id of the method, its class name.
         options: the options that the method was given, by name, and how many of the last ``layers`` and ``text_layers``
@@ -68,6 +73,7 @@ class Explanation:
     scores: Tensor | None
     explained_scores: Tensor | None
     explained_word_scores: Tensor | None
+    carried: Tensor | None
     texts: list[str]
     method: str
     options: Mapping[str, object]
@@ -169,8 +175,8 @@ class Explanation:
 
         Returns:
             A data frame with the columns ``image`` (the name) and ``text``, then as far as they are known ``target``,
-            ``score``, ``probability`` and ``explained_score``, and with words ``explained_word_score``, ``position``
-            (of the word in its text, from 0), ``word`` and ``weight``.
+            ``score``, ``probability``, ``explained_score`` and ``carried``, and with words ``explained_word_score``,
+            ``position`` (of the word in its text, from 0), ``word`` and ``weight``.
 
         Raises:
             ModuleNotFoundError: if pandas is not installed; nothing else in this package needs it.
@@ -183,6 +189,7 @@ class Explanation:
             "score": self.scores,
             "probability": self.probabilities,
             "explained_score": self.explained_scores,
+            "carried": self.carried,
             "explained_word_score": self.explained_word_scores,
         }
         rows: list[dict[str, object]] = []
@@ -361,20 +368,27 @@ class _Job:
             )
         return self.kind(score, score.layers[-count:])
 
-    def explain_images(
-        self, score: ModelScore, targets: list[int] | None = None
-    ) -> tuple[Tensor | list[Tensor], Tensor | None, dict[str, object]]:
-        """Maps of all images, the scores that were explained, and the options of the explanation."""
+    def explain_images(self, score: ModelScore, targets: list[int] | None = None) -> tuple[_Seen, dict[str, object]]:
+        """What was found of all images, and the options of the explanation."""
         explainer = self.explainer(score, "layers", self.layers)
-        outcomes = self.each_size(lambda pixels: explainer.outcome(pixels, targets, **self.options))
+        outcomes = self.each_size(lambda pixels: explainer.outcome(pixels, targets, carried=True, **self.options))
         maps = _in_order([(some, _maps(outcome, 4)) for some, outcome in outcomes])
         explained = [(some, one.explained_scores) for some, one in outcomes if one.explained_scores is not None]
-        first = outcomes[0][1]
-        return (
-            torch.stack(maps) if len({one.shape for one in maps}) == 1 else maps,
-            torch.stack(_in_order(explained)) if explained else None,
-            {"layers": _count(explainer), "text_layers": None, **first.options},
+        carried = [(some, one.carried) for some, one in outcomes if one.carried is not None]
+        seen = _Seen(
+            maps=torch.stack(maps) if len({one.shape for one in maps}) == 1 else maps,
+            explained_scores=torch.stack(_in_order(explained)) if explained else None,
+            carried=torch.stack(_in_order(carried)) if carried else None,
         )
+        return seen, {"layers": _count(explainer), "text_layers": None, **outcomes[0][1].options}
+
+
+class _Seen(TypedDict):
+    """What an explanation holds of its images."""
+
+    maps: Tensor | list[Tensor]
+    explained_scores: Tensor | None
+    carried: Tensor | None
 
 
 def _explain_texts(job: _Job, texts: list[str], tokenizer: Tokenizer | None, words: bool, scores: bool) -> Explanation:
@@ -387,7 +401,7 @@ def _explain_texts(job: _Job, texts: list[str], tokenizer: Tokenizer | None, wor
     if features is not None and scores:
         # In double precision, which autocast leaves alone.
         cosines = (features.double() @ image_score.text_features.detach().cpu().double().T).float()
-    maps, explained, options = job.explain_images(image_score)
+    seen, options = job.explain_images(image_score)
     if features is not None and words and job.kind.info.text:
         explainer = job.explainer(TextImageScore(job.model, features), "text_layers", job.text_layers)
         try:
@@ -401,10 +415,9 @@ def _explain_texts(job: _Job, texts: list[str], tokenizer: Tokenizer | None, wor
             captions = [merge_words(weights, tokens.cpu(), tokenizer) for weights in word_weights]
             options["text_layers"] = _count(explainer)
     return Explanation(
-        maps=maps,
+        **seen,
         words=captions,
         scores=cosines,
-        explained_scores=explained,
         explained_word_scores=word_scores,
         texts=texts,
         method=job.kind.__name__,
@@ -430,13 +443,12 @@ def _explain_classes(job: _Job, targets: int | str | Sequence[int | str] | None,
         if not several:
             raise ValueError("targets: expected at least one class, or None for the three most probable ones")
         chosen = [score.find(one) for one in several]
-    maps, explained, options = job.explain_images(score, chosen)
+    seen, options = job.explain_images(score, chosen)
     known = logits if scores else None
     return Explanation(
-        maps=maps,
+        **seen,
         words=None,
         scores=None if known is None else known[:, chosen],
-        explained_scores=explained,
         explained_word_scores=None,
         texts=[labels[target] if labels else f"class {target}" for target in chosen],
         method=job.kind.__name__,

@@ -374,6 +374,7 @@ def _entries(explanation: Explanation, i: int, captions: Sequence[Words] | None)
         "score": explanation.scores,
         "probability": explanation.probabilities,
         "explained_score": explanation.explained_scores,
+        "carried": explanation.carried,
         "explained_text_score": explanation.explained_word_scores,
     }
     entries: list[dict[str, object]] = []

@@ -105,6 +105,16 @@ def test_the_numbers_are_those_of_the_parts(clip: tuple[nn.Module, Any, Any], pi
     assert found.options["layers"] == 1 and found.options["text_layers"] == 8
 
 
+def test_the_share_that_patches_carry_stands_beside_each_map(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
+    model, _, tokenizer = clip
+    found = explain(model, picture, TEXTS, tokenizer)
+    score, x = ImageTextScore(model, TEXTS, tokenizer), found.pictures[0].pixels
+    expected = GradECLIP.for_score(score).outcome(x, carried=True).carried
+    assert found.carried is not None and found.carried.shape == (1, len(TEXTS))
+    assert torch.allclose(found.carried, expected, atol=1e-5)  # type: ignore[arg-type]
+    assert explain(model, picture, TEXTS, tokenizer, method="LeGrad").carried is None
+
+
 def test_with_the_models_heads_the_explained_scores_are_its_own(
     clip: tuple[nn.Module, Any, Any], picture: Image.Image
 ) -> None:
@@ -217,7 +227,8 @@ def test_classes_of_a_classifier(picture: Image.Image) -> None:
     assert likely.targets == logits.softmax(dim=1).mean(dim=0).topk(3).indices.tolist()
     alone = explain(model, picture, targets="thing 7,", scores=False)
     assert alone.targets == [7] and alone.scores is None and alone.probabilities is None
-    assert list(found.to_pandas().columns) == ["image", "text", "target", "score", "probability", "explained_score"]
+    columns = ["image", "text", "target", "score", "probability", "explained_score", "carried"]
+    assert list(found.to_pandas().columns) == columns
 
 
 def test_other_methods(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
@@ -396,7 +407,7 @@ def test_what_is_written(clip: tuple[nn.Module, Any, Any], picture: Image.Image,
     several.save(str(tmp_path / "several"))
     assert sorted(path.name for path in (tmp_path / "several").iterdir()) == ["0-image-0", "1-image-1"]
     told = json.loads((tmp_path / "several" / "0-image-0" / "explanation.json").read_text())
-    assert set(told["texts"][0]) == {"text", "explained_score"}
+    assert set(told["texts"][0]) == {"text", "explained_score", "carried"}
     assert not list((tmp_path / "several").rglob("words*"))
 
 

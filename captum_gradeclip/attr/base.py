@@ -59,6 +59,10 @@ class Method(Attribution, Generic[_O, _E]):
         """The value ``(T, N, rows)``, or ``(T, N, heads, rows)``, of every token for each of T targets, signed or not."""
         raise NotImplementedError
 
+    def carried(self, evidence: _E, targets: Targets, options: _O) -> Tensor | None:
+        """The share of the first-order score that the maps' tokens carry, ``(T, N)``; ``None`` (default) if unknown."""
+        return None
+
     @log_usage()  # outermost: Captum reaches through it by __wrapped__
     @one_call
     def attribute(
@@ -146,6 +150,7 @@ class Method(Attribution, Generic[_O, _E]):
             chunk_size=chunk_size,
             max_memory=max_memory,
             grad_kwargs=grad_kwargs,
+            carried=False,
             **options,
         )
         assert found.maps is not None
@@ -161,6 +166,7 @@ class Method(Attribution, Generic[_O, _E]):
         chunk_size: int | None = None,
         max_memory: int = 2**28,
         grad_kwargs: Mapping[str, object] | None = None,
+        carried: bool = False,
         **options: object,
     ) -> Outcome:
         """The maps of :meth:`attribute_targets` with the scores that were explained and the time that it took.
@@ -172,12 +178,14 @@ class Method(Attribution, Generic[_O, _E]):
             chunk_size: number of inputs in each forward pass, at least 1; ``None`` (default) for all at once.
             max_memory: largest number of bytes for the gradients of one backward pass (default 2**28).
             grad_kwargs: as in :meth:`attribute`.
+            carried: whether to say how much of the score the tokens of the maps carry (default False), where the method
+                knows it; this takes a second backward pass through what lies behind the first layer.
             options: the fields of the method's :attr:`Options`.
         """
         chosen = self._options(options)
         if chunk_size is not None and not (isinstance(chunk_size, int) and chunk_size >= 1):
             raise ValueError(f"chunk_size: expected at least one input for each forward pass, got {quoted(chunk_size)}")
-        parts, scores = [], []
+        parts, scores, shares = [], [], []
         with Stopwatch(inputs.device if isinstance(inputs, Tensor) else "cpu") as watch:
             whole = self._request(inputs, additional_forward_args, grad_kwargs)
             columns = parse_columns(targets, len(whole.inputs))
@@ -185,6 +193,8 @@ class Method(Attribution, Generic[_O, _E]):
                 evidence, asked = self._asked(request, chosen, columns)
                 parts.append(joined(list(self._parts(evidence, asked, chosen, max_memory))).transpose(0, 1))
                 scores.append(asked.pick(evidence.output).detach().T)
+                if carried:
+                    shares += self._carried(evidence, asked, chosen, max_memory)
             maps = joined(parts).contiguous()
         return Outcome(
             type(self).__name__,
@@ -195,6 +205,7 @@ class Method(Attribution, Generic[_O, _E]):
             watch.seconds,
             options,
             class_discriminative=self.info.class_discriminative,
+            carried=torch.cat(shares) if shares else None,
         )
 
     def attribute_in_parts(
@@ -300,6 +311,13 @@ class Method(Attribution, Generic[_O, _E]):
         """Maps ``(t, N, ...)`` of some targets after the others."""
         for some in targets.split(evidence.fit(max_memory, most or len(targets))):
             yield self._maps(evidence, some, options)
+
+    def _carried(self, evidence: _E, targets: Targets, options: _O, max_memory: int) -> list[Tensor]:
+        """The shares ``(N, T)`` that the tokens carry, in a list of one; none if the method does not know them."""
+        with torch.inference_mode(False), torch.no_grad():
+            parts = [self.carried(evidence, some, options) for some in targets.split(evidence.fit(max_memory, len(targets)))]
+        known = [part.detach().float() for part in parts if part is not None]
+        return [joined(known).T] if known else []
 
     def _maps(self, evidence: _E, targets: Targets, options: _O) -> Tensor:
         """Maps ``(T, N, ...)`` of some targets."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -166,6 +166,21 @@ class GradECLIP(LinearAttribution[GradECLIPOptions, Attention]):
         each = effects.relu() if positive and options.relu_before_sum else effects
         total = each[:, 0] if single else each.sum(dim=1)
         return total.relu() if positive and not options.relu_before_sum else total
+
+    def carried(self, evidence: Attention, targets: Targets, options: GradECLIPOptions) -> Tensor:
+        r"""What share of the first-order score the patches or words carry, ``(T, N)``; the rest lies on prefix tokens.
+
+        .. math:: \frac{\sum_{i \in \mathrm{map}} a_i}{\sum_i a_i}, \quad
+            a_i = \sum_{l, h} \alpha^{lh}_i \, \frac{\partial S}{\partial o^{lh}} \cdot v^{lh}_i, \quad
+            \sum_i a_i = \sum_l \frac{\partial S}{\partial o^l} \cdot o^l
+
+        with the attention weights :math:`\alpha` of the pass that was explained, whatever spatial weight the map has. NaN
+        where all :math:`a_i` cancel, as they do behind a norm that follows the attention at once.
+        """
+        heads: Heads = "single" if options.heads == "single" else "model"
+        account = self.effects(evidence, targets, replace(options, heads=heads, spatial_weight="softmax")).sum(dim=1)
+        total, content = account.sum(dim=-1), account[..., evidence.tokens.content].sum(dim=-1)
+        return (content / total).where(total.abs() > 1e-4 * account.abs().sum(dim=-1), torch.nan)
 
 
 def _layer_map(gradient: Tensor, record: Record, rows: Tensor | None, content: slice, options: GradECLIPOptions) -> Tensor:

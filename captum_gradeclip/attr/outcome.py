@@ -24,6 +24,8 @@ class Outcome:
         options: the options that were given.
         refused: why the method is not defined for this model or input; ``None`` if it is.
         class_discriminative: whether the maps depend on the target.
+        carried: the share ``(N, T)`` of the first-order score that the tokens of the maps carry; ``None`` if it was not
+            asked for, or the method does not know it.
     """
 
     method: str
@@ -35,6 +37,7 @@ class Outcome:
     options: Mapping[str, object] = field(default_factory=dict)
     refused: str | None = None
     class_discriminative: bool = True
+    carried: Tensor | None = None
 
     @property
     def needs_text(self) -> bool:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captum_gradeclip import ClassScore, GradECLIP, ImageTextScore, adapters
+from captum_gradeclip import METHODS, ClassScore, GradECLIP, ImageTextScore, adapters
 from captum_gradeclip.adapters import Family
-from captum_gradeclip.attention import Interception
+from captum_gradeclip.attention import Interception, model_heads, single_head
 
 from .. import reference
 from ..conftest import FAMILIES, images, relative, scores, sizes, stir, varies
@@ -169,3 +169,48 @@ def test_a_users_own_call(model: nn.Module, family: Family) -> None:
     layer = score.layers[-1]
     expected = GradECLIP(score, layer).attribute(x, target=0)
     assert relative(GradECLIP(call, layer).attribute(x, target=0), expected) < 1e-5
+
+
+@pytest.mark.parametrize("heads", ["single", "model"])
+def test_what_the_patches_carry(model: nn.Module, family: Family, heads: str) -> None:
+    """All keys together carry gradient times output of the attention; the share is that of the patches or words."""
+    for score, inputs, _ in scores(model, family, sizes(family)[-1], count=2):
+        layers = score.layers[-1:]
+        found = GradECLIP(score, layers).outcome(inputs, [1, 0], carried=True, heads=heads).carried
+        with Interception(layers, single_head if heads == "single" else model_heads) as seen, torch.no_grad():
+            output = score(inputs)
+        (record,) = seen.records()
+        record = record.merged() if heads == "single" else record
+        keys = record.key.shape[-2]
+        cells = score.grid(inputs)[0] * score.grid(inputs)[1] if inputs.is_floating_point() else 0
+        content = range(keys - cells, keys) if cells else range(inputs.shape[1])
+        for place, target in enumerate((1, 0)):
+            with torch.enable_grad():
+                total = output[:, target].sum()
+            (gradient,) = torch.autograd.grad(total, record.output, retain_graph=True)
+            for item in range(len(inputs)):
+                parts = torch.zeros(keys, dtype=torch.float64)
+                for head in range(record.heads):
+                    query, key, value = (x[item, head].double() for x in (record.query, record.key, record.value))
+                    logits = record.scale * query @ key.T
+                    mask = record.mask
+                    if mask is not None:
+                        mask = mask.expand(len(inputs), record.heads, *logits.shape)[item, head]
+                        logits = logits + mask.double()
+                    own = gradient[item].double().unflatten(-1, (record.heads, -1))[:, head]
+                    parts += (logits.softmax(dim=-1) * (own @ value.T)).sum(dim=0)
+                whole = float((gradient[item].double() * record.output[item].double()).sum())
+                size = float(parts.abs().sum())
+                assert float(parts.sum()) == pytest.approx(whole, abs=1e-5 * size)
+                if abs(whole) < 2e-4 * size:
+                    continue  # behind a norm that follows at once all cancel, as far as rounding allows
+                share = float(parts[list(content)].sum()) / whole
+                assert float(found[item, place]) == pytest.approx(share, abs=1e-5 * (1 + abs(share)) * size / abs(whole))
+
+
+def test_nobody_else_says_what_the_patches_carry(vit: nn.Module) -> None:
+    score = ImageTextScore(vit, torch.randn(2, 24))
+    for method in METHODS:
+        if method is not GradECLIP and not method.info.needs:
+            assert method.for_score(score).outcome(images((32, 32)), [0], carried=True).carried is None
+    assert GradECLIP.for_score(score).outcome(images((32, 32))).carried is None
