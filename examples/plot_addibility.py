@@ -2,9 +2,10 @@
 Addibility: is the map of a phrase the sum of the maps of its words?
 ====================================================================
 
-A phrase is made of words, and each of them has a map of its own. This study adds, multiplies and takes the maximum of the maps of
-two words, and asks which of the three comes closest to the map of the phrase (table VIII of the Grad-ECLIP paper). It runs on the
-small CLIP inside the package; ``gradeclip study addibility`` does the same for any model and your own pictures.
+A phrase is made of words, and each of them has a map of its own. This study adds, multiplies and takes the maximum of
+the maps of two words, and asks which of the three comes closest to the map of the phrase (table VIII of the Grad-
+ECLIP paper). It runs on the small CLIP inside the package; ``gradeclip study addibility`` does the same for any model
+and your own pictures.
 """
 
 from pathlib import Path
@@ -17,8 +18,8 @@ from captum_gradeclip.experiments.data import SceneTriples
 from captum_gradeclip.experiments.studies import Addibility
 
 # %%
-# A sample is a picture with five texts: a base word, a word that goes with it, one that does not, and the two phrases. Scenes give
-# two kinds of them: a color with a noun, and a relation with a noun.
+# A sample is a picture with five texts: a base word, a word that goes with it, one that does not, and the two
+# phrases. Scenes give two kinds of them: a color with a noun, and a relation with a noun.
 model, _, tokenizer = scenes.load()
 loaded = Loaded(model, tokenizer)
 data = SceneTriples(30)
@@ -26,15 +27,15 @@ print(data[0].triple.texts)
 print(data[1].triple.texts)
 
 # %%
-# The five texts of a picture share one forward pass. What has been measured is kept in the folder, so that a run that is stopped
-# goes on where it was. A scene in which no relation excludes its opposite is left out, and counted.
+# The five texts of a picture share one forward pass. What has been measured is kept in the folder, so that a run that
+# is stopped goes on where it was. A scene in which no relation excludes its opposite is left out, and counted.
 records = run(Addibility, loaded, data, StudySettings(), Path(mkdtemp()))
 (report,) = conclude(Addibility, loaded, data, StudySettings(), records)
 print(report.tables[""].markdown())
 
 # %%
-# The last two rows are ours: how close the map of each word comes by itself. A combination that is not closer than the base word
-# alone has added nothing. These are the maps of the first picture, each with a color scale of its own.
+# The last two rows are ours: how close the map of each word comes by itself. A combination that is not closer than
+# the base word alone has added nothing. These are the maps of the first picture, each with a color scale of its own.
 report.figures["maps-0"]
 
 # %%
@@ -42,7 +43,8 @@ report.figures["maps-0"]
 report.figures["maps-1"]
 
 # %%
-# How much a word resembles the base word, against how well it fits the picture in comparison with it. Each point is a sample.
+# How much a word resembles the base word, against how well it fits the picture in comparison with it. Each point is a
+# sample.
 report.figures["panels"]
 
 # %%

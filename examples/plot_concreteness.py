@@ -2,10 +2,10 @@
 Concreteness: do concrete words weigh more?
 ===========================================
 
-Each word of a caption has a weight for the score of caption and picture. This study takes the mean of these weights for each word,
-as a share of the weightiest word of its caption, and asks whether concrete words weigh more than others (section V-C of the
-Grad-ECLIP paper). It runs on the small CLIP inside the package; ``gradeclip study concreteness`` does the same for any model, with
-captions of your own and with ratings by people.
+Each word of a caption has a weight for the score of caption and picture. This study takes the mean of these weights
+for each word, as a share of the weightiest word of its caption, and asks whether concrete words weigh more than
+others (section V-C of the Grad-ECLIP paper). It runs on the small CLIP inside the package; ``gradeclip study
+concreteness`` does the same for any model, with captions of your own and with ratings by people.
 """
 
 from pathlib import Path
@@ -31,9 +31,9 @@ records = run(Concreteness, loaded, data, StudySettings(), Path(mkdtemp()))
 print(report.tables[""].markdown())
 
 # %%
-# Words of scenes have no ratings by people that would tell colors from shapes. So this example uses marks of our own: names of shapes
-# are objects (5), colors, sizes and materials are attributes (4), words of place and number lie between (3), and all others are
-# function words (1).
+# Words of scenes have no ratings by people that would tell colors from shapes. So this example uses marks of our own:
+# names of shapes are objects (5), colors, sizes and materials are attributes (4), words of place and number lie
+# between (3), and all others are function words (1).
 print(report.tables["kinds"].markdown())
 
 # %%
