@@ -3,8 +3,8 @@ Addibility: is the map of a phrase the sum of the maps of its words?
 ====================================================================
 
 A phrase is made of words, and each of them has a map of its own. This study adds, multiplies and takes the maximum of
-the maps of two words, and asks which of the three comes closest to the map of the phrase (table VIII of the Grad-
-ECLIP paper). It runs on the small CLIP inside the package; ``gradeclip study addibility`` does the same for any model
+the maps of two words, and asks which of the three comes closest to the map of the phrase (table VIII of the
+Grad-ECLIP paper). It runs on the small CLIP inside the package; ``gradeclip study addibility`` does the same for any model
 and your own pictures.
 """
 
