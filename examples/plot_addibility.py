@@ -27,6 +27,15 @@ print(data[0].triple.texts)
 print(data[1].triple.texts)
 
 # %%
+# With real weights, these lines load another model, and pictures of your own, of which the page of this study shows the
+# rows:
+
+# from captum_gradeclip.adapters.loading import load
+# from captum_gradeclip.experiments.data import TripleRows
+# loaded = load("ViT-B-16-quickgelu", "openai")
+# model, data = loaded.model, TripleRows(Path("triples.csv"))
+
+# %%
 # The five texts of a picture share one forward pass. What has been measured is kept in the folder, so that a run that
 # is stopped goes on where it was. A scene in which no relation excludes its opposite is left out, and counted.
 records = run(Addibility, loaded, data, StudySettings(), Path(mkdtemp()))

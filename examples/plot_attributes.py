@@ -25,6 +25,15 @@ data = SceneRegions(20)
 print([(region.text, region.kind) for region in data[0].regions])
 
 # %%
+# With real weights, these lines load another model, and pictures of your own, of which the page of this study shows the
+# rows:
+
+# from captum_gradeclip.adapters.loading import load
+# from captum_gradeclip.experiments.data import RegionRows
+# loaded = load("ViT-B-16-quickgelu", "openai")
+# model, data = loaded.model, RegionRows(Path("regions.csv"))
+
+# %%
 # All texts of a picture share one forward pass. Optimal transport moves the mass of the map to the mask on a grid of
 # 16 x 16 cells.
 records = run(Attributes, loaded, data, StudySettings(), Path(mkdtemp()))

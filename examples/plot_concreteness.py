@@ -25,6 +25,15 @@ data = Scenes(60, counts=(1, 2, 3, 4))
 print(data[0].captions)
 
 # %%
+# With real weights, these lines load another model, and pictures of your own, of which the page of this study shows the
+# rows:
+
+# from captum_gradeclip.adapters.loading import load
+# from captum_gradeclip.experiments.data import CaptionRows
+# loaded = load("ViT-B-16-quickgelu", "openai")
+# model, data = loaded.model, CaptionRows(Path("captions.csv"))
+
+# %%
 # All captions of some pictures share one pass of the text tower.
 records = run(Concreteness, loaded, data, StudySettings(), Path(mkdtemp()))
 (report,) = conclude(Concreteness, loaded, data, StudySettings(), records)
