@@ -136,7 +136,7 @@ class PhraseStudy(Study):
             every = list(dict.fromkeys(text for some in own for text in some))
             most = max(map(len, own))
             # All pictures of a pass have the same number of targets; those with fewer have their first one several times.
-            columns = [[every.index(text) for text in (*some, *[some[0]] * (most - len(some)))] for some in own]
+            columns = [[every.index(text) for text in [*some, *[some[0]] * (most - len(some))]] for some in own]
             pixels = self.setup.seen(explainer.kind, group.pixels, self.spec)
             seeds = [sample.index for sample in group.samples]
             outcome = explainer.outcome(Batch(self.score_of(every), pixels, [0] * len(own), seeds), columns)

@@ -60,7 +60,7 @@ class Panel:
 
 
 @show.own_settings()
-def scatter(panels: Sequence[Panel], columns: int = 3) -> Figure:
+def scatter(panels: Sequence[Panel], columns: int = 3) -> show.Drawing:
     """Draws scatter plots in rows.
 
     Args:
@@ -73,7 +73,7 @@ def scatter(panels: Sequence[Panel], columns: int = 3) -> Figure:
     """
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.1 * columns, 3.5 * rows), layout="constrained")
+    figure = show.Drawing(figsize=(4.1 * columns, 3.5 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for axis, panel in zip(axes, panels):
         _draw(figure, axis, panel)
