@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from . import adapters
+from . import adapters, attr
 from .adapters.base import execution_device
+from .attr.registry import Named
+from .progress import duration as duration
+from .scores import ModelScore
 from .timing import Stopwatch
 
 _HEAD = 64
@@ -18,6 +21,8 @@ _HEAD = 64
 _SLOWER = 2.5
 """How much slower the products of queries and keys are than others of as many numbers, since all of their results go through
 memory; measured on CPUs."""
+_AT_ONCE = 16
+"""Images of the pass that is timed on a GPU, which takes hardly longer for them than for one."""
 _STATES = 12
 """States of all tokens that a block holds at once: its input, queries, keys, values, and four times as many in its MLP."""
 
@@ -83,10 +88,63 @@ def estimate(model: nn.Module, size: Sequence[int]) -> Estimate:
     return Estimate(patches, watch.seconds * work(patches) / work(native), round(numbers * tower.dtype.itemsize))
 
 
-def duration(seconds: float) -> str:
-    """A time in the unit that suits it.
+def expect(
+    score: ModelScore,
+    inputs: Tensor,
+    methods: Named | list[Named] = "all",
+    targets: int = 1,
+    options: Mapping[str, Mapping[str, object]] | None = None,
+) -> dict[str, float]:
+    """Times a pass of some inputs, and tells from it how long methods will take.
 
-    >>> duration(0.25), duration(7.4), duration(200)
-    ('0.2 s', '7 s', '3 min')
+    Args:
+        score: as for :func:`captum_gradeclip.attr.compare`, and so are the other arguments.
+        inputs: images ``(N, C, H, W)`` or token ids ``(N, L)``.
+        methods: what is going to be run.
+        targets: number of targets, at least 1 (default).
+        options: options by the name of a method.
+
+    Returns:
+        About how many seconds each method will take, by its printed name. Methods that are not defined for the inputs have
+        none.
+
+    >>> from captum_gradeclip import ImageTextScore, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle"], tokenizer)
+    >>> found = expect(score, torch.rand(1, 3, 96, 96), ["Grad-ECLIP", "RISE"], options={"RISE": {"n_masks": 500}})
+    >>> found["RISE"] > 100 * found["Grad-ECLIP"]
+    True
     """
-    return f"{seconds:.1f} s" if seconds < 3 else f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    device, image = inputs.device, inputs.is_floating_point()
+    many = _AT_ONCE if device.type != "cpu" and image else 1
+    given = {attr.find_method(name): some for name, some in (options or {}).items()}
+    with torch.no_grad():
+        batch = inputs.repeat_interleave(many, dim=0)
+        score(batch)  # the first pass of a model is slower than all others
+        with Stopwatch(device) as watch:
+            score(batch)
+    kinds = [attr.find_method(one) for one in attr.find_methods(methods)]
+    return {
+        kind.info.name: watch.seconds / many * kind.passes(score, inputs, targets, kind.checked(given.get(kind, {})))
+        for kind in kinds
+        if (kind.info.image if image else kind.info.text)
+    }
+
+
+def told(seconds: Mapping[str, float]) -> str:
+    """How long all of some work will take, and those parts of it that take most.
+
+    Args:
+        seconds: the time of each part by its name.
+
+    >>> told({"RISE": 130.0, "Grad-ECLIP": 0.4, "M2IB": 61.0, "GAME": 0.6})
+    'about 3 min: RISE 2 min, M2IB 61 s, others 1.0 s'
+    """
+    total, rest = sum(seconds.values()), 0.0
+    parts = []
+    for name, one in sorted(seconds.items(), key=lambda pair: -pair[1]):
+        if one < total / 20:
+            rest += one
+        else:
+            parts.append(f"{name} {duration(one)}")
+    return f"about {duration(total)}: {', '.join([*parts, *([f'others {duration(rest)}'] if rest else [])])}"

@@ -23,6 +23,8 @@ from .report import results_in, save, slug
 from .results import Results
 from .show import Style
 
+ResultsIn = Callable[[Path], Results]
+"""The results of a kind that would lie in a folder."""
 _NAMES = re.compile(r"index\.(csv|html)")
 _NUMBERS = ("score", "probability", "explained_score", "explained_text_score")
 _WAYS = "overwrite=True replaces them, and another folder keeps both"
@@ -134,23 +136,32 @@ def index_in(folder: Path) -> Results:
     return Results(folder, "index.json", _NAMES)
 
 
-def free_folder(folder: Path) -> Path:
-    """The folder itself, or the first of ``folder-2``, ``folder-3`` and so on, in which no explanations lie yet."""
+def free_folder(folder: Path, *kinds: ResultsIn) -> Path:
+    """The folder itself, or the first of ``folder-2``, ``folder-3`` and so on, in which no such results lie yet.
+
+    Args:
+        folder: it need not be there.
+        kinds: functions that say which results of a kind would lie in a folder.
+    """
     number, place = 1, folder
-    while results_in(place).content() is not None or index_in(place).content() is not None:
+    while _is_occupied(place, kinds):
         number += 1
         place = folder.with_name(f"{folder.name}-{number}")
     return place
 
 
-def check_free(folder: Path, overwrite: bool) -> None:
-    """Tells before the work that an explanation lies where another one is to be written.
+def check_free(folder: Path, overwrite: bool, *kinds: ResultsIn) -> None:
+    """Tells before the work that results lie where others are to be written; arguments as for :func:`free_folder`.
 
     Raises:
-        OccupiedError: unless it may be replaced.
+        OccupiedError: unless they may be replaced.
     """
-    if not overwrite and results_in(folder).content() is not None:
+    if not overwrite and _is_occupied(folder, kinds):
         raise OccupiedError(f"folder: {quoted(folder)} holds results of an earlier run; {_WAYS}")
+
+
+def _is_occupied(folder: Path, kinds: Sequence[ResultsIn]) -> bool:
+    return any(kind(folder).content() is not None for kind in kinds)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ from .show.fonts import shown
 
 OVERLAY = 1600
 """The most pixels along the longer side of an overlay, unless the size of the picture is asked for."""
+WORDS = ", words"
+"""What follows the name of a method where the maps of words are named."""
 _OF_EXPLANATION = re.compile(r"overlay-\d+-[\w-]+\.png|(strip|words)\.(png|pdf|svg)|words\.html|maps\.npz|image\.png")
 _OF_COMPARISON = re.compile(r"compare\.(png|pdf|svg|npz)")
 
@@ -155,6 +157,8 @@ class Comparison:
         path: the file of the picture, which is never replaced by results; ``None`` (default) if it has none.
         targets: the T indices of the classes; ``None`` (default) for texts.
         probabilities: the share of each class in the softmax over all classes; ``None`` (default) for texts.
+        missing: names of the methods, as they are printed, that an interrupt has left to be run, and of those whose words
+            are left, ``"M2IB, words"`` for instance (default none).
     """
 
     name: str
@@ -167,6 +171,7 @@ class Comparison:
     path: Path | None = None
     targets: Sequence[int] | None = None
     probabilities: Sequence[float] | None = None
+    missing: Sequence[str] = ()
 
 
 def save_comparison(
@@ -202,13 +207,14 @@ def save_comparison(
             fine = to_pixels(image.maps[0].cpu(), picture.frame_of(image.maps).resized(small.size))
             heading += f"\n{_duration(image.seconds)}"
         if text is not None and text.maps is not None:
-            arrays[f"{text.name}, words"] = text.maps[:, 0].cpu().numpy()
+            arrays[f"{text.name}{WORDS}"] = text.maps[:, 0].cpu().numpy()
             entry["seconds_words"] = text.seconds
         if captions is not None:
             entry["words"] = [[list(pair) for pair in caption] for caption in captions]
         entries.append(entry)
         heading += "" if image.class_discriminative else "\nfor any text" if classes is None else "\nfor any class"
         rows.append(show.Row(heading, fine, captions, unit_of(image.method, unit)))
+    rows += [show.Row(name, None, absent="not run") for name in comparison.missing if not name.endswith(WORDS)]
     legend = show.legend_of(texts, [caption for row in rows for caption in row.words or ()])
     told: list[dict[str, object]] = [{"text": text, "score": score} for text, score in zip(texts, comparison.scores)]
     for name, values in (("class", classes), ("probability", comparison.probabilities)):
@@ -218,6 +224,7 @@ def save_comparison(
         "image": comparison.name,
         "texts": told,
         "methods": entries,
+        **({"missing": list(comparison.missing)} if comparison.missing else {}),
         "options": dict(about or {}),
         "figures": asdict(look),
         **({"numbers": legend.numbers} if legend.numbers else {}),

@@ -57,7 +57,7 @@ ALLOWED = {
     "inputs": {"adapters", "images", "maps", "notices", "placement", "quoting"},
     "placement": {"maps"},
     "selection": {"images", "quoting"},
-    "estimate": {"adapters", "timing"},
+    "estimate": {"adapters", "attr", "progress", "scores", "timing"},
     "index": {"explain", "files", "images", "quoting", "report", "results", "show"},
     "scores": {
         "adapters",

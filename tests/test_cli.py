@@ -26,7 +26,7 @@ from captum_gradeclip import (
     scenes,
 )
 from captum_gradeclip.adapters import loading
-from captum_gradeclip.cli.common import in_flags
+from captum_gradeclip.cli.common import in_flags, say
 from captum_gradeclip.cli.main import build_parser, commands
 
 from .conftest import stir
@@ -202,6 +202,44 @@ def test_of_several_models_those_that_can_be_are_checked(monkeypatch, tmp_path: 
     assert list(result["failed"]) == names[1:3] and len(result["checks"]) == 3
     assert cli.main(["check", "timm:resnet18", "--out", str(tmp_path)]) == 2
     assert len(json.loads((tmp_path / "check.json").read_text())["checks"]) == 3  # what was there stays
+
+
+def test_an_interrupt_keeps_the_models_that_were_checked(monkeypatch, tmp_path: Path, capsys) -> None:
+    original = check.self_check
+
+    def interrupted(model: torch.nn.Module) -> object:
+        if not isinstance(model, type(scenes.load()[0])):
+            raise KeyboardInterrupt
+        return original(model)
+
+    monkeypatch.setattr(check, "self_check", interrupted)
+    names = ["scenes", "timm:vit_tiny_patch16_224", "RN50"]
+    assert cli.main(["check", *names, "--out", str(tmp_path)]) == 130
+    printed, told = capsys.readouterr()
+    assert printed.count(" yes") == 2
+    assert (
+        told.splitlines()[-1] == f"gradeclip: interrupted; 1 of 3 models were checked; what was found out is in '{tmp_path}'"
+    )
+    result = json.loads((tmp_path / "check.json").read_text())
+    assert result["missing"] == names[1:] and len(result["checks"]) == 2
+    assert cli.main(["check", names[1], "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "gradeclip: interrupted"
+    assert json.loads((tmp_path / "check.json").read_text()) == result
+
+
+@pytest.mark.parametrize("name", ["ViT-B-61", "vit-b-16", "timm:vit_tiny_patch15_224", "nothing like it"])
+def test_a_question_has_one_mark_and_nothing_behind_it(name: str, picture: Path, tmp_path: Path, capsys) -> None:
+    assert cli.main(["explain", str(picture), "a", "--model", name, "--out", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("?") == told.count("did you mean") == (name != "nothing like it")
+    assert not re.search(r"[?.;,:][?.;,:]", told.replace("...", ""))
+    assert name != "vit-b-16" or "did you mean ViT-B-16," in told
+
+
+def test_long_lines_are_cut(capsys) -> None:
+    say("a line of " + "many " * 1000 + "words\nand another one")
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("a line of many") and told.endswith("another one (5,031 letters)") and len(told) < 1600
 
 
 def test_a_classifier_of_timm(picture: Path, tmp_path: Path, capsys) -> None:

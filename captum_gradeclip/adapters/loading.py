@@ -179,7 +179,8 @@ def _open_clip(name: str, pretrained: str | None, trust: bool) -> Loaded:
     given, name = name, name if elsewhere else name.replace("/", "-")
     if not elsewhere and name not in known:
         hint = _meant(given) or _close(name, known) or "open_clip.list_models() lists all of them"
-        raise LoadingError(f"model: open_clip has no model {quoted(name)}; {hint}. A model is {NAMES}")
+        end = "" if hint.endswith("?") else "."
+        raise LoadingError(f"model: open_clip has no model {quoted(name)}; {hint}{end} A model is {NAMES}")
     settings: dict[str, bool] = {"require_pretrained": True} if elsewhere else {}
     if pretrained is None and not elsewhere:
         logger.warning("no pretrained weights were asked for: %s has random ones", line(name))
@@ -374,5 +375,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _close(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=5, cutoff=0.4)
+    """A question for the names that are spelled much alike, whatever their case; empty if there are none."""
+    there = {one.lower(): one for one in known}
+    close = [there[one] for one in difflib.get_close_matches(name.lower(), list(there), n=5, cutoff=0.4)]
     return f"did you mean {', '.join(close)}?" if close else ""

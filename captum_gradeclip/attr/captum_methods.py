@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TypeAlias, TypeVar
 
 import captum.attr
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from ..adapters.base import Foreign
 from ..attention import SeeOutputs, own_hooks
-from ..scores import ImageScore, Tokens
+from ..scores import ImageScore, ModelScore, Tokens
 from .base import Evidence, Method, MethodInfo, NotDefinedError, Options, Request, Targets, number
 from .registry import CAPTUM
 
@@ -65,6 +66,11 @@ class IntegratedGradients(CaptumMethod[IntegratedGradientsOptions]):
         "IntegratedGradients", "Sundararajan et al., ICML 2017, of Captum", convolutional=True, gradient=True, layers=0
     )
     Options = IntegratedGradientsOptions
+
+    @classmethod
+    def passes(cls, score: ModelScore, inputs: Tensor, targets: int, options: IntegratedGradientsOptions) -> float:
+        """One for each point on the way, with its gradient."""
+        return 1.0 + 3.0 * targets * options.n_steps
 
     def _attribute(self, request: Request, images: Tensor, target: list[int], options: IntegratedGradientsOptions) -> Tensor:
         size = options.internal_batch_size or max(16, len(images))
@@ -151,6 +157,12 @@ class Occlusion(CaptumMethod[OcclusionOptions]):
 
     info = MethodInfo("Occlusion", "Zeiler and Fergus, ECCV 2014, of Captum", convolutional=True, layers=0)
     Options = OcclusionOptions
+
+    @classmethod
+    def passes(cls, score: ModelScore, inputs: Tensor, targets: int, options: OcclusionOptions) -> float:
+        """One for each place of the window, which is a patch further each time if nothing else was asked for."""
+        strides = options.strides or (1, *[score.tower.patch if isinstance(score, ImageScore) else 1] * 2)
+        return 1.0 + targets * prod(side / step for side, step in zip(inputs.shape[-2:], strides[-2:]))
 
     def _attribute(self, request: Request, images: Tensor, target: list[int], options: OcclusionOptions) -> Tensor:
         window, strides = options.sliding_window_shapes, options.strides

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import cast
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ..adapters.base import Foreign
 from ..attention import one_call
-from ..progress import track
+from ..progress import display, track
 from ..scores import ModelScore, Targets, check_mode, columns_of, describe
 from ..scores.checks import check_inputs
 from .base import Method
@@ -27,6 +28,7 @@ def compare(
     targets: str | Sequence[int | str] | Tensor | None = None,
     options: Mapping[str, Mapping[str, object]] | None = None,
     show_progress: bool = False,
+    finished: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
     """The maps of several methods, each on the layers that it is meant for.
 
@@ -41,7 +43,9 @@ def compare(
             ``["whippet", "n02123045"]``, as :func:`captum_gradeclip.scores.find_class` reads them; ``None`` (default) for
             all columns.
         options: options by the name of a method, ``{"RISE": {"n_masks": 500}}`` (default none).
-        show_progress: whether a progress bar is drawn (default False).
+        show_progress: whether progress bars are drawn on the error output, of the methods and inside of those that take
+            many passes (default False).
+        finished: is given each outcome as soon as it is there, so that these outlive an interrupt (default nothing).
 
     Returns:
         One outcome per method, in the order given; a method that is not defined for the model says why and has no maps.
@@ -73,19 +77,26 @@ def compare(
         raise ValueError(f"options: there are some for {', '.join(sorted(unused))}, which is not among the methods")
     columns = columns_of(score, targets)
     with torch.no_grad():
-        Targets.columns(columns, score(inputs))  # warms up as well, so that one-time costs are charged to no method
-    results = []
-    for one in track(chosen, "methods", disable=not show_progress):
-        kind = find_method(one)
-        own: dict[str, Foreign] = given.get(kind, {})
-        if isinstance(one, Method) and describe(one.forward_func) is not score:
-            raise ValueError(f"methods: {kind.__name__} was made with another score than the one that is compared")
-        method = cast("AnyMethod", kind.for_score(score) if one is kind else one)
-        try:
-            results.append(method.outcome(inputs, columns, **own))
-        except NotDefinedError as error:
-            discriminative = kind.info.class_discriminative
-            results.append(
-                Outcome(kind.__name__, kind.info.name, options=own, refused=str(error), class_discriminative=discriminative)
-            )
+        asked = Targets.columns(columns, score(inputs))  # warms up as well, so that one-time costs are charged to no method
+    results: list[Outcome] = []
+    costs = [kind.passes(score, inputs, len(asked), kind.checked(given.get(kind, {}))) for kind in map(find_method, chosen)]
+    with display() if show_progress else nullcontext():
+        for one in track(
+            chosen, "methods", name=lambda one: find_method(one).info.name, costs=costs, disable=not show_progress
+        ):
+            kind = find_method(one)
+            own: dict[str, Foreign] = given.get(kind, {})
+            if isinstance(one, Method) and describe(one.forward_func) is not score:
+                raise ValueError(f"methods: {kind.__name__} was made with another score than the one that is compared")
+            method = cast("AnyMethod", kind.for_score(score) if one is kind else one)
+            try:
+                outcome = method.outcome(inputs, columns, **own)
+            except NotDefinedError as error:
+                discriminative = kind.info.class_discriminative
+                outcome = Outcome(
+                    kind.__name__, kind.info.name, options=own, refused=str(error), class_discriminative=discriminative
+                )
+            results.append(outcome)
+            if finished is not None:
+                finished(outcome)
     return results

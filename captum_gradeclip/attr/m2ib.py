@@ -153,6 +153,12 @@ class M2IB(TokenAttribution[M2IBOptions, BlockOutput]):
         """The last block but two, the tenth of twelve; the first of fewer than three."""
         return [score.layers[max(0, len(score.layers) - 3)]]
 
+    @classmethod
+    def passes(cls, score: ModelScore, inputs: Tensor, targets: int, options: M2IBOptions) -> float:
+        """Those of all copies in each step, with their gradients, and of each target; see where the copies begin below."""
+        share = min(3, len(score.layers)) / len(score.layers) if score.readout.kind == "token" and inputs.dim() == 4 else 1.0
+        return 1.0 + 2.0 * targets * options.steps * options.copies * share
+
     def observe(self, request: Request, options: M2IBOptions) -> BlockOutput:
         """The tokens that the block outputs."""
         if request.keeps_graph:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..progress import track
-from ..scores import Tokens
+from ..scores import ModelScore, Tokens
 from .base import Evidence, Method, MethodInfo, Options, Request, Targets, number
 
 
@@ -98,6 +98,11 @@ class RISE(Method[RISEOptions, Evidence], PerturbationAttribution):
 
     info = MethodInfo("RISE", "Petsiuk et al., BMVC 2018", convolutional=True, stochastic=True, layers=0)
     Options = RISEOptions
+
+    @classmethod
+    def passes(cls, score: ModelScore, inputs: Tensor, targets: int, options: RISEOptions) -> float:
+        """One for each mask."""
+        return 1.0 + options.n_masks
 
     def observe(self, request: Request, options: RISEOptions) -> Evidence:
         """The scores of the whole images."""

@@ -5,19 +5,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-import signal
-import sys
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from types import FrameType, UnionType
+from types import UnionType
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
 from rich.table import Column, Table
 
-from ..quoting import quoted
 from .common import (
     Screen,
     Subparsers,
@@ -32,6 +27,7 @@ from .common import (
     require_texts,
     save_json,
 )
+from .interrupt import told_to_end
 
 if TYPE_CHECKING:
     from ..experiments import Task
@@ -211,7 +207,7 @@ def run_task(arguments: argparse.Namespace) -> None:
             else:
                 print_table(unfinished.screen())
             continue
-        with _told_to_end(out):
+        with told_to_end(out):
             records = run(kind, loaded, data, settings, out, about=about)
         if records is not None:
             table = tabulate(kind, records, data, settings, out)
@@ -252,29 +248,6 @@ def run_time(arguments: argparse.Namespace) -> None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         table.write(arguments.out, f"time-batch-{batch}")
         print_table(table.screen())
-
-
-@contextmanager
-def _told_to_end(out: Path) -> Iterator[None]:
-    """Says what is kept when the process is told to end: by ``torchrun``, since another process has died, for example."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        # A caught error could be taken for that of a method; this is none that anything but the interpreter catches.
-        print(
-            f"gradeclip: told to end ({signal.Signals(number).name}); what has been measured is kept in {quoted(out)}: the"
-            " same command goes on from there",
-            file=sys.stderr,
-        )
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _kind(hint: object) -> type[Path] | type[int] | None:

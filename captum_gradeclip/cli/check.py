@@ -55,9 +55,15 @@ def run(arguments: argparse.Namespace) -> int:
     failed: dict[str, str] = {}
     alone = len(arguments.model) == 1
     json_in(arguments.out, "check.json").check(())
-    for name in track(arguments.model, "checking", console=console):
+    missing: list[str] = []
+    for name in track(arguments.model, "checking", name=line, console=console):
         try:
             checks = self_check(load_model(arguments, name).model)
+        except KeyboardInterrupt:
+            if not (results or failed):
+                raise
+            missing = arguments.model[arguments.model.index(name) :]
+            break
         except Exception as error:  # of whatever kind, the others are checked nevertheless
             if alone:
                 raise
@@ -72,10 +78,15 @@ def run(arguments: argparse.Namespace) -> int:
             failed[name] = "it does not reproduce itself, so its maps would explain something else"
     if results:
         print_table(table)
-    told = {"failed": failed} if failed else {}
+    told = {**({"failed": failed} if failed else {}), **({"missing": missing} if missing else {})}
     save_json(arguments.out / "check.json", {"checks": results, **told, "versions": versions()})
     if failed and alone:
         raise UsageError("a model does not reproduce itself, so its maps would explain something else")
     for name, reason in failed.items():
         say(f"failed: {quoted(name)}: {reason}")
+    if missing:
+        done = len(arguments.model) - len(missing)
+        raise KeyboardInterrupt(
+            f"{done} of {len(arguments.model)} models were checked; what was found out is in {quoted(arguments.out)}"
+        )
     return int(bool(failed))

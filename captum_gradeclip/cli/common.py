@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import textwrap
@@ -28,10 +29,15 @@ if TYPE_CHECKING:
     from ..adapters.loading import Loaded
     from ..attr.registry import Kind
     from ..images import Picture
+    from ..index import ResultsIn
     from ..show import Style
 
+FREE = "%(default)s, or the next such name without results"
+"""What the help of ``--out`` says where :func:`place_of` chooses it."""
 _TO_MODEL_SIZE = ("model", "crop", "squash")
 """The values of ``--resize`` that bring any picture to the model's own size."""
+WORTH_TELLING = 5.0
+"""Seconds of work from which on the user is told how long it will take."""
 _WIDEST = 10_000
 """More characters than any table is wide."""
 Run = Callable[[argparse.Namespace], int | None]
@@ -213,6 +219,26 @@ def add_drawing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=float, metavar="MM", help="width of the figures in millimeters [what suits them]")
     parser.add_argument("--dpi", type=int, default=150, metavar="N", help="dots per inch of the figures [%(default)s]")
     parser.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of the figures [%(default)s]")
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """``--overwrite``, for commands whose results :func:`place_of` finds a place for."""
+    parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run [they are kept]")
+
+
+def place_of(arguments: argparse.Namespace, *kinds: ResultsIn) -> Path:
+    """Where results are written: the folder that was asked for, and else the first one without results of an earlier run.
+
+    Args:
+        arguments: those of the command.
+        kinds: as for :func:`captum_gradeclip.index.free_folder`.
+    """
+    from ..index import free_folder
+
+    chosen: Path = arguments.out
+    if chosen is not arguments.parser.get_default("out") or arguments.overwrite or getattr(arguments, "resume", False):
+        return chosen
+    return free_folder(chosen, *kinds)
 
 
 def add_full_size(parser: argparse.ArgumentParser) -> None:
@@ -418,8 +444,8 @@ def warn(messages: Sequence[str], arguments: argparse.Namespace) -> None:
 
 
 def say(message: str) -> None:
-    """Prints a line on the error output, where it does not mix with tables."""
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    """Prints a line on the error output, where it does not mix with tables; of a long one, without its middle."""
+    console.print(line(message, MOST_OF_MESSAGE), markup=False, highlight=False, soft_wrap=True)
 
 
 def tell_scope(arguments: argparse.Namespace, texts: Sequence[str], paths: Sequence[Path]) -> None:
@@ -547,12 +573,12 @@ def in_flags(message: str, parser: argparse.ArgumentParser | None) -> str:
         return found[0] if not flag.startswith("-") else flag if value == "True" else f"{flag} {value}"
 
     given, colon, rest = message.partition(": ")
-    name = _ALIASES.get(given, given)
+    name = given if given in flags else _ALIASES.get(given, given)
     return f"{flags.get(name, given) if colon else given}{colon}{_ADVICE.sub(typed, rest)}"
 
 
 _QUOTES = "'\""
-_ALIASES = {"folder": "out", "text": "texts", "images": "path", "preprocess": "resize"}
+_ALIASES = {"folder": "out", "text": "texts", "images": "path", "preprocess": "resize", "methods": "method"}
 """What the library calls some arguments that a command has under another name."""
 _ADVICE = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\b(?P<name>[a-z_]+)=(?P<value>'[^']*'|[\w.]*\w)")
 """Something in quotes, which is left as it is, or the value of a parameter."""
@@ -565,6 +591,36 @@ def names_of(given: str) -> list[str]:
     ['GAME', 'grad-eclip']
     """
     return [one.strip() for one in given.split(",")]
+
+
+def value_of(given: str) -> object:
+    """A number, a boolean or a list as JSON has them, or else the string itself.
+
+    >>> value_of("0.5"), value_of("true"), value_of("dot")
+    (0.5, True, 'dot')
+    """
+    try:
+        value: object = json.loads(given, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return given
+    return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not in JSON")
+
+
+def tell_time(seconds: Mapping[str, float], of: str = "") -> None:
+    """Says how long the work will take, if it is long enough to be asked.
+
+    Args:
+        seconds: the time of each part of the work by its name.
+        of: what the line begins with (default: nothing).
+    """
+    from ..estimate import told
+
+    if sum(seconds.values()) >= WORTH_TELLING:
+        say(f"{of}{told(seconds)}")
 
 
 def json_in(folder: Path, name: str) -> Results:

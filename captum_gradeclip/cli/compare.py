@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich.table import Table
 from rich.text import Text
 
-from ..quoting import line, quoted
+from ..progress import display
+from ..quoting import MOST_OF_MESSAGE, line, quoted
 from .common import (
+    FREE,
     Screen,
     Subparsers,
     UsageError,
@@ -21,26 +22,36 @@ from .common import (
     add_drawing,
     add_methods,
     add_model,
+    add_overwrite,
     add_preparation,
     add_targets,
     check_numbers,
+    console,
     load_model,
     names_of,
+    place_of,
     prepared,
     require_tokenizer,
     style_of,
     tell_scope,
+    tell_time,
+    value_of,
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..adapters.loading import Loaded
+    from ..attr import Outcome
     from ..attr.registry import Named
     from ..images import Picture
     from ..report import Comparison
+    from ..scores import ModelScore
 
 Options: TypeAlias = "dict[str, dict[str, object]]"
 """Options of methods, by the id of each."""
 
+_LEFT = "the command was stopped before"
 HELP = "explain a picture and texts, or classes of a classifier, by many methods, side by side"
 
 
@@ -53,7 +64,7 @@ def add(subparsers: Subparsers) -> None:
     """Adds the parser of the command."""
     from ..attr.registry import METHODS
 
-    parser = add_command(subparsers, "compare", run, HELP)
+    parser = add_command(subparsers, "compare", run, HELP, place=FREE)
     add_model(parser)
     parser.usage = _USAGE
     parser.add_argument(
@@ -76,20 +87,28 @@ def add(subparsers: Subparsers) -> None:
         help="an option of a method, RISE.subtract_mean=true for instance; may be repeated",
     )
     add_drawing(parser)
+    add_overwrite(parser)
     # The spelling of before, when each map had its own scale by default.
     parser.add_argument("--same-scale", action="store_const", const="shared", dest="color_scale", help=argparse.SUPPRESS)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Explains the picture by each method, writes a figure, and prints a table of the times."""
+    """Explains the picture by each method, writes a figure, and prints a table of the times.
+
+    Raises:
+        KeyboardInterrupt: saying what has been written, if the user has stopped it when some methods were finished.
+    """
     from ..explain import is_classifier
     from ..images import read
+    from ..index import check_free
     from ..report import comparison_in, save_comparison
 
     check_numbers(arguments, rise_masks=1)
     style = style_of(arguments)
     path, texts = picture_and_texts(arguments)
-    comparison_in(arguments.out, [path]).check((f"compare.{style.format}", "compare.npz"))
+    out = place_of(arguments, comparison_in)
+    check_free(out, arguments.overwrite, comparison_in)
+    comparison_in(out, [path]).check((f"compare.{style.format}", "compare.npz"))
     image = read(path)  # before the model, which takes longer to load
     tell_scope(arguments, texts, [path])
     loaded = load_model(arguments)
@@ -103,10 +122,12 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         require_tokenizer(loaded, arguments.model)
         found = compare_texts(loaded, path, picture, texts, methods, options)
-    if all(one.maps is None for one in (*found.of_images, *(found.of_texts or ()))):
+    if not found.missing and all(one.maps is None for one in (*found.of_images, *(found.of_texts or ()))):
         raise UsageError(f"methods: none of them is defined for this model; {found.of_images[0].refused}")
-    save_comparison(found, arguments.out, about_input(arguments), style)
-    print_times(found, arguments.out)
+    save_comparison(found, out, about_input(arguments), style)
+    print_times(found, out)
+    if found.missing:
+        raise KeyboardInterrupt(f"what was finished is in {quoted(out)}; missing are {'; '.join(found.missing)}")
 
 
 def picture_and_texts(arguments: argparse.Namespace) -> tuple[Path, list[str]]:
@@ -165,23 +186,32 @@ def compare_texts(
     import torch
 
     from ..adapters.base import execution_device
-    from ..attr import compare
-    from ..maps import merge_words, shares
-    from ..report import Comparison
+    from ..attr import Outcome
+    from ..estimate import expect
+    from ..maps import Words, merge_words, shares
+    from ..report import WORDS, Comparison
     from ..scores import ImageTextScore, TextImageScore, tokenize
 
     pixels = picture.pixels.to(execution_device(loaded.model))
     tokens = tokenize(loaded.model, texts, loaded.tokenizer)
     score = ImageTextScore(loaded.model, tokens, loaded.tokenizer)
-    of_images = compare(score, pixels, methods, options=options, show_progress=True)
-    of_texts = compare(TextImageScore(loaded.model, pixels), tokens, methods, options=options, show_progress=True)
+    of_words = TextImageScore(loaded.model, pixels)
+    seconds = expect(score, pixels, methods, len(texts), options)
+    words = expect(of_words, tokens, methods, 1, options)
+    tell_time({name: one + words.get(name, 0.0) for name, one in seconds.items()})
     with torch.no_grad():
         cosines = score(pixels)[0].tolist()
-    captions = []
-    for one in of_texts:
-        merged = None if one.maps is None else merge_words(one.maps[:, 0].cpu(), tokens.cpu(), loaded.tokenizer)
-        captions.append(None if merged is None else [shares(words) for words in merged])
-    return Comparison(path.name, picture, texts, cosines, of_images, of_texts, captions, path)
+    of_images, missing = finished(score, pixels, methods, None, options)
+    of_texts = [] if missing else finished(of_words, tokens, methods, None, options)[0]
+    explained = {one.name for one in of_texts}
+    missing += [f"{one.name}{WORDS}" for one in of_images if one.name in words and one.name not in explained]
+    captions: list[list[Words] | None] = [None] * len(of_images)
+    for number, one in enumerate(of_texts):
+        if one.maps is not None:
+            merged = merge_words(one.maps[:, 0].cpu(), tokens.cpu(), loaded.tokenizer)
+            captions[number] = [shares(words) for words in merged]
+    of_texts += [Outcome(one.method, one.name, refused=_LEFT) for one in of_images[len(of_texts) :]]
+    return Comparison(path.name, picture, texts, cosines, of_images, of_texts, captions, path, missing=missing)
 
 
 def compare_classes(
@@ -200,7 +230,7 @@ def compare_classes(
     import torch
 
     from ..adapters.base import execution_device
-    from ..attr import compare
+    from ..estimate import expect
     from ..explain import most_probable
     from ..report import Comparison
     from ..scores import ClassScore
@@ -209,7 +239,8 @@ def compare_classes(
     with torch.no_grad():
         logits = score(pixels)
     classes = [score.find(one) for one in targets] if targets else most_probable(logits)
-    of_images = compare(score, pixels, methods, classes, options, show_progress=True)
+    tell_time(expect(score, pixels, methods, len(classes), options))
+    of_images, missing = finished(score, pixels, methods, classes, options)
     names = score.labels
     return Comparison(
         name=path.name,
@@ -222,7 +253,38 @@ def compare_classes(
         path=path,
         targets=classes,
         probabilities=logits.softmax(dim=1)[0, classes].tolist(),
+        missing=missing,
     )
+
+
+def finished(
+    score: ModelScore, inputs: Tensor, methods: list[Named], targets: Sequence[int] | None, options: Options
+) -> tuple[list[Outcome], list[str]]:
+    """What the methods find out, those at least that are finished when the user stops the command.
+
+    Args:
+        score: as for :func:`captum_gradeclip.attr.compare`, and so are the other arguments.
+        inputs: images or token ids.
+        methods: what is compared.
+        targets: columns of the score; ``None`` for all of them.
+        options: options of the methods by their ids.
+
+    Returns:
+        The outcomes, and the printed names of the methods that are missing.
+
+    Raises:
+        KeyboardInterrupt: if no method is finished.
+    """
+    from ..attr import compare, find_method, find_methods
+
+    found: list[Outcome] = []
+    try:
+        with display(console):
+            compare(score, inputs, methods, targets, options, show_progress=True, finished=found.append)
+    except KeyboardInterrupt:
+        if not found and inputs.is_floating_point():
+            raise
+    return found, [find_method(one).info.name for one in find_methods(methods)[len(found) :]]
 
 
 def method_options(methods: list[Named], arguments: argparse.Namespace) -> Options:
@@ -243,7 +305,7 @@ def method_options(methods: list[Named], arguments: argparse.Namespace) -> Optio
         method, dot, name = left.rpartition(".")
         if not (equals and dot and name.isidentifier()):
             raise UsageError(f"option: expected METHOD.name=value, got {quoted(given)}")
-        chosen.setdefault(find_method(method).__name__, {})[name] = _value(value)
+        chosen.setdefault(find_method(method).__name__, {})[name] = value_of(value)
     return chosen
 
 
@@ -254,20 +316,7 @@ def print_times(found: Comparison, out: Path) -> None:
     outcomes = (found.of_images,) if found.of_texts is None else (found.of_images, found.of_texts)
     for row in zip(*outcomes):
         seconds = ("-" if one.maps is None else f"{one.seconds:.3f}" for one in row)
-        table.add_row(Text(line(row[0].name)), *seconds, Text(row[0].refused or ""))
+        table.add_row(Text(line(row[0].name)), *seconds, Text(line(row[0].refused or "", MOST_OF_MESSAGE)))
     screen = Screen()
     screen.print(table)
     screen.print(f"the figure, maps and numbers are in {out}", soft_wrap=True, markup=False)
-
-
-def _value(given: str) -> object:
-    """A number, a boolean or a list as JSON has them, or else the string itself."""
-    try:
-        value: object = json.loads(given, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return given
-    return value
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not in JSON")

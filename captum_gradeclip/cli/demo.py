@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..progress import track
-from .common import Subparsers, about_input, add_command, add_device, add_drawing, add_full_size, console, style_of
+from .common import (
+    FREE,
+    Subparsers,
+    about_input,
+    add_command,
+    add_device,
+    add_drawing,
+    add_full_size,
+    add_overwrite,
+    console,
+    place_of,
+    style_of,
+)
 from .explain import add_grad_eclip, explain_picture, print_scores
 
 if TYPE_CHECKING:
@@ -20,24 +34,35 @@ SIDE = 448
 
 def add(subparsers: Subparsers) -> None:
     """Adds the parser of the command."""
-    parser = add_command(subparsers, "demo", run, HELP)
+    parser = add_command(subparsers, "demo", run, HELP, place=FREE)
     add_device(parser)
     add_grad_eclip(parser)
     add_drawing(parser)
     add_full_size(parser)
+    add_overwrite(parser)
     parser.set_defaults(model="scenes", pretrained=None, resize="model", scale=1.0, max_tokens=None, targets=None)
+    parser.set_defaults(method="GradECLIP", option=[], several=True)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Draws and explains the scenes, writes a folder for each and prints a table of the scores."""
     from .. import scenes
     from ..adapters.loading import load
+    from ..index import check_free
     from ..report import file_names, results_in, saving
+    from ..results import Results
 
     chosen, style = choose_scenes(), style_of(arguments)
+
+    def scene_in(folder: Path, number: int) -> Results:
+        return results_in(folder / f"scene-{number}")
+
+    kinds = [partial(scene_in, number=number) for number in range(len(chosen))]
+    out = place_of(arguments, *kinds)
+    check_free(out, arguments.overwrite, *kinds)
     for number, scene in enumerate(chosen):
         names = file_names(texts_about(scene), words=True, image=True, format=style.format)
-        results_in(arguments.out / f"scene-{number}").check(names)
+        scene_in(out, number).check(names)
     loaded = load(device=arguments.device)
     explanations = []
     with ExitStack() as stack:  # the scenes are replaced together
@@ -46,8 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
             name = f"scene-{number}"
             explanations.append(explain_picture(loaded, image, name, texts_about(scene), arguments))
             about = about_input(arguments)
-            stack.enter_context(saving(explanations[-1], arguments.out / name, about, image=True, style=style))
-    print_scores(explanations, arguments.out)
+            stack.enter_context(saving(explanations[-1], out / name, about, image=True, style=style))
+    print_scores(explanations, out)
 
 
 def choose_scenes() -> list[Scene]:

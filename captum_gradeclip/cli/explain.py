@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from ..progress import track
+from ..progress import display, track
 from ..quoting import line, quoted
 from .common import (
+    FREE,
     Screen,
     Subparsers,
     UsageError,
@@ -25,17 +26,21 @@ from .common import (
     add_full_size,
     add_model,
     add_options,
+    add_overwrite,
     add_preparation,
     add_targets,
     console,
     in_flags,
     load_model,
+    place_of,
     prepared,
     require_tokenizer,
     resize_of,
     say,
     style_of,
     tell_scope,
+    tell_time,
+    value_of,
     warn,
 )
 
@@ -43,14 +48,16 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from ..adapters.base import Foreign
     from ..adapters.loading import Loaded
     from ..explain import Explanation
+    from ..images import Picture
     from ..index import Entry
 
 HELP = "explain pictures and one or more texts, or classes of a classifier"
 _USAGE = """gradeclip explain [option ...] IMAGE TEXT [TEXT ...]
        gradeclip explain [option ...] --text TEXT [--text TEXT ...] IMAGE|FOLDER|PATTERN [...]"""
-_ASKED = ("targets", "layers", "text_layers", "heads", "spatial_weight", "signed")
+_ASKED = ("targets", "method", "option", "layers", "text_layers", "heads", "spatial_weight", "signed")
 """The arguments by which :func:`explain_picture` explains a picture, beside those of its input."""
 _MOST_ROWS = 40
 """The most rows of a table of many pictures on the terminal."""
@@ -60,7 +67,7 @@ _MOST_TEXT = 2**20
 
 def add(subparsers: Subparsers) -> None:
     """Adds the parser of the command."""
-    parser = add_command(subparsers, "explain", run, HELP, place="%(default)s, or the next such name without results")
+    parser = add_command(subparsers, "explain", run, HELP, place=FREE)
     parser.usage = _USAGE
     parser.add_argument(
         "path",
@@ -75,11 +82,12 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--texts", type=Path, dest="texts_file", metavar="FILE", help="a file with a text in each line")
     add_model(parser)
     add_preparation(parser)
+    add_method(parser)
     add_grad_eclip(parser)
     add_drawing(parser)
     add_full_size(parser)
     add_targets(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run [they are kept]")
+    add_overwrite(parser)
     parser.add_argument(
         "--resume", action="store_true", help="of several pictures, leave out those that an earlier run has explained"
     )
@@ -91,12 +99,15 @@ def run(arguments: argparse.Namespace) -> int:
     Returns:
         0, or 1 if some of several pictures could not be explained.
     """
+    from ..attr import find_method
     from ..selection import is_several, select
 
+    find_method(arguments.method)  # which may not be there
     given, texts = pictures_and_texts(arguments)
     resize_of(arguments)  # which may not fit to the other options
     pictures = select(given)
-    if len(given) == 1 and not is_several(given[0]):
+    arguments.several = len(given) > 1 or is_several(given[0])
+    if not arguments.several:
         return run_one(pictures[0], texts, arguments)
     return run_many(pictures, texts, arguments)
 
@@ -104,15 +115,15 @@ def run(arguments: argparse.Namespace) -> int:
 def run_one(path: Path, texts: Sequence[str], arguments: argparse.Namespace) -> int:
     """Explains one picture into the folder itself."""
     from ..images import read
-    from ..index import check_free
+    from ..index import check_free, index_in
     from ..report import file_names, results_in, save
 
     if arguments.resume:
         raise UsageError("resume: it is for several pictures; one picture is explained at once")
     style = style_of(arguments)
     image = read(path)  # before the model, which takes longer to load
-    out = place_of(arguments)
-    check_free(out, arguments.overwrite)
+    out = place_of(arguments, results_in, index_in)
+    check_free(out, arguments.overwrite, results_in)
     # Of a classifier, the names of the classes are not known yet.
     results_in(out, [path]).check(file_names(texts, words=True, format=style.format) if texts else ())
     tell_scope(arguments, texts, [path])
@@ -127,9 +138,10 @@ def run_many(paths: Sequence[Path], texts: Sequence[str], arguments: argparse.Na
     """Explains each picture into a folder of its own, and writes an index of all."""
     from ..adapters.weights import weights_checksum
     from ..images import read
-    from ..index import check_index, explain_files
+    from ..index import check_index, explain_files, index_in
+    from ..report import results_in
 
-    out, style = place_of(arguments), style_of(arguments)
+    out, style = place_of(arguments, results_in, index_in), style_of(arguments)
     asked = {name: getattr(arguments, name) for name in _ASKED}
     request: dict[str, object] = {**about_input(arguments), **asked, "texts": list(texts), "figures": asdict(style)}
     del request["device"]  # the same figures, but for their last digits
@@ -140,17 +152,26 @@ def run_many(paths: Sequence[Path], texts: Sequence[str], arguments: argparse.Na
     def explain_one(path: Path) -> Explanation:
         return explain_picture(loaded, read(path), path.name, texts, arguments)
 
-    entries = explain_files(
-        paths,
-        explain_one,
-        out,
-        {**request, "weights": weights_checksum(loaded.model)},
-        about_input(arguments),
-        resume=arguments.resume,
-        overwrite=arguments.overwrite,
-        style=style,
-        track=partial(track, title="explaining pictures", console=console),
-    )
+    try:
+        with display(console):
+            entries = explain_files(
+                paths,
+                explain_one,
+                out,
+                {**request, "weights": weights_checksum(loaded.model)},
+                about_input(arguments),
+                resume=arguments.resume,
+                overwrite=arguments.overwrite,
+                style=style,
+                track=partial(track, title="explaining pictures"),
+            )
+    except KeyboardInterrupt:
+        if index_in(out).content() is None:
+            raise
+        raise KeyboardInterrupt(
+            f"the pictures that were finished are in {quoted(out)}; the same command with --out {quoted(out)} --resume goes"
+            " on with the others"
+        ) from None
     print_entries(entries, out, arguments)
     return int(any(one.error for one in entries))
 
@@ -205,14 +226,71 @@ def read_texts(path: Path | None) -> list[str]:
     return found
 
 
-def place_of(arguments: argparse.Namespace) -> Path:
-    """Where results are written: the folder that was asked for, and else the first one without results of an earlier run."""
-    from ..index import free_folder
+def add_method(parser: argparse.ArgumentParser) -> None:
+    """``--method``, and ``--option`` for what it can be told."""
+    from ..attr.registry import CAPTUM, METHODS
 
-    chosen: Path = arguments.out
-    if chosen is not arguments.parser.get_default("out") or arguments.resume or arguments.overwrite:
-        return chosen
-    return free_folder(chosen)
+    names = ", ".join(kind.__name__ for kind in (*METHODS, *CAPTUM))
+    parser.add_argument("--method", default="GradECLIP", metavar="NAME", help=f"one of {names} [%(default)s]")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="name=value",
+        help="an option of the method, n_masks=500 of RISE for instance; may be repeated",
+    )
+
+
+def options_of(arguments: argparse.Namespace) -> dict[str, Foreign]:
+    """The options of the method that the command line gives; of other methods than Grad-ECLIP, no defaults of its flags.
+
+    Raises:
+        UsageError: for an ``--option`` that is not of the form name=value.
+    """
+    from ..attr import GradECLIP, find_method
+
+    flags = {name: getattr(arguments, name) for name in ("heads", "spatial_weight")}
+    flags["relu_attributions"] = not arguments.signed
+    if find_method(arguments.method) is not GradECLIP:
+        usual = GradECLIP.Options()
+        flags = {name: value for name, value in flags.items() if value != getattr(usual, name)}
+    for given in arguments.option:
+        name, equals, value = given.partition("=")
+        if not (equals and name.isidentifier()):
+            raise UsageError(f"option: expected name=value, got {quoted(given)}")
+        flags[name] = value_of(value)
+    return flags
+
+
+def tell_duration(
+    loaded: Loaded, picture: Picture, texts: Sequence[str], options: Mapping[str, object], arguments: argparse.Namespace
+) -> None:
+    """Says how long a picture will take, where a method asks the model again and again; of several, it is said of the first.
+
+    Args:
+        loaded: the model.
+        picture: the picture with its input.
+        texts: what it is compared with; empty for a classifier.
+        options: options of the method.
+        arguments: those of the command.
+    """
+    from ..adapters.base import execution_device
+    from ..attr import find_method
+    from ..estimate import expect
+    from ..scores import ClassScore, ImageTextScore, TextImageScore, tokenize
+
+    kind = find_method(arguments.method)
+    if "foretold" in arguments or "passes" not in kind.__dict__:
+        return
+    arguments.foretold, of = True, "each picture, " if arguments.several else ""
+    pixels, given = picture.pixels.to(execution_device(loaded.model)), {kind.__name__: options}
+    if not texts:
+        tell_time(expect(ClassScore(loaded.model), pixels, kind, len(arguments.targets or range(3)), given), of)
+        return
+    tokens = tokenize(loaded.model, texts, loaded.tokenizer)
+    seconds = expect(ImageTextScore(loaded.model, tokens, loaded.tokenizer), pixels, kind, len(texts), given)
+    words = expect(TextImageScore(loaded.model, pixels), tokens, kind, 1, given)
+    tell_time({**seconds, **{f"{name}, words": one for name, one in words.items()}}, of)
 
 
 def add_grad_eclip(parser: argparse.ArgumentParser) -> None:
@@ -252,29 +330,32 @@ def explain_picture(
     if texts and not is_classifier(loaded.model):
         require_tokenizer(loaded, arguments.model)
     picture, noticed = prepared(loaded, image, name, arguments)
-    found = explain(
-        loaded.model,
-        picture,
-        texts or None,
-        loaded.tokenizer,
-        targets=arguments.targets,
-        layers=arguments.layers,
-        text_layers=arguments.text_layers,
-        heads=arguments.heads,
-        spatial_weight=arguments.spatial_weight,
-        relu_attributions=not arguments.signed,
-    )
+    options = options_of(arguments)
+    tell_duration(loaded, picture, texts, options, arguments)
+    with display(console):
+        found = explain(
+            loaded.model,
+            picture,
+            texts or None,
+            loaded.tokenizer,
+            method=arguments.method,
+            targets=arguments.targets,
+            layers=arguments.layers,
+            text_layers=arguments.text_layers,
+            **options,
+        )
     warn(found.warnings, arguments)
     return replace(found, names=[name], warnings=[*noticed, *found.warnings])
 
 
 def print_scores(explanations: Sequence[Explanation], out: Path) -> None:
     """Prints a table with a row for each picture and text (or class), and where the files are."""
+    from ..attr import find_method
     from ..maps import shares
 
     of_texts = explanations[0].targets is None
     headings = ("text", "score", "explained", "words") if of_texts else ("class", "logit", "explained", "probability")
-    table = Table("picture", *headings, title="Grad-ECLIP")
+    table = Table("picture", *headings, title=find_method(explanations[0].method).info.name)
     for found in explanations:
         for t, text in enumerate(found.texts):
             row = [line(found.names[0]), line(text), _number(found.scores, t), _number(found.explained_scores, t)]
@@ -292,9 +373,11 @@ def print_scores(explanations: Sequence[Explanation], out: Path) -> None:
 
 def print_entries(entries: Sequence[Entry], out: Path, arguments: argparse.Namespace) -> None:
     """Prints a table with a row for each picture and text, the pictures that were not explained, and where the files are."""
+    from ..attr import find_method
+
     rows = [(one, t, text) for one in entries for t, text in enumerate(one.texts)]
     more = f"{len(rows) - _MOST_ROWS:,} more rows are in index.csv" if len(rows) > _MOST_ROWS else None
-    table = Table("picture", "text", "score", title="Grad-ECLIP", caption=more)
+    table = Table("picture", "text", "score", title=find_method(arguments.method).info.name, caption=more)
     for one, t, text in rows[:_MOST_ROWS]:
         score = text.get("score")
         shown = f"{score:.3f}" if isinstance(score, float) else "-"

@@ -16,10 +16,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..quoting import MOST_OF_MESSAGE, legible, line, quoted
+from ..quoting import MOST_OF_MESSAGE, line, quoted
 from .common import Parser, UsageError, check_arguments, check_writable, console, in_flags
+from .interrupt import CODE
 
-_NO_COMMANDS = ("common", "main")
+_NO_COMMANDS = ("common", "interrupt", "main")
 _EXTRA = {
     **dict.fromkeys(("torchmetrics", "scipy", "sklearn", "accelerate"), "bench"),
     **dict.fromkeys(("ot", "wordfreq", "openpyxl"), "study"),
@@ -34,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows ``gradeclip`` in the shell; ``None`` (default) for that of this process.
 
     Returns:
-        0; 1 if a command has done a part of its work only, some of several pictures for instance; or 2 for something that
-        the user can put right, which is then said on the standard error output.
+        0; 1 if a command has done a part of its work only, some of several pictures for instance; 2 for something that
+        the user can put right; or 130 if the user has stopped it. Why is said on the standard error output.
 
     Raises:
         SystemExit: by argparse, with 0 after a help text and 2 for arguments that do not exist.
@@ -75,6 +76,9 @@ def _main(given: Sequence[str]) -> int:
     except (UsageError, ValueError, TypeError) as error:
         logging.getLogger("captum_gradeclip").debug("the error was raised here", exc_info=True)
         return _refused(in_flags(str(error), parsed.parser))
+    except KeyboardInterrupt as error:
+        kept = in_flags(str(error), parsed.parser)
+        return _refused(f"interrupted; {kept}" if kept else "interrupted", CODE)
     return code or 0
 
 
@@ -135,10 +139,10 @@ def _let_go_of_full_outputs() -> None:
             setattr(sys, name, io.StringIO())
 
 
-def _refused(message: str) -> int:
+def _refused(message: str, code: int = 2) -> int:
     with suppress(OSError, AttributeError):  # where the error output is full, or closed and thus None, the number tells
         sys.stderr.write(f"gradeclip: {line(message, MOST_OF_MESSAGE)}\n")
-    return 2
+    return code
 
 
 @contextmanager
@@ -147,7 +151,7 @@ def _legible_messages() -> Iterator[None]:
     make, show = logging.getLogRecordFactory(), warnings.formatwarning
 
     def lines(text: str) -> str:
-        return "\n".join(map(legible, text.split("\n")))
+        return "\n".join(line(one, MOST_OF_MESSAGE) for one in text.split("\n"))
 
     def record(*details: Any, **more: Any) -> logging.LogRecord:
         made = make(*details, **more)

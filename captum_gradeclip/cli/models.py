@@ -31,7 +31,9 @@ def run(arguments: argparse.Namespace) -> None:
     table = Table("family", "classes", "text", "sizes", "checked", "note")
     notes: list[str] = []
     rows: list[dict[str, object]] = []
-    for family in track(adapters.families().values(), "checking tiny models", console=console):
+    for family in track(
+        adapters.families().values(), "checking tiny models", name=lambda family: family.name, console=console
+    ):
         torch.manual_seed(0)
         try:
             checks = self_check(family.build().eval())

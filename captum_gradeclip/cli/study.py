@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from .benchmark import _told_to_end
 from .common import (
     Screen,
     Subparsers,
@@ -20,6 +19,7 @@ from .common import (
     require_texts,
     require_tokenizer,
 )
+from .interrupt import told_to_end
 
 if TYPE_CHECKING:
     from ..experiments import Study
@@ -123,7 +123,7 @@ def run_study(arguments: argparse.Namespace) -> None:
     require_tokenizer(loaded, arguments.model)
     out = arguments.out / f"{kind.name}-{data.name}"
     about = {name: getattr(arguments, name) for name in ("model", "pretrained")}
-    with _told_to_end(out):
+    with told_to_end(out):
         records = run(kind, loaded, data, settings, out, about=about)
     if records is None:
         return

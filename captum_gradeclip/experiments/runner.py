@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from ..adapters.loading import Loaded
-from ..progress import track
+from ..progress import display, track
 from .chunks import Chunks
 from .data import DataError, Dataset, LeftOutError, Sample
 from .identity import identify
@@ -108,14 +107,11 @@ def _measure(task: Task, chunks: Chunks, records: Records, missing: Sequence[int
     mine = missing[processes.rank :: processes.count]
     if mine:
         task.begin()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not processes.first) as shown:
-        total, done = (len(mine), 0) if processes.count > 1 else (len(chunks), len(chunks) - len(missing))
-        bar = shown.add_task(task.name, total=total, completed=done)
-        for number in mine:
+    done = 0 if processes.count > 1 else len(chunks) - len(missing)
+    with display() if processes.first else nullcontext():
+        for number in track(mine, f"{task.name}, chunks", done=done, disable=not processes.first):
             found, others = _prepared(task, number * chunks.size, chunks.samples(number))
             records.write(number, [*(task.measure(found) if found else ()), *others])
-            shown.advance(bar)
 
 
 def _prepared(task: Task, first: int, samples: Sequence[Sample | DataError]) -> tuple[list[Prepared], list[Record]]:

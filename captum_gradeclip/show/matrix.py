@@ -36,16 +36,17 @@ class Row:
 
     Attributes:
         heading: what stands on the left, such as the name of a method.
-        maps: one map per column, ``(T, height, width)`` of the picture; with ``None``, each panel of the row reads "not
-            defined for this model".
+        maps: one map per column, ``(T, height, width)`` of the picture; ``None`` if there are none.
         words: for each column ``[(word, weight), ...]``, drawn under its overlay, or ``None`` (the default) for none.
         unit: what the values of the maps are measured in (default: nothing is said).
+        absent: what each panel of a row without maps reads (default ``"not defined for this model"``).
     """
 
     heading: str
     maps: Tensor | None
     words: Sequence[Words] | None = None
     unit: str = ""
+    absent: str = "not defined for this model"
 
 
 def matrix(
@@ -202,7 +203,7 @@ class _Placer:
         """Places one panel and what stands below it, and returns where it ends."""
         row, scales = self.rows[number], self.scales[number]
         if row.maps is None or scales is None:
-            lines = wrap("not defined for this model", 7, self.cell)
+            lines = wrap(row.absent, 7, self.cell)
             self.page.text(lines, left + self.cell / 2, top + (high - height(len(lines), 7)) / 2, 7, "center", GRAY)
         else:
             one, scale, wide = row.maps[column], scales[column], min(self.cell, high * self.aspect)

@@ -10,7 +10,7 @@ from torch import nn
 
 from captum_gradeclip import ClassScore, ImageTextScore, TextImageScore
 from captum_gradeclip.attention import LayerError
-from captum_gradeclip.attr import BASELINES, CAPTUM, GAME, METHODS, RISE, NotDefinedError, compare, find_method
+from captum_gradeclip.attr import BASELINES, CAPTUM, GAME, METHODS, RISE, NotDefinedError, Outcome, compare, find_method
 
 from ..conftest import FAMILIES, captions, fingerprint, images, relative, stir, varies
 
@@ -105,6 +105,29 @@ def test_baselines_are_told_what_only_a_caller_knows(vit: nn.Module) -> None:
     assert {kind.info.name for kind in BASELINES} == {
         *("Grad-ECLIP w/o weight", "random map", "center prior", "oracle (mask)")
     }
+
+
+def test_each_outcome_is_given_as_soon_as_it_is_there(
+    vit: nn.Module, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    score, x = ImageTextScore(vit, captions()), images((32, 32))
+    found: list[Outcome] = []
+    assert compare(score, x, ["GAME", "RawAttention"], [0], finished=found.append) == found
+    assert [one.method for one in found] == ["GAME", "RawAttention"] and capsys.readouterr() == ("", "")
+    compare(score, x, ["GAME"], [0], show_progress=True)
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.startswith("methods: GAME took")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RISE, "observe", stop)
+    found = []
+    with pytest.raises(KeyboardInterrupt):
+        compare(score, x, ["GAME", "RISE", "RawAttention"], [0], finished=found.append, show_progress=True)
+    assert [one.method for one in found] == ["GAME"]
+    with pytest.raises(TypeError, match="RawAttention got an unexpected"):  # before any work
+        compare(score, x, ["GAME", "RawAttention"], options={"RawAttention": {"n": 1}}, finished=pytest.fail)
 
 
 def test_names_in_any_spelling() -> None:

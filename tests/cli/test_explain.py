@@ -15,6 +15,7 @@ from PIL import Image
 
 from captum_gradeclip import adapters, cli, explain, images, index, scenes
 from captum_gradeclip.adapters.loading import Loaded
+from captum_gradeclip.cli import common, explain as command
 from captum_gradeclip.cli.common import in_flags
 from captum_gradeclip.cli.main import build_parser
 
@@ -133,7 +134,7 @@ def test_resume_explains_what_is_missing_only(
     assert run(shots, *TEXTS, "--out", "out") == 0
     (tmp_path / "later.jpg").rename(shots / "two.jpg")
     before, explained = contents(tmp_path / "out"), []
-    original = cli.explain.explain_picture  # type: ignore[attr-defined]
+    original = command.explain_picture
 
     def counting(loaded: object, image: object, name: str, *more: object) -> object:
         explained.append(name)
@@ -188,17 +189,23 @@ def test_pictures_of_one_name_have_a_folder_each(shots: Path, tmp_path: Path) ->
     assert sorted(one["folder"] for one in again) == sorted(folders)
 
 
-def test_an_interrupt_keeps_what_is_finished(shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = cli.explain.explain_picture  # type: ignore[attr-defined]
+def test_an_interrupt_keeps_what_is_finished(
+    shots: Path, tmp_path: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = command.explain_picture
 
     def interrupted(loaded: object, image: object, name: str, *more: object) -> object:
         if name == "two.jpg":
             raise KeyboardInterrupt
         return original(loaded, image, name, *more)
 
-    monkeypatch.setattr(cli.explain, "explain_picture", interrupted)  # type: ignore[attr-defined]
-    with pytest.raises(KeyboardInterrupt):
-        run(shots, *TEXTS, "--out", "out")
+    monkeypatch.setattr(command, "explain_picture", interrupted)
+    assert run(shots, *TEXTS, "--out", "out") == 130
+    (said,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("gradeclip: ")]
+    assert said == (
+        "gradeclip: interrupted; the pictures that were finished are in 'out'; the same command with --out 'out' --resume"
+        " goes on with the others"
+    )
     assert [one["folder"] for one in json.loads((tmp_path / "out" / "index.json").read_text())["pictures"]] == [
         "one",
         "three",
@@ -354,3 +361,43 @@ def test_the_embedded_model_says_what_it_cannot_know(shots: Path, tmp_path: Path
 def test_what_a_message_advises_can_be_typed(said: str, shown: str) -> None:
     parsed = build_parser(["explain"]).parse_args(["explain", "a.png", "a"])
     assert in_flags(said, parsed.parser) == shown
+
+
+def test_another_method_with_its_options(shots: Path, tmp_path: Path, capsys: Told) -> None:
+    given = (shots / "two.jpg", "a star", "--method", "rise", "--option", "n_masks=30", "--out", "out")
+    assert run(*given) == 0
+    found, printed = told(tmp_path / "out"), capsys.readouterr()
+    assert (found["method"], found["options"]["n_masks"]) == ("RISE", 30) and "words" not in found["texts"][0]
+    assert "RISE" in printed.out and "Grad-ECLIP" not in printed.out
+    assert run(shots, "--text", "a", "--method", "GAME", "--out", "many") == 0
+    assert told(tmp_path / "many" / "one")["method"] == "GAME" and "GAME" in capsys.readouterr().out
+    for options, message in (
+        (["--heads", "model"], "RISE got an unexpected keyword argument 'heads'; its options are n_masks"),
+        (["--signed"], "RISE got an unexpected keyword argument 'relu_attributions'"),
+        (["--option", "n_masks"], "--option: expected name=value, got 'n_masks'"),
+        (["--method", "nothing"], "--method: there is no 'nothing'; known are"),
+        (["--layers", "2"], "--layers: RISE looks at no layers"),
+    ):
+        assert run(*given, "--overwrite", *options) == 2
+        assert message in capsys.readouterr().err
+    assert run(shots, "--text", "a", "--method", "LeGrad", "--out", "many", "--resume") == 2
+    assert "were made otherwise (method: there 'GAME', now 'LeGrad')" in capsys.readouterr().err
+
+
+def test_the_time_of_a_long_method_is_told_once(shots: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "WORTH_TELLING", 0.0)
+    assert run(shots, *TEXTS, "--method", "M2IB", "--option", "steps=1", "--option", "copies=1", "--out", "out") == 0
+    said = capsys.readouterr().err
+    assert said.count("M2IB, words") == 1 == said.count("each picture, about ")
+    assert run(shots / "two.jpg", "a star", "--out", "quick") == 0
+    assert "about " not in capsys.readouterr().err
+
+
+def test_a_demo_replaces_nothing_unless_it_is_asked_to(tmp_path: Path, capsys: Told) -> None:
+    assert cli.main(["demo", "--out", "gradeclip-out"]) == 0 and cli.main(["demo"]) == 0
+    assert (tmp_path / "gradeclip-out-2" / "scene-2" / "strip.png").is_file()
+    before = (tmp_path / "gradeclip-out" / "scene-2" / "strip.png").stat().st_mtime_ns
+    assert cli.main(["demo", "--out", "gradeclip-out"]) == 2
+    assert "--out: 'gradeclip-out' holds results of an earlier run; --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "gradeclip-out" / "scene-2" / "strip.png").stat().st_mtime_ns == before
+    assert cli.main(["demo", "--out", "gradeclip-out", "--overwrite"]) == 0

@@ -255,7 +255,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(
     assert not out.exists()
     assert run(*given, "--out", str(out)) == 0
     before = contents(out)
-    again = ["--overwrite"] if command == "explain" else []
+    again = [] if command == "check" else ["--overwrite"]
     with full_after(size):
         assert run(*[one.replace("red", "green") for one in given], *again, "--out", str(out)) == 2
     assert contents(out) == before
@@ -318,7 +318,7 @@ def test_the_files_of_a_demo(demo: Path, tmp_path: Path, capsys: Told, monkeypat
     (tmp_path / "scene-2" / "image.png").write_text("mine")
     before = contents(tmp_path)
     monkeypatch.setattr("captum_gradeclip.adapters.loading.load", refuse)
-    assert run("demo", "--out", str(tmp_path)) == 2
+    assert run("demo", "--overwrite", "--out", str(tmp_path)) == 2
     assert "image.png' is not of an earlier result" in said(capsys)[1] and contents(tmp_path) == before
 
 
@@ -336,7 +336,7 @@ def test_scenes_of_a_demo_are_replaced_together(
         write(path, arrays)
 
     monkeypatch.setattr(report, "write_npz", full_at_the_last)
-    assert run("demo", "--layers", "2", "--out", str(tmp_path)) == 2
+    assert run("demo", "--layers", "2", "--overwrite", "--out", str(tmp_path)) == 2
     assert re.search(r"gradeclip: No space left on device: '.*/scene-2/maps.npz'", said(capsys)[1])
     assert contents(tmp_path) == before
 
