@@ -239,7 +239,7 @@ class Method(Attribution, Generic[_O, _E]):
         """
         if not (isinstance(most, int) and most >= 1):
             raise ValueError(f"most: expected at least one target for each part, got {quoted(most)}")
-        chosen = self._options(options)
+        chosen = self.checked(options)
         request = self._request(inputs, additional_forward_args, grad_kwargs)
         shared = parse_columns(targets, len(request.inputs))
         if shared is not None and shared.dim() != 1:
