@@ -130,7 +130,6 @@ def _label(axis: Axes, points: Sequence[Points]) -> None:
         across -= wide * ends
         if all(across + wide < a or a + w < across or abs(up - b) > _LETTER[1] for a, b, w in taken):
             taken.append((across, up, wide))
-            beside = (-2.5 if ends else 2.5, 1.5)
-            said = axis.annotate(text, (x, y), xytext=beside, textcoords="offset points", fontsize=6)
-            said.set_ha("right" if ends else "left")
+            beside, side = ((-2.5, 1.5), "right") if ends else ((2.5, 1.5), "left")
+            said = axis.annotate(text, (x, y), xytext=beside, textcoords="offset points", fontsize=6, ha=side)
             said.update(show.PLAIN)
