@@ -94,7 +94,9 @@ def _draw(figure: Figure, axis: Axes, panel: Panel) -> None:
     for number, one in enumerate(drawn):
         if len(one.colors):
             shown = axis.scatter(one.x, one.y, s=14, c=one.colors, cmap="viridis", alpha=0.85, linewidths=0)
-            figure.colorbar(shown, ax=axis, shrink=0.8).set_label(line(panel.key, 60), fontsize=7)
+            bar = figure.colorbar(shown, ax=axis, shrink=0.8)
+            bar.set_label(line(panel.key, 60), fontsize=7)
+            bar.ax.tick_params(labelsize=7)
         else:
             axis.scatter(one.x, one.y, s=12, color=f"C{number}", alpha=0.5, linewidths=0, label=line(one.name, 40))
         fit = linear_regression(one.x, one.y)
@@ -124,7 +126,10 @@ def _label(axis: Axes, points: Sequence[Points]) -> None:
         across, up = (x - left) / (right - left), (y - bottom) / (top - bottom)
         text = line(name, 20)
         wide = _LETTER[0] * (len(text) + 1)
+        ends = across + wide > 1  # there is no room on the right
+        across -= wide * ends
         if all(across + wide < a or a + w < across or abs(up - b) > _LETTER[1] for a, b, w in taken):
             taken.append((across, up, wide))
-            said = axis.annotate(text, (x, y), xytext=(2.5, 1.5), textcoords="offset points", fontsize=6)
+            beside, side = ((-2.5, 1.5), "right") if ends else ((2.5, 1.5), "left")
+            said = axis.annotate(text, (x, y), xytext=beside, textcoords="offset points", fontsize=6, ha=side)
             said.update(show.PLAIN)
