@@ -27,6 +27,7 @@ __all__ = [
     "image_tower",
     "is_known",
     "is_processor",
+    "is_untouched",
     "pixel_values",
     "preprocessing",
     "text_tower",
@@ -83,13 +84,13 @@ def front(tower: TextTower, tokens: Tensor) -> tuple[Tensor, Callable[[Tensor], 
         somebody looks on or has changed a part of it, who may expect all of them.
     """
     known = tower.front
-    if known is None or not tokens.numel() or not _is_untouched(known.parts):
+    if known is None or not tokens.numel() or not is_untouched(known.parts):
         return tokens, tower.encode
     length = known.length(tokens)
     return (tokens[:, :length], known.encode) if length < tokens.shape[1] else (tokens, tower.encode)
 
 
-def _is_untouched(parts: Iterable[nn.Module]) -> bool:
+def is_untouched(parts: Iterable[nn.Module]) -> bool:
     """Whether the library made all of some modules, and no hook is on them."""
     names = [f"_{which}" for which in ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")]
     everywhere = any(getattr(hooks_of_all, f"_global{name}") for name in names)

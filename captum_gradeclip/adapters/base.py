@@ -126,11 +126,13 @@ class Front:
             refuses what :attr:`TextTower.encode` refuses.
         encode: the model's own forward pass on that many positions; its features are those of the whole texts.
         parts: the modules that run in it. Where one of them is not the library's own, the whole texts have to run.
+        causal: whether the tower is causal: no token attends to those behind it (default False).
     """
 
     length: Callable[[Tensor], int]
     encode: Callable[[Tensor], Tensor]
     parts: Sequence[nn.Module]
+    causal: bool = False
 
 
 @dataclass(frozen=True)

@@ -237,7 +237,7 @@ def text_tower(model: nn.Module) -> TextTower:
     vocabulary = tower.token_embedding.num_embeddings
     # A token that is appended, or the last one, stands behind the padding; OpenAI's blocks have a mask of fixed size each.
     reads_front = isinstance(getattr(tower, "attn_mask", None), Tensor) and not appended and pool != "last"
-    front = Front(length, encode_front, text_parts(model)) if reads_front else None
+    front = Front(length, encode_front, text_parts(model), causal=True) if reads_front else None
     return TextTower(
         encode=encode,
         sites=sites(tower.transformer.resblocks),

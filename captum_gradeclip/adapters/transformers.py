@@ -254,7 +254,7 @@ def text_tower(model: nn.Module) -> TextTower:
         start=start_id if kind in ("CLIPModel", "AltCLIPModel") else None,
         end=end_id if kind in ("CLIPModel", "AltCLIPModel") else None,
         project=square(owner.text_projection) if kind == "CLIPModel" else None,
-        front=None if siglip else Front(length, encode, parts),
+        front=None if siglip else Front(length, encode, parts, causal=kind == "CLIPModel"),
     )
 
 

@@ -3,7 +3,7 @@
 from .call import one_call
 from .capture_input import CaptureInput
 from .hooks import own_hooks
-from .interception import Interception
+from .interception import Interception, RowInterception
 from .layout import examples_axis
 from .probe import shown_patches
 from .record import (
@@ -32,6 +32,7 @@ __all__ = [
     "LayerError",
     "Record",
     "ReplaceOutput",
+    "RowInterception",
     "Rule",
     "SeeOutputs",
     "SidePath",

@@ -10,6 +10,7 @@ own hooks, and both hooks are gone when the ``with`` block ends (see :mod:`~capt
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from .call import function_modes
 from .calls import AttentionMode
 from .layout import examples_axis
-from .record import LayerError, Record, Rule, merge_heads
+from .record import LayerError, Record, Rule, merge_heads, take_rows
 from .tap import Arguments, Function, Keywords, Tap
 
 
@@ -102,6 +103,87 @@ class Interception(Tap):
         return output
 
 
+class RowInterception(Interception):
+    """An interception whose graph runs along one token of each example, from the first chosen layer to the last.
+
+    All tokens go through the layers without a graph. Beside them, the token that is read goes through each layer once more,
+    alone and with its graph, and attends to itself and to all the others. These are constants to it where no token attends
+    to those behind it, so that the token that is read can change none that it sees. The backward pass is one of single
+    tokens then.
+
+    Args:
+        layers: the last blocks of a causal tower, one behind the other.
+        rule: decides what their attention returns; it is asked for all tokens, and for the one that is read.
+        rows: index of the token that is read in each example, ``(N,)``.
+
+    >>> from open_clip.transformer import ResidualAttentionBlock
+    >>> from captum_gradeclip.attention import model_heads
+    >>> block, mask = ResidualAttentionBlock(8, 2).eval(), torch.full((5, 5), -torch.inf).triu(1)
+    >>> with RowInterception([block], model_heads, torch.tensor([2])) as seen, torch.no_grad():
+    ...     output = block(torch.randn(1, 5, 8), attn_mask=mask)
+    >>> seen.records()[0].output.shape, output.shape
+    (torch.Size([1, 1, 8]), torch.Size([1, 5, 8]))
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], rule: Rule, rows: Tensor) -> None:
+        super().__init__(layers, rule)
+        self._rows = rows
+        self._stream: Tensor | None = None
+        """The token that is read, on its way from one layer to the next, ``(batch, 1, width)``."""
+        for watch in self._watches:
+            watch.answer = lambda record: merge_heads(rule(record))
+
+    def _taps(self) -> Iterator[tuple[nn.Module, Function, bool]]:
+        for watch in self._watches:
+            yield watch.layer, self._if_here(partial(self._enter, watch)), False
+            yield watch.layer, self._if_here(partial(self._leave, watch)), True
+
+    def _enter(self, watch: _Watch, layer: nn.Module, args: Arguments, kwargs: Keywords) -> None:
+        watch.given = args, kwargs
+        watch.enter(layer, args, kwargs)
+
+    def _leave(self, watch: _Watch, layer: nn.Module, _: Arguments, output: Tensor | Arguments | None) -> object:
+        watch.leave()
+        if output is None or len(watch.seen) != 1:  # the layer raised, or its record will tell what is wrong
+            return None
+        (whole,), batch = watch.seen, len(self._rows)
+
+        def see(record: Record) -> Tensor:
+            key, value = (self._beside(x, one) for x, one in ((whole.key, record.key), (whole.value, record.value)))
+            mask = whole.mask
+            if mask is not None and mask.shape[-2] > 1:
+                mask = mask if mask.dim() == 4 else mask[(None,) * (4 - mask.dim())]
+                mask = take_rows(mask.expand(batch, -1, -1, -1).transpose(0, 1), self._rows).transpose(0, 1)
+            alone = Record(record.query, key, value, mask, whole.scale, whole.dropout)
+            watch.seen = [alone]
+            return self._answer(alone)
+
+        def row(x: Tensor) -> Tensor:
+            axis = examples_axis(x, batch)
+            stream = take_rows(x.transpose(0, axis), self._rows) if self._stream is None else self._stream
+            return stream.transpose(0, axis)
+
+        tokens: Tensor = output[0] if isinstance(output, tuple) else output
+        axis = examples_axis(tokens, batch)
+        with torch.set_grad_enabled(self._stream is not None):
+            args, kwargs = _with_tokens(*watch.given, row)
+            watch.given = (), {}  # what is not needed any more
+            with AttentionMode(see, batch):
+                found = layer.forward(*args, **kwargs)
+            one: Tensor = found[0] if isinstance(found, tuple) else found
+            self._stream = one.transpose(0, axis)
+        if self._ran < len(self._watches):
+            return None
+        torch.set_grad_enabled(True)
+        changed = self._beside(tokens.transpose(0, axis)[:, None], self._stream[:, None])[:, 0].transpose(0, axis)
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+    def _beside(self, x: Tensor, one: Tensor) -> Tensor:
+        """``x`` ``(batch, heads, tokens, width)`` with ``one`` of them in the place of the token that is read."""
+        index = self._rows.to(x.device)[:, None, None, None].expand_as(one)
+        return x.scatter(2, index, one.to(x.dtype))
+
+
 class _Watch:
     """What the two hooks of one layer do, and what they saw."""
 
@@ -109,6 +191,7 @@ class _Watch:
         self.layer, self.answer, self.row = layer, answer, row
         self.seen: list[Record] = []
         self.runs = 0
+        self.given: tuple[Arguments, Keywords] = (), {}
         self.depth: int | None = None
         """Number of modes below the one that is entered, while it is."""
 
@@ -120,7 +203,10 @@ class _Watch:
             changed, mode = None, AttentionMode(self._see, batch)
         else:
             whole = self._look_ahead(args, kwargs, batch)
-            changed, alone = _one_token(args, kwargs, whole, self.row), whole.at(self.row)
+            row = self.row
+            axis = partial(examples_axis, batch=whole.query.shape[0])
+            changed = _with_tokens(args, kwargs, lambda x: x.narrow(1 - axis(x), row, 1))
+            alone = whole.at(row)
             mode = AttentionMode(lambda _: self._see(alone), batch)
         self.depth = function_modes()
         mode.__enter__()  # type: ignore[no-untyped-call]
@@ -201,8 +287,8 @@ class _Seen(Exception):
     """Leaves a layer whose attention call has been seen."""
 
 
-def _one_token(args: Arguments, kwargs: Keywords, record: Record, row: int) -> tuple[Arguments, Keywords]:
-    """The arguments of a block with one token in place of all."""
+def _with_tokens(args: Arguments, kwargs: Keywords, change: Callable[[Tensor], Tensor]) -> tuple[Arguments, Keywords]:
+    """The arguments of a block with other tokens in place of those ``(batch, tokens, width)`` that it was given."""
     done = False
 
     def cut(x: object) -> object:
@@ -210,7 +296,7 @@ def _one_token(args: Arguments, kwargs: Keywords, record: Record, row: int) -> t
         if done or not isinstance(x, Tensor) or x.dim() != 3:
             return x
         done = True
-        return x.narrow(1 - examples_axis(x, record.query.shape[0]), row, 1)
+        return change(x)
 
     changed = tuple(cut(x) for x in args), {name: cut(x) for name, x in kwargs.items()}
     if not done:

@@ -13,10 +13,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..adapters import is_known
+from ..adapters import TextTower, is_known, is_untouched
 from ..adapters.base import Foreign
 from ..adapters.training import first_of_its_list, models_behind, steady
-from ..attention import CaptureInput, Interception, LayerError, Record, Rule, examples_axis, is_observed, shown_patches
+from ..attention import (
+    CaptureInput,
+    Interception,
+    LayerError,
+    Record,
+    RowInterception,
+    Rule,
+    examples_axis,
+    is_observed,
+    shown_patches,
+)
 from ..maps import possible_grids
 from ..notices import notice
 from ..scores import BareScore, ImageScore, ModelScore, Site, Targets, Tokens
@@ -141,7 +151,7 @@ class Request:
         rule: Rule,
         *contexts: Context,
         layers: Sequence[nn.Module] | None = None,
-        row: int | None = None,
+        row: int | Tensor | None = None,
     ) -> Attention:
         """One forward pass in which the chosen layers answer by a rule, and what they were given.
 
@@ -149,10 +159,11 @@ class Request:
             rule: decides what the attention of the layers returns.
             contexts: further contexts that see the pass, entered before the interception.
             layers: layers in place of the chosen ones (default ``None``).
-            row: index of the token that alone goes on behind the attention (default: all tokens go on).
+            row: index of the token that alone goes on behind the attention (default: all tokens go on); or those ``(N,)``
+                of the tokens along which the graph runs, see :class:`~captum_gradeclip.attention.RowInterception`.
         """
-        graph = self.info.gradient or not self.states_readout
-        seen = Interception(self.layers if layers is None else layers, rule, row, graph)
+        graph, chosen = self.info.gradient or not self.states_readout, self.layers if layers is None else layers
+        seen = RowInterception(chosen, rule, row) if isinstance(row, Tensor) else Interception(chosen, rule, row, graph)
         output = self.forward(*contexts, seen)
         records = seen.records()
         for record in records:
@@ -167,13 +178,14 @@ class Request:
     def intercept_tail(self, rule: Rule) -> Attention:
         """The same as :meth:`intercept`, with less work where the score reads one token.
 
-        Everything behind the attention of the last layer then runs on the token that is read alone, and the records hold
-        the query of that token only.
+        Everything behind the attention of the last layer then runs on the token that is read alone, or in a causal tower of
+        texts the graph of any number of last layers; the records hold the query of that token only.
         """
-        if not self._has_tokenwise_tail():
+        row = 0 if self._has_tokenwise_tail() else self._causal_rows()
+        if row is None:
             return self.intercept(rule)
         try:
-            return self.intercept(rule, row=0)
+            return self.intercept(rule, row=row)
         except torch.cuda.OutOfMemoryError:
             raise  # all tokens would need more memory
         except LayerError:
@@ -197,6 +209,16 @@ class Request:
         earlier = {part for site in sites[:-1] for part in site.module.modules()}
         parts = [] if self.score.model is None else list(set(self.score.model.modules()) - earlier)
         return all(map(is_known, parts)) and not is_observed(parts)
+
+    def _causal_rows(self) -> Tensor | None:
+        """The rows that are read, where the chosen layers are the last of a causal tower that nobody else looks into."""
+        tower = self.score.tower if isinstance(self.score, ModelScore) else None
+        front = tower.front if isinstance(tower, TextTower) else None
+        if tower is None or front is None or tower.readout.rows is None or self.keeps_graph or not self.info.gradient:
+            return None
+        last = {site.module for site in self.score.sites[-len(self.layers) :]}
+        alone = front.causal and last == {*self.layers} and not any(part.training for part in front.parts)
+        return tower.readout.rows(self.inputs) if alone and is_untouched(front.parts) else None
 
     def site(self, layer: nn.Module) -> Site:
         """The site of the score that a layer is or lies in; behind a bare callable, the layer itself."""

@@ -16,6 +16,7 @@ from captum_gradeclip.maps import ranks, strongest
 from ..conftest import DUAL, FAMILIES, images, relative, stir
 from ..covering import covered
 
+Linear = type[LinearAttribution[Any, Any]]
 LINEAR = [kind for kind in METHODS if issubclass(kind, LinearAttribution)]
 OPTIONS: list[tuple[Any, int, dict[str, Any]]] = [
     (GradECLIP, 1, {}),
@@ -29,9 +30,7 @@ OPTIONS: list[tuple[Any, int, dict[str, Any]]] = [
 ]
 
 
-def directly(
-    kind: type[LinearAttribution[Any, Any]], score: ImageTextScore, count: int, x: Tensor, **options: Any
-) -> Tensor:
+def directly(kind: Linear, score: ImageTextScore, count: int, x: Tensor, **options: Any) -> Tensor:
     """The maps of all targets, a few at a time, so that there are never more than features."""
     method, total = kind(score, score.layers[-count:]), len(score.text_features)
     parts = [method.attribute_targets(x, range(start, min(start + 10, total)), **options) for start in range(0, total, 10)]

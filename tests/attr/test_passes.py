@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from captum_gradeclip import GradECLIP, ImageTextScore, scenes
+from captum_gradeclip import GradECLIP, ImageTextScore, TextImageScore, scenes
 from captum_gradeclip.attention import model_heads, single_head
 from captum_gradeclip.attr import Request
 
-from ..conftest import FAMILIES, captions, images, relative, scores, stir
+from ..conftest import DUAL, FAMILIES, captions, images, relative, scores, stir
 from ..covering import covered
 from .refusals import reading
 
@@ -151,3 +151,38 @@ def test_whatever_may_look_at_all_tokens_is_given_them() -> None:
         assert record.output.shape[-2] == 65, change.__name__
         if handle is not None:
             handle.remove()  # type: ignore[attr-defined]
+
+
+CAUSAL = {name for name in DUAL if name.startswith("open_clip") or name == "transformers CLIP"} - {
+    "open_clip CoCa",
+    "open_clip, text of transformers",
+}
+
+
+@pytest.mark.parametrize("name", DUAL)
+def test_the_graph_runs_along_the_word_that_is_read(name: str) -> None:
+    """In a causal tower of texts the gradient needs no other token; the others count as keys and values."""
+    model = stir(FAMILIES[name].build())
+    score, tokens = TextImageScore(model, images(FAMILIES[name].size, 3)), captions(count=3)
+    for count in (1, 3, 8):
+        layers = score.layers[-count:]
+        request = Request(GradECLIP.info, score, score, layers, tokens)
+        records = request.intercept_tail(single_head).records
+        whole = request.intercept(single_head).records
+        for record, other in zip(records, whole):
+            assert record.output is not None and record.key.shape == other.key.shape
+            assert (record.output.shape[-2] == 1) == (name in CAUSAL)
+            assert relative(record.key, other.key) < 1e-5 and relative(record.value, other.value) < 1e-5
+    options: dict[str, Any] = {"target": 0, "key_tokens": "all"}
+    backward = GradECLIP(score, score.layers[:-4:-1]).attribute(tokens, **options)
+    assert relative(GradECLIP(score, score.layers[-3:]).attribute(tokens, **options), backward) < 1e-5
+
+
+def test_eager_attention_of_transformers_gives_the_same_words() -> None:
+    model: Any = stir(FAMILIES["transformers CLIP"].build())
+    score, tokens = TextImageScore(model, images((32, 32), 2)), captions(count=3)
+    method = GradECLIP(score, score.layers)
+    expected = method.attribute(tokens, target=1, key_tokens="all")
+    model.set_attn_implementation("eager")
+    got = method.attribute(tokens, target=1, key_tokens="all")
+    assert relative(got, expected) < 1e-5
