@@ -43,9 +43,9 @@ def evaluate_scenes(
             ``"all"`` (default) for all of them.
 
     Returns:
-        The figures of each group: zero-shot accuracy of the model and of the pass that is explained, recall; pointing game
-        and deletion of several maps, by kind of prompt, and for captions of two things; weights of words by kind; and how
-        well several readings of the words agree with leaving words out.
+        The figures of each group, which are zero-shot accuracy of the model and of the pass that is explained, recall;
+        pointing game and deletion of several maps, by kind of prompt, and for captions of two things; weights of words by
+        kind; and how well several readings of the words agree with leaving words out.
 
     Raises:
         TypeError, ValueError: if an argument is not as above.
