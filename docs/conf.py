@@ -1,7 +1,7 @@
 """How the pages are built: ``python -m sphinx -W --keep-going -n -b html docs docs/_build/html``.
 
-Nothing is fetched: formulas become MathML, which browsers draw by themselves, the theme carries its fonts and scripts, and the
-examples run on the CLIP inside the package.
+Nothing is fetched: formulas become MathML, which browsers draw by themselves, the theme carries its fonts and
+scripts, and the examples run on the CLIP inside the package.
 """
 
 from __future__ import annotations

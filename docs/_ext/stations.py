@@ -1,4 +1,4 @@
-"""The reference: a page for each station of the package and one for each public name, written from the code at each build."""
+"""The reference: a page for each station and one for each public name, written from the code at each build."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import inspect
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -95,7 +96,7 @@ def names(module: ModuleType) -> list[str]:
 
 
 def homes() -> dict[int, Public]:
-    """Each public object by its identity, at the station where its page is: where it is defined, else where it comes first."""
+    """Each public object by its identity, at the station that has its page: where it is defined, else the first."""
     shown: dict[int, Public] = {}
     for station in STATIONS:
         module = import_module(f"{PACKAGE}.{station}")
@@ -130,7 +131,7 @@ def _data_documents(module: ModuleType) -> dict[str, str]:
     found: dict[str, str] = {}
     for file in files:
         body = ast.parse(file.read_text()).body
-        for node, after in zip(body, body[1:]):
+        for node, after in pairwise(body):
             if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
                 targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
                 for target in targets:
@@ -167,9 +168,7 @@ def page(one: Public) -> str:
             lines[1:1] = [f"   :value: {value}"]
         text += "\n".join(lines) + "\n"
     options = getattr(one.value, "Options", None)
-    if (
-        one.kind == "class" and inspect.isclass(options) and options.__module__ == one.value.__module__
-    ):  # with options of its own
+    if one.kind == "class" and inspect.isclass(options) and options.__module__ == one.value.__module__:
         text += f"\n.. autoclass:: {options.__module__}.{options.__name__}\n   :members:\n"
     return text + f"\n.. minigallery:: {one.path}\n   :add-heading: Examples that use it\n"
 
@@ -190,7 +189,7 @@ def station_page(station: str) -> str:
 
 
 def write(folder: Path) -> None:
-    """Writes all pages into a folder; those that say the same already are left as they are, so that nothing is built twice."""
+    """Writes all pages into a folder; those that say the same already are left, so that nothing is built twice."""
     pages = {f"{one.station}.{one.name}": page(one) for one in homes().values()}
     pages |= {station.replace(".", "-"): station_page(station) for station in STATIONS}
     folder.mkdir(parents=True, exist_ok=True)
@@ -204,7 +203,7 @@ def write(folder: Path) -> None:
 
 
 def resolve(app, env, node, contnode):
-    """Finds the page of a name of ours that is told by another of its paths: that of the root, or of the file that defines it.
+    """Finds the page of a name of ours that is told by another of its paths: by the root, or by the file that defines it.
 
     What exists but is not public, a type in a signature for instance, has no page and stays plain text. A name that does not
     exist stays unresolved, which stops the build.

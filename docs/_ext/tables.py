@@ -93,10 +93,9 @@ def functions() -> str:
     """One row for each function of ``captum_gradeclip.metrics``."""
     from captum_gradeclip import metrics as station
 
-    found = [(name, getattr(station, name)) for name in station.__all__]
-    rows = [
-        [f"{{py:func}}`~captum_gradeclip.metrics.{name}`", _first(one)] for name, one in found if inspect.isfunction(one)
-    ]
+    found = {name: getattr(station, name) for name in station.__all__}
+    names = [name for name, one in found.items() if inspect.isfunction(one) and one.__name__ == name]
+    rows = [[f"{{py:func}}`~captum_gradeclip.metrics.{name}`", _first(found[name])] for name in names]
     return table(["function", "what it computes"], rows)
 
 
