@@ -13,9 +13,10 @@ import torch
 from captum_gradeclip import GradECLIP, explain, scenes
 
 torch.manual_seed(0)
+known = list(scenes.COLOURS)
 items = [scenes.SceneDataset(384, "train", size=48, counts=(1,))[index] for index in range(384)]
 images = torch.stack([scenes.preprocess(48)(item.image) for item in items])
-classes = torch.tensor([scenes.COLOURS.index(item.scene.things[0].colour) for item in items])
+classes = torch.tensor([known.index(item.scene.things[0].colour) for item in items])
 
 # %%
 # With real weights, this line replaces the training, and classes have the names of ImageNet:
@@ -25,7 +26,7 @@ classes = torch.tensor([scenes.COLOURS.index(item.scene.things[0].colour) for it
 # %%
 # Two blocks of width 64 on 6 x 6 patches.
 model = timm.models.VisionTransformer(
-    img_size=48, patch_size=8, embed_dim=64, depth=2, num_heads=4, num_classes=len(scenes.COLOURS)
+    img_size=48, patch_size=8, embed_dim=64, depth=2, num_heads=4, num_classes=len(known)
 )
 optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
 for _ in range(15):
@@ -40,7 +41,7 @@ model.eval()
 # is the layer.
 held_out = [scenes.SceneDataset(64, "evaluation", size=48, counts=(1,))[index] for index in range(64)]
 pixels = torch.stack([scenes.preprocess(48)(item.image) for item in held_out])
-colors = torch.tensor([scenes.COLOURS.index(item.scene.things[0].colour) for item in held_out])
+colors = torch.tensor([known.index(item.scene.things[0].colour) for item in held_out])
 print(f"accuracy on held-out scenes: {(model(pixels).argmax(dim=1) == colors).float().mean():.2f}")
 print(GradECLIP(model, model.blocks[-1]).attribute(pixels[:4], target=colors[:4]).shape)
 
@@ -53,6 +54,6 @@ two = next(
     if len({thing.colour for thing in item.scene.things}) == 2
 )
 names = [thing.colour for thing in two.scene.things]
-found = explain(model, scenes.preprocess(48)(two.image), targets=[scenes.COLOURS.index(name) for name in names])
+found = explain(model, scenes.preprocess(48)(two.image), targets=[known.index(name) for name in names])
 print(dict(zip(names, found.probabilities[0].tolist())))
 found.plot()

@@ -124,8 +124,15 @@ def datasets() -> str:
     return table(["data set", "what it reads"], [[f"`--data {name}`", kind.summary] for name, kind in DATASETS.items()])
 
 
+def layouts() -> str:
+    """How the folders and files of own data are laid out, one tree for each data set, as ``gradeclip benchmark --help`` has it."""
+    from captum_gradeclip.experiments import DATASETS
+
+    return "".join(f"```text\n{kind.layout}```\n\n" for kind in DATASETS.values() if kind.layout)
+
+
 TABLES: dict[str, Callable[[], str]] = {
-    one.__name__: one for one in (methods, options, models, metrics, functions, tasks, datasets)
+    one.__name__: one for one in (methods, options, models, metrics, functions, tasks, datasets, layouts)
 }
 """Each table by the name of its file, ``docs/generated/NAME.inc.md``."""
 
