@@ -25,9 +25,7 @@ classes = torch.tensor([known.index(item.scene.things[0].colour) for item in ite
 
 # %%
 # Two blocks of width 64 on 6 x 6 patches.
-model = timm.models.VisionTransformer(
-    img_size=48, patch_size=8, embed_dim=64, depth=2, num_heads=4, num_classes=len(known)
-)
+model = timm.models.VisionTransformer(img_size=48, patch_size=8, embed_dim=64, depth=2, num_heads=4, num_classes=len(known))
 optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
 for _ in range(15):
     for some in torch.randperm(len(images)).split(64):

@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
 
-import stations
-import tables
+import stations  # noqa: E402
+import tables  # noqa: E402
 
 # The page of a method of one's own is run by tests/attr/test_own_method.py, which takes the method out again.
 ELSEWHERE = {DOCS / "howto" / "write-a-method.md"}

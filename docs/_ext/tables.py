@@ -125,7 +125,7 @@ def datasets() -> str:
 
 
 def layouts() -> str:
-    """How the folders and files of own data are laid out, one tree for each data set, as ``gradeclip benchmark --help`` has it."""
+    """How the folders and files of own data are laid out, a tree for each data set."""
     from captum_gradeclip.experiments import DATASETS
 
     return "".join(f"```text\n{kind.layout}```\n\n" for kind in DATASETS.values() if kind.layout)
