@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Lists the links of the pages to other sites that are dead: ``python docs/links.py``. It needs a network, so no test runs it."""
+"""Lists the links of the pages to other sites that are dead: ``python docs/links.py``, which needs a network."""
 
 from __future__ import annotations
 
