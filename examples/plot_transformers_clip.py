@@ -7,7 +7,7 @@ is the embedded CLIP, its weights moved into the classes of transformers, so tha
 each other.
 """
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
 
 from captum_gradeclip import explain, scenes
@@ -77,7 +77,7 @@ merges = [pair for pair, _ in sorted(tokenizer.bpe_ranks.items(), key=lambda one
 start, end = (tokenizer.decoder[number] for number in tokenizer.all_special_ids)
 inner = Tokenizer(models.BPE(tokenizer.encoder, merges, end_of_word_suffix="</w>", unk_token=end))
 inner.normalizer = normalizers.Lowercase()
-inner.pre_tokenizer = pre_tokenizers.Whitespace()
+inner.pre_tokenizer, inner.decoder = pre_tokenizers.Whitespace(), decoders.BPEDecoder(suffix="</w>")
 marks = [(start, tokenizer.encoder[start]), (end, tokenizer.encoder[end])]
 inner.post_processor = processors.TemplateProcessing(single=f"{start} $A {end}", special_tokens=marks)
 fast = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=start, eos_token=end, unk_token=end, pad_token=end)
