@@ -31,8 +31,9 @@ model.load_state_dict(checkpoint_filter_fn(embedded.state_dict(), model))
 names = [f"{color} {shape}" for color, shape in product(scenes.COLOURS, scenes.SHAPES)]
 features = ImageTextScore(embedded, [scenes.with_article(name) for name in names], tokenizer).text_features
 head = torch.nn.Linear(192, len(names), bias=False)
-head.weight.data = 100 * features @ model.head.weight.data
+head.weight.data = 10 * features @ model.head.weight.data
 model.head, model.num_classes = head, len(names)
+model.pretrained_cfg = {"label_names": names}  # where timm keeps the names of classes
 model.eval()
 
 # %%
@@ -44,9 +45,10 @@ print(f"accuracy on held-out scenes: {(model(pixels).argmax(dim=1) == classes).f
 print(GradECLIP(model, model.blocks[-1]).attribute(pixels[:4], target=classes[:4]).shape)
 
 # %%
-# ``explain`` takes picture files, arrays and PIL images. Without targets, it explains the three most probable classes.
+# ``explain`` takes picture files, arrays and PIL images, and the names of classes. Without targets, it explains the three
+# most probable ones.
 item = scenes.SceneDataset(10, "evaluation", size=320, counts=(3,))[2]
-wanted = [names.index(scenes.name(thing).text) for thing in item.scene.things]
-found = explain(model, preprocess(item.image), targets=wanted)
-print({names[target]: round(value, 3) for target, value in zip(wanted, found.probabilities[0].tolist())})
+wanted = [scenes.name(thing).text for thing in item.scene.things]
+found = explain(model, item.image, preprocess=preprocess, targets=wanted)
+print({name: round(value, 3) for name, value in zip(wanted, found.probabilities[0].tolist())})
 found.plot()
