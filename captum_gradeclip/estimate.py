@@ -86,6 +86,9 @@ def estimate(model: nn.Module, size: Sequence[int]) -> Estimate:
 def duration(seconds: float) -> str:
     """A time in the unit that suits it.
 
+    Args:
+        seconds: the time in seconds.
+
     >>> duration(0.25), duration(7.4), duration(200)
     ('0.2 s', '7 s', '3 min')
     """

@@ -91,6 +91,9 @@ def split_of(things: tuple[Thing, ...]) -> Split:
 
     Args:
         things: the things, in any order; their positions are rounded to a grid of 64 x 64.
+
+    Returns:
+        ``"train"``, ``"validation"`` or ``"evaluation"``.
     """
     words = sorted(f"{t.colour} {t.shape} {t.material} {t.size} {int(t.x * 64)} {int(t.y * 64)}" for t in things)
     bucket = zlib.crc32("; ".join(words).encode()) % 10

@@ -70,7 +70,8 @@ class Public:
         """Its docstring; of data, the string below its assignment."""
         if self.kind != "data":
             return inspect.getdoc(self.value) or ""
-        return _data_documents(import_module(f"{PACKAGE}.{self.station}")).get(self.name, "")
+        near = _data_documents(import_module(f"{PACKAGE}.{self.station}"))
+        return near.get(self.name) or _data_documents(import_module(PACKAGE)).get(self.name, "")
 
 
 def names(module: ModuleType) -> list[str]:
@@ -123,6 +124,7 @@ def public(station: str) -> list[Public]:
     return list(dict.fromkeys(rows))  # a deprecated name of the same thing has no row
 
 
+@lru_cache
 def _data_documents(module: ModuleType) -> dict[str, str]:
     """The strings below the assignments of a station, its files included."""
     files = [Path(module.__file__ or "")]
