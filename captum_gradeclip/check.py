@@ -14,6 +14,7 @@ from .scores import ClassScore, ImageTextScore, TextImageScore
 from .timing import Stopwatch
 
 TOLERANCE = 1e-4
+"""How far a model may differ from itself under interception, relative to the largest value of its output."""
 
 
 @dataclass(frozen=True)

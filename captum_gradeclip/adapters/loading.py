@@ -27,6 +27,7 @@ NAMES = (
     "scenes (embedded), an open_clip name, local-dir:FOLDER of open_clip, hf:NAME_OR_FOLDER of transformers, hf:CLASS for a"
     " default configuration, or timm:NAME"
 )
+"""How models are named, as help texts say it."""
 
 
 class LoadingError(QuotingError):

@@ -67,6 +67,9 @@ def _does(module: Foreign) -> str | None:
 def check_mode(model: nn.Module | None) -> None:
     """Refuses a model with a module that, in training mode, is random or changes itself; others are harmless.
 
+    Args:
+        model: the model; ``None`` where it is unknown, of which nothing can be said.
+
     Raises:
         ValueError: naming the module.
     """

@@ -106,7 +106,18 @@ _HIDDEN = 1000.0
 
 
 def take_rows(x: Tensor, rows: Tensor | None) -> Tensor:
-    """Row ``rows[n]`` of each example of ``x`` ``(..., N, Lq, C)`` as ``(..., N, 1, C)``; all rows for ``None``."""
+    """Takes one row of each example.
+
+    Args:
+        x: values of all rows ``(..., N, Lq, C)``.
+        rows: the row of each example ``(N,)``, integer; ``None`` for all rows.
+
+    Returns:
+        ``(..., N, 1, C)``, or ``x`` itself for ``None``.
+
+    >>> take_rows(torch.arange(6.0).view(2, 3, 1), torch.tensor([0, 2])).flatten()
+    tensor([0., 5.])
+    """
     if rows is None:
         return x
     index = rows.to(x.device)[:, None, None]
@@ -118,7 +129,14 @@ Rule = Callable[[Record], Tensor]
 
 
 def model_heads(record: Record) -> Tensor:
-    """The model's own multi-head attention: with this rule a model reproduces its own output."""
+    """The model's own multi-head attention: with this rule a model reproduces its own output.
+
+    Args:
+        record: what the intercepted call was given.
+
+    Returns:
+        Values per head ``(B, heads, Lq, dv)``.
+    """
     return F.scaled_dot_product_attention(
         record.query,
         record.key,
@@ -130,7 +148,14 @@ def model_heads(record: Record) -> Tensor:
 
 
 def kept_attention(record: Record) -> Tensor:
-    """The model's own heads, with their attention weights in the graph and on the record, so that gradients reach them."""
+    """The model's own heads, with their attention weights in the graph and on the record, so that gradients reach them.
+
+    Args:
+        record: what the intercepted call was given.
+
+    Returns:
+        Values per head ``(B, heads, Lq, dv)``.
+    """
     with torch.enable_grad():
         attention = record.probabilities()
         record.attention = attention if attention.requires_grad else attention.requires_grad_()
@@ -138,12 +163,25 @@ def kept_attention(record: Record) -> Tensor:
 
 
 def single_head(record: Record) -> Tensor:
-    """One head over all channels with scale ``C ** -0.5``, as Grad-ECLIP runs the layers it explains."""
+    """One head over all channels with scale ``C ** -0.5``, as Grad-ECLIP runs the layers it explains.
+
+    Args:
+        record: what the intercepted call was given.
+
+    Returns:
+        Values of the one head ``(B, 1, Lq, C)``.
+    """
     return model_heads(record.merged())
 
 
 def value_only(record: Record) -> Tensor:
     """Every token returns its own value, as MaskCLIP does; queries and keys must be the same tokens.
+
+    Args:
+        record: what the intercepted call was given.
+
+    Returns:
+        Values per head ``(B, heads, Lq, dv)``.
 
     Raises:
         LayerError: when the layer has another number of queries than of keys (an attention pool, say).
@@ -157,18 +195,46 @@ def value_only(record: Record) -> Tensor:
 
 
 def value_value(record: Record) -> Tensor:
-    """Every token attends with its values in place of query and key, as CLIP Surgery does."""
+    """Every token attends with its values in place of query and key, as CLIP Surgery does.
+
+    Args:
+        record: what the intercepted call was given.
+
+    Returns:
+        Values per head ``(B, heads, Lq, dv)``.
+    """
     return F.scaled_dot_product_attention(
         record.value, record.value, record.value, attn_mask=record.mask, scale=record.scale
     )
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """Heads side by side: ``(B, H, L, d)`` to ``(B, L, H * d)``."""
+    """Puts heads side by side.
+
+    Args:
+        x: values per head ``(B, H, L, d)``.
+
+    Returns:
+        ``(B, L, H * d)``.
+
+    >>> merge_heads(torch.zeros(2, 4, 5, 3)).shape
+    torch.Size([2, 5, 12])
+    """
     return x.transpose(1, 2).flatten(2)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """The inverse of :func:`merge_heads`: ``(B, L, H * d)`` to ``(B, H, L, d)``."""
+    """The inverse of :func:`merge_heads`.
+
+    Args:
+        x: values of all heads side by side ``(B, L, H * d)``.
+        heads: number H of heads.
+
+    Returns:
+        ``(B, H, L, d)``.
+
+    >>> split_heads(torch.zeros(2, 5, 12), 4).shape
+    torch.Size([2, 4, 5, 3])
+    """
     apart: Tensor = x.unflatten(-1, (heads, -1))
     return apart.transpose(1, 2)

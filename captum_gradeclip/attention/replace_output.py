@@ -58,9 +58,15 @@ class ReplaceOutput(Tap):
 
 
 def tokens_as_batch(tokens: Tensor) -> Tensor:
-    """Every token as the only one of an example of its own, ``(batch, tokens, width)`` to ``(batch * tokens, 1, width)``.
+    """Every token as the only one of an example of its own.
 
     A model that reads its first token then says of each token what it would say if it read that one.
+
+    Args:
+        tokens: ``(batch, tokens, width)``.
+
+    Returns:
+        ``(batch * tokens, 1, width)``.
 
     >>> import torch
     >>> tokens_as_batch(torch.zeros(2, 3, 4)).shape

@@ -57,7 +57,17 @@ METHODS, CAPTUM, BASELINES = Registry(), Registry(), Registry()
 
 
 def register(kind: _K) -> _K:
-    """Makes a method known: ``compare``, the command line, tables, docs and contract tests follow from its declarations."""
+    """Makes a method known: ``compare``, the command line, tables, docs and contract tests follow from its declarations.
+
+    Args:
+        kind: the class of a method.
+
+    Returns:
+        The class itself, so that this is a decorator.
+
+    Raises:
+        ValueError: if another class of this name is there.
+    """
     return METHODS.register(kind)
 
 
@@ -89,6 +99,9 @@ def find_methods(methods: Named | list[Named] | tuple[Named, ...] | Registry) ->
     """The methods of some names, classes or objects, each once; ``"all"`` stands for :data:`METHODS`.
 
     Objects stay what they are, with the layers that they were made with.
+
+    Args:
+        methods: a name, a class or an object, or several of them.
 
     Raises:
         ValueError: listing what there is.

@@ -208,6 +208,7 @@ class Released(Setup):
 
 
 FAIR, RELEASED = Setup(), Released()
+"""The setup that treats all methods alike, and that of the code which the papers released."""
 SETUPS: dict[str, Setup] = {setup.id: setup for setup in (FAIR, RELEASED)}
 """The setups by id."""
 

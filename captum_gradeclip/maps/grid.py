@@ -26,7 +26,7 @@ def infer_grid(tokens: int, size: Sequence[int]) -> tuple[int, tuple[int, int]]:
         size: height and width of the image in pixels.
 
     Returns:
-        The number of prefix tokens, and the rows and columns of the grid: ``(prefix, (h, w))``.
+        The pair ``(prefix, (h, w))``, the number of prefix tokens and the rows and columns of the grid.
 
     Raises:
         ValueError: if no patch size fits.

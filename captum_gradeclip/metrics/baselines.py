@@ -13,6 +13,7 @@ from ..arguments import one_of
 from .examples import channel_values, check_images, check_seeds
 
 Baseline = Literal["random", "black", "blur", "mean", "own-mean"]
+"""What stands in the place of hidden pixels, see :func:`baseline`."""
 
 
 def baseline(

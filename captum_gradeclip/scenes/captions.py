@@ -91,7 +91,20 @@ class Caption:
 
 
 def holds(caption: Caption, scene: Scene) -> bool:
-    """Tells whether a caption is true of a scene."""
+    """Tells whether a caption is true of a scene.
+
+    Args:
+        caption: a caption, of this or of another scene.
+        scene: a scene.
+
+    Returns:
+        Whether each thing and relation that the caption names is there.
+
+    >>> from captum_gradeclip import scenes
+    >>> scene = scenes.sample_scene(seed=0, index=0, split="evaluation", counts=(1,))
+    >>> holds(name(scene.things[0]), scene)
+    True
+    """
     return bool(truth([scene], [caption])[0, 0])
 
 
@@ -170,7 +183,19 @@ def sample_caption(scene: Scene, rng: np.random.Generator, name_colour: float = 
 
 
 def name(thing: Thing) -> Caption:
-    """The caption "COLOR SHAPE" of a thing, as zero-shot classification and the pointing game use it."""
+    """The caption "COLOR SHAPE" of a thing, as zero-shot classification and the pointing game use it.
+
+    Args:
+        thing: a thing of a scene.
+
+    Returns:
+        The caption, without an article.
+
+    >>> from captum_gradeclip import scenes
+    >>> thing = scenes.sample_scene(seed=0, index=0, split="evaluation", counts=(1,)).things[0]
+    >>> name(thing).text == f"{thing.colour} {thing.shape}"
+    True
+    """
     phrase = Phrase(colour=thing.colour, shape=thing.shape)
     return Caption(phrase.words(), (phrase,))
 
@@ -187,6 +212,9 @@ def _describe(thing: Thing, rng: np.random.Generator, name_colour: float) -> Phr
 
 def with_article(words: str) -> str:
     """Puts "a" or "an" before words.
+
+    Args:
+        words: at least one word.
 
     >>> with_article("orange ring")
     'an orange ring'

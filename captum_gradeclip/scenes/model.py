@@ -81,7 +81,17 @@ def build(
 
 
 def preprocess(image_size: int = IMAGE_SIZE) -> Callable[[Image.Image], Tensor]:
-    """A transform of pictures: short side to so many pixels (default 96), center crop, values in [-1, 1]."""
+    """A transform of pictures: the short side is resized, the center cut out, and values lie between -1 and 1.
+
+    Args:
+        image_size: side of the inputs in pixels (default 96).
+
+    Returns:
+        A function from a picture to a tensor ``(3, image_size, image_size)``.
+
+    >>> preprocess(48)(Image.new("RGB", (100, 60))).shape
+    torch.Size([3, 48, 48])
+    """
     from open_clip import image_transform
 
     transform: Callable[[Image.Image], Tensor] = image_transform(image_size, is_train=False, mean=MEAN, std=STD)

@@ -21,12 +21,17 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "cyan": (50, 210, 220),
     "pink": (250, 140, 195),
 }
+"""The colors of things by name, red, green and blue from 0 to 255."""
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
+"""The shapes of things."""
 MATERIALS = ("plain", "striped")
-SIZES = {"small": (0.17, 0.19), "large": (0.24, 0.27)}  # range of the radius, as a share of the picture's side
+"""The materials of things."""
+SIZES = {"small": (0.17, 0.19), "large": (0.24, 0.27)}
+"""The sizes of things by name: the least and the largest radius, as a share of the picture's side."""
 MOST_THINGS = 6
 """More things than this hardly ever find room beside each other, and the search for it would not end."""
 PLACES = ("left", "right", "top", "bottom")
+"""The halves of a picture in which captions say that a thing lies."""
 
 Split = Literal["train", "validation", "evaluation"]
 # The hash of a scene's description decides its split, so that no scene can belong to two of them.
@@ -86,6 +91,9 @@ def split_of(things: tuple[Thing, ...]) -> Split:
 
     Args:
         things: the things, in any order; their positions are rounded to a grid of 64 x 64.
+
+    Returns:
+        ``"train"``, ``"validation"`` or ``"evaluation"``.
     """
     words = sorted(f"{t.colour} {t.shape} {t.material} {t.size} {int(t.x * 64)} {int(t.y * 64)}" for t in things)
     bucket = zlib.crc32("; ".join(words).encode()) % 10

@@ -86,6 +86,9 @@ class ModelScore(nn.Module):
     """The base of the scores of this package: a model, with the facts that its adapter states.
 
     Scores are recognized by this class. Whatever attributes another callable happens to have, it is a :class:`BareScore`.
+
+    Args:
+        model: the model, used as it is and never changed.
     """
 
     model: nn.Module

@@ -51,9 +51,17 @@ def encode_text(model: nn.Module, tokens: Tensor, encode: Callable[[Tensor], Ten
         tokens: token ids ``(T, L)``.
         encode: an encoder of token ids to use in place of the model's own (default ``None``).
 
+    Returns:
+        Features ``(T, D)`` of length 1, on the device of the model.
+
     Raises:
         TypeError: for anything but a tensor.
         ValueError: if ``tokens`` are not ``(T, L)`` or not of the model's vocabulary, or the features are not finite.
+
+    >>> from captum_gradeclip import scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> encode_text(model, tokenizer(["a red circle", "two stars"])).norm(dim=1)
+    tensor([1., 1.])
     """
     return unit_features(text_features(model, tokens, encode), "text")
 
@@ -85,9 +93,17 @@ def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer |
         tokenizer: the model's own tokenizer, of open_clip or transformers.
         allow_empty: whether a string may have no words (default False).
 
+    Returns:
+        Token ids ``(T, L)``, integer, with the marks and the padding that the model needs.
+
     Raises:
         TypeError: without a tokenizer, or for anything but strings.
         ValueError: for no text, an empty one (unless that is allowed), or one longer than the model's context.
+
+    >>> from captum_gradeclip import scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> tokenize(model, ["a red circle", "two stars"], tokenizer).shape
+    torch.Size([2, 24])
     """
     texts = check_strings("text", text)
     if tokenizer is None:

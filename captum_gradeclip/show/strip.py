@@ -102,6 +102,13 @@ def strips(parts: Sequence[Strip], *, unit: str = "", style: Style | None = None
         parts: what is drawn, at least one.
         unit: as for :func:`strip`.
         style: as for :func:`strip`.
+
+    Returns:
+        A figure.
+
+    >>> image, maps = Image.new("RGB", (4, 4)), torch.rand(1, 4, 4)
+    >>> len(strips([Strip(image, maps, ["a dog"]), Strip(image, maps, ["a cat"])]).axes) >= 4
+    True
     """
     look = style or Style()
     with own_settings():

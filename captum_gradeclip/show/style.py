@@ -9,7 +9,9 @@ from ..options import Options, number
 from .scale import check_cmap
 
 ColorScale = Literal["shared", "each"]
+"""One scale of colors for all maps of a picture, or one for each map."""
 Format = Literal["png", "pdf", "svg"]
+"""The format of a figure."""
 INCH = 25.4
 """Millimeters of an inch, in which matplotlib measures."""
 MARGIN = 0.06

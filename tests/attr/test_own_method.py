@@ -1,4 +1,4 @@
-"""A method of one's own, as CONTRIBUTING.md shows it: everything follows from its registration."""
+"""A method of one's own, as the documentation shows it: everything follows from its registration."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ NAME = "GradientTimesValue"
 
 
 def block() -> str:
-    """The code below the heading, as it stands there."""
-    section = (ROOT / "CONTRIBUTING.md").read_text().partition("## A new method")[2].partition("\n## ")[0]
-    (code,) = [part.removeprefix("python\n") for part in section.split("```") if part.startswith("python\n")]
+    """The code of the page, as it stands there."""
+    page = (ROOT / "docs" / "howto" / "write-a-method.md").read_text()
+    (code,) = [part.removeprefix("python\n") for part in page.split("```") if part.startswith("python\n")]
     return code
 
 
@@ -37,7 +37,7 @@ def own() -> Iterator[type[Any]]:
     module = ModuleType("a_method_of_ones_own")  # as if it stood in a file, so that its annotations can be read
     sys.modules[module.__name__] = module
     try:
-        exec(compile(block(), "CONTRIBUTING.md", "exec"), module.__dict__)
+        exec(compile(block(), "write-a-method.md", "exec"), module.__dict__)
         yield module.__dict__[NAME]
     finally:
         METHODS.unregister(module.__dict__[NAME])

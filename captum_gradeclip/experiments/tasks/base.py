@@ -167,7 +167,7 @@ class Task:
 
     @property
     def baseline(self) -> Baseline:
-        """What stands in the place of pixels that are not shown: the user's choice, or what is usual for the task."""
+        """What stands in the place of hidden pixels, which is the user's choice or what is usual for the task."""
         return self.settings.baseline or self.usual_baseline
 
     def begin(self) -> None:
