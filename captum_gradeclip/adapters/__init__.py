@@ -84,7 +84,7 @@ def front(tower: TextTower, tokens: Tensor) -> tuple[Tensor, Callable[[Tensor], 
         somebody looks on or has changed a part of it, who may expect all of them.
     """
     known = tower.front
-    if known is None or not tokens.numel() or not is_untouched(known.parts):
+    if known is None or not tokens.numel() or not is_untouched(known.parts()):
         return tokens, tower.encode
     length = known.length(tokens)
     return (tokens[:, :length], known.encode) if length < tokens.shape[1] else (tokens, tower.encode)

@@ -125,13 +125,13 @@ class Front:
         length: maps token ids ``(N, L)`` to the number of positions, from the first on, that their features depend on. It
             refuses what :attr:`TextTower.encode` refuses.
         encode: the model's own forward pass on that many positions; its features are those of the whole texts.
-        parts: the modules that run in it. Where one of them is not the library's own, the whole texts have to run.
+        parts: lists the modules that run in it. Where one is not the library's own, the whole texts have to run.
         causal: whether the tower is causal: no token attends to those behind it (default False).
     """
 
     length: Callable[[Tensor], int]
     encode: Callable[[Tensor], Tensor]
-    parts: Sequence[nn.Module]
+    parts: Callable[[], Sequence[nn.Module]]
     causal: bool = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 from typing import TypedDict
 
@@ -237,7 +238,7 @@ def text_tower(model: nn.Module) -> TextTower:
     vocabulary = tower.token_embedding.num_embeddings
     # A token that is appended, or the last one, stands behind the padding; OpenAI's blocks have a mask of fixed size each.
     reads_front = isinstance(getattr(tower, "attn_mask", None), Tensor) and not appended and pool != "last"
-    front = Front(length, encode_front, text_parts(model), causal=True) if reads_front else None
+    front = Front(length, encode_front, partial(text_parts, model), causal=True) if reads_front else None
     return TextTower(
         encode=encode,
         sites=sites(tower.transformer.resblocks),
@@ -274,7 +275,9 @@ def _hugging_face(model: Foreign, tower: Foreign) -> TextTower:
         start=None,
         end=None,
         # The pooler of maxima looks at the padding.
-        front=Front(lambda tokens: without_padding(tokens, tower.config.pad_token_id), model.encode_text, text_parts(model))
+        front=Front(
+            lambda tokens: without_padding(tokens, tower.config.pad_token_id), model.encode_text, partial(text_parts, model)
+        )
         if first or "Mean" in type(tower.pooler).__name__
         else None,
     )

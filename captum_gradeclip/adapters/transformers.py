@@ -241,8 +241,10 @@ def text_tower(model: nn.Module) -> TextTower:
             return without_padding(tokens, config.pad_token_id)
         return up_to(end(tokens)) if visible(tokens).all() else tokens.shape[1]
 
-    images = {*owner.vision_model.modules()}
-    parts = [part for part in owner.modules() if part not in images]
+    def parts() -> list[nn.Module]:
+        images = {*owner.vision_model.modules()}
+        return [part for part in owner.modules() if part not in images]
+
     return TextTower(
         encode=encode,
         sites=sites(blocks(trunk)),

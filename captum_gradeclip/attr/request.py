@@ -217,8 +217,14 @@ class Request:
         if tower is None or front is None or tower.readout.rows is None or self.keeps_graph or not self.info.gradient:
             return None
         last = {site.module for site in self.score.sites[-len(self.layers) :]}
-        alone = front.causal and last == {*self.layers} and not any(part.training for part in front.parts)
-        return tower.readout.rows(self.inputs) if alone and is_untouched(front.parts) else None
+        # The time of fewer tokens is that of reading the weights, which the token that runs alone reads once more.
+        worth = front.causal and last == {*self.layers} and self.inputs.numel() > 32
+        parts = front.parts() if worth else []
+        alone = parts and is_untouched(parts) and not any(part.training for part in parts)
+        if not alone:
+            return None
+        with torch.inference_mode(False):  # the rows take part in the graph
+            return tower.readout.rows(self.inputs.clone() if self.inputs.is_inference() else self.inputs)
 
     def site(self, layer: nn.Module) -> Site:
         """The site of the score that a layer is or lies in; behind a bare callable, the layer itself."""

@@ -30,7 +30,7 @@ def strongest(parts: Parts, count: int = 1) -> tuple[Tensor, Tensor]:
     >>> strongest([(torch.tensor([0, 1]), maps[:, :2]), (torch.tensor([2]), maps[:, 2:])])
     (tensor([[[2., 3.]]]), tensor([[[2, 1]]]))
     """
-    check_number("count", count, least=1)
+    check_number("count", count, whole=True, least=1)
     values: Tensor | None = None
     columns = torch.empty(0)
     for some, maps in parts:

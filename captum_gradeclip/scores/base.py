@@ -169,7 +169,7 @@ class BareScore:
         start: number of keys in front of the patches, at least 0 (default 0); it counts with ``grid`` only.
 
     >>> BareScore(lambda images: images.mean(dim=(1, 2, 3)), grid=(2, 2), start=1).stated
-    Tokens(kind='patches', shape=(2, 2), start=1)
+    Tokens(kind='patches', shape=(2, 2), start=1, left_out=0)
     """
 
     def __init__(self, forward_func: ForwardFunction, grid: tuple[int, int] | None = None, start: int = 0) -> None:
