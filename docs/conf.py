@@ -46,7 +46,6 @@ exclude_patterns = [
     "gallery/**/*.py",
     "sg_execution_times.rst",
 ]
-templates_path = ["_templates"]
 nitpicky = True
 # Names of other packages have no pages here: torch, captum, PIL, matplotlib and what Python itself calls its types.
 nitpick_ignore_regex = [(r"py:.*", pattern) for pattern in stations.FOREIGN]
