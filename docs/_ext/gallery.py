@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def drawings(block, block_vars, gallery_conf) -> str:
-    """Shows a figure of this package or a picture that a cell ends with, as a notebook does; sphinx-gallery asks pyplot only."""
+    """Shows a figure of this package or a picture that a cell ends with, as a notebook does; sphinx-gallery asks pyplot."""
     from PIL.Image import Image
     from sphinx_gallery.scrapers import figure_rst
 
