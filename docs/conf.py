@@ -46,7 +46,6 @@ exclude_patterns = [
     "gallery/**/*.py",
     "sg_execution_times.rst",
 ]
-templates_path = ["_templates"]
 nitpicky = True
 # Names of other packages have no pages here: torch, captum, PIL, matplotlib and what Python itself calls its types.
 nitpick_ignore_regex = [(r"py:.*", pattern) for pattern in stations.FOREIGN]
@@ -83,7 +82,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "ExampleTitleSortKey",
     "image_scrapers": (drawings, "matplotlib"),
     "capture_repr": ("_repr_html_", "__repr__"),
-    "ignore_repr_types": r"captum_gradeclip\.show|matplotlib\.(text|axes|image|legend|lines)",
+    "ignore_repr_types": r"captum_gradeclip\.show|PIL\.|matplotlib\.(text|axes|image|legend|lines)",
     "write_computation_times": False,  # that page loads scripts from elsewhere
     "show_memory": False,
     "plot_gallery": "True",

@@ -64,9 +64,9 @@ def paint_squares(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 notes = []
 for name, method in methods.items():
-    unfaithful = infidelity(score, paint_squares, images, maps[name], target=target, n_perturb_samples=100, normalize=True)
+    unfaithful = infidelity(score, paint_squares, images, maps[name], target=target, n_perturb_samples=50, normalize=True)
     sensitive = sensitivity_max(
-        lambda x, method=method: (method(x[0]).detach(),), images, perturb_radius=0.05, n_perturb_samples=5
+        lambda x, method=method: (method(x[0]).detach(),), images, perturb_radius=0.05, n_perturb_samples=3
     )
     notes.append(f"infidelity {1e4 * float(unfaithful):.2f}e-4, sensitivity {float(sensitive):.2f}")
     print(f"{name:30} {notes[-1]}")

@@ -24,7 +24,8 @@ image
 # image = "photo.jpg"
 
 # %%
-# All maps of a picture have one scale, so that a text that is not in the picture looks cold.
+# All maps of a picture have one scale. The last text is not true of the picture: its score, below the map, says so. A map
+# shows what there is for a text, however little that is.
 thing = scenes.SceneDataset(10, "evaluation", counts=(3,)).scene(3).things[0]
 texts = [scenes.with_article(scenes.name(thing).text), "something blue", "a picture of two rings"]
 found = explain(model, image, texts, tokenizer)

@@ -46,4 +46,6 @@ words[0]
 frame = Frame.crop(image.size)
 with torch.no_grad():
     notes = [f"score {score:+.3f}" for score in image_score(pixels)[0].tolist()]
-show.strip(image, to_pixels(maps, frame), texts, words=words, notes=notes, unit="cosine")
+show.strip(
+    image, to_pixels(maps, frame), texts, words=words, notes=notes, unit="cosine", style=show.Style(color_scale="each")
+)

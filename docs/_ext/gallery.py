@@ -8,13 +8,14 @@ from pathlib import Path
 
 
 def drawings(block, block_vars, gallery_conf) -> str:
-    """Shows a figure of this package that a cell ends with, as a notebook does; sphinx-gallery asks pyplot only."""
+    """Shows a figure of this package or a picture that a cell ends with, as a notebook does; sphinx-gallery asks pyplot."""
+    from PIL.Image import Image
     from sphinx_gallery.scrapers import figure_rst
 
     from captum_gradeclip.show import Drawing
 
     last = block_vars["example_globals"].get("___")
-    if not isinstance(last, Drawing):
+    if not isinstance(last, (Drawing, Image)):
         return ""
     path = next(block_vars["image_path_iterator"])
     Path(path).write_bytes(last._repr_png_())
