@@ -13,7 +13,6 @@
 >>> with tempfile.TemporaryDirectory() as out:
 ...     records = run(task, loading.load(), data, settings, Path(out))
 ...     table = tabulate(task, records, data, settings, Path(out))
-localization ...
 >>> list(table.rows)
 ['GradECLIP', 'RandomMap']
 """

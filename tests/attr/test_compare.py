@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -152,13 +150,3 @@ def test_only_what_is_not_defined_is_left_out(vit: nn.Module, monkeypatch: pytes
         else:
             with pytest.raises(error, match="broken"):
                 compare(score, x, ["GAME", "RawAttention"], [0])
-
-
-def test_the_table_of_methods_is_what_they_say() -> None:
-    lines = (Path(__file__).parents[2] / "docs" / "methods.md").read_text().splitlines()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.count("|") == 10][2:]
-    assert [row[1].strip("`") for row in rows] == [kind.__name__ for kind in METHODS]
-    for row, kind in zip(rows, METHODS):
-        info = kind.info
-        flags = (info.image, info.text, info.convolutional, info.class_discriminative, info.stochastic, info.gradient)
-        assert row[0] == info.name and [cell == "yes" for cell in row[2:8]] == list(flags), info.name
