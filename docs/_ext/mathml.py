@@ -26,7 +26,7 @@ def _inline(self, node) -> None:
 
 
 def _block(self, node) -> None:
-    self.body.append(self.starttag(node, "div", CLASS="math"))
+    self.body.append(self.starttag(node, "div", CLASS="formula"))
     self.body.append(mathml(node.astext(), block=True) + "</div>")
     from docutils.nodes import SkipNode
 

@@ -158,7 +158,7 @@ def page(one: Public) -> str:
     text += f".. currentmodule:: {PACKAGE}.{one.station}\n\n"
     if one.kind == "class":
         text += f".. autoclass:: {one.path}\n   :members:\n   :show-inheritance:\n"
-        text += "   :exclude-members: Options, info, set, attribute_future, compute_convergence_delta\n"
+        text += "   :exclude-members: Options, info, about, of, set, attribute_future, compute_convergence_delta\n"
         if f"{PACKAGE}." in "".join(f"{base.__module__}." for base in one.value.__mro__[1:]):  # type: ignore[attr-defined]
             text += "   :inherited-members: Module, Metric, LayerAttribution, Attribution, Figure, tuple, Sequence\n"
     elif one.kind == "function":
