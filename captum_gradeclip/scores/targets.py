@@ -112,6 +112,16 @@ class Targets:
         index = index.view(*index.shape, *[1] * (flat.dim() - 1))
         return flat.expand(len(index), *flat.shape).gather(-1, index.expand(*index.shape[:2], *flat.shape[1:-1], 1))[..., 0]
 
+    def _seeds(self, output: Tensor) -> Tensor:
+        """1 at the picked scores of each target and 0 at all others, ``(T, *output.shape)``.
+
+        With these the scores themselves are differentiated. To differentiate what :meth:`pick` returns would take all scores
+        of all targets once more for each target.
+        """
+        index = self.index.repeat_interleave(len(output) // self.index.shape[1], dim=1)[..., None]
+        seeds = output.new_zeros(len(self), len(output), prod(self.shape)).scatter_(2, index, 1)
+        return seeds.view(len(self), *output.shape)
+
     def gradient(
         self, output: Tensor, at: Sequence[Tensor], grad_kwargs: Mapping[str, object] | None = None
     ) -> list[Tensor]:
@@ -134,9 +144,10 @@ class Targets:
                 " the explanation, model.gradient_checkpointing_disable()"
             )
         with torch.inference_mode(False), torch.enable_grad():
-            picked = self.pick(output)
             try:
-                found = _gradients(picked, at, {"allow_unused": True, **(grad_kwargs or {}), "retain_graph": True})
+                found = _gradients(
+                    output, self._seeds(output), at, {"allow_unused": True, **(grad_kwargs or {}), "retain_graph": True}
+                )
             except RuntimeError as error:
                 if (
                     isinstance(error, CheckpointError)
@@ -162,18 +173,18 @@ class Targets:
         return gradients
 
 
-def _gradients(picked: Tensor, at: Sequence[Tensor], grad_kwargs: dict[str, object]) -> Sequence[Tensor | None]:
-    """Gradients ``(T, ...)`` of T rows of scores, in one batched backward pass where that is possible."""
-    many = len(picked) > 1
-    if many and not torch.is_anomaly_enabled():
-        seeds = torch.eye(len(picked), dtype=picked.dtype, device=picked.device)[:, :, None].expand(-1, *picked.shape)
+def _gradients(
+    output: Tensor, seeds: Tensor, at: Sequence[Tensor], grad_kwargs: dict[str, object]
+) -> Sequence[Tensor | None]:
+    """Gradients ``(T, ...)`` from T seeds at the scores, in one batched backward pass where that is possible."""
+    if len(seeds) > 1 and not torch.is_anomaly_enabled():
         try:
-            return torch.autograd.grad(picked, at, seeds, is_grads_batched=True, **grad_kwargs)  # type: ignore[call-overload, no-any-return]
+            return torch.autograd.grad(output, at, seeds, is_grads_batched=True, **grad_kwargs)  # type: ignore[call-overload, no-any-return]
         except (CheckpointError, torch.cuda.OutOfMemoryError):
             raise  # one after the other would not help
         except RuntimeError:
             pass  # a backward function of somebody's own may not be batched; one after the other, a real error comes again
-    rows = [torch.autograd.grad(row, at, torch.ones_like(row), **grad_kwargs) for row in picked]  # type: ignore[call-overload]
+    rows = [torch.autograd.grad(output, at, seed, **grad_kwargs) for seed in seeds]  # type: ignore[call-overload]
     return [None if column[0] is None else torch.stack(column) for column in zip(*rows)]
 
 
