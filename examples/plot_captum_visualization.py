@@ -1,6 +1,6 @@
 """
-Drawing with captum.attr.visualization
-======================================
+Captum's own drawings of these maps
+===================================
 
 Maps of this package are tensors like any others of Captum, so Captum's own drawings take them. Two things have to be
 done before: a map of patches is brought to the size of the picture, and channels go last.

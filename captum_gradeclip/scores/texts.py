@@ -60,7 +60,7 @@ def encode_text(model: nn.Module, tokens: Tensor, encode: Callable[[Tensor], Ten
 
     >>> from captum_gradeclip import scenes
     >>> model, preprocess, tokenizer = scenes.load()
-    >>> encode_text(model, tokenizer(["a red circle", "two stars"])).norm(dim=1)
+    >>> encode_text(model, tokenizer(["a red circle", "two stars"])).norm(dim=1).round(decimals=3)
     tensor([1., 1.])
     """
     return unit_features(text_features(model, tokens, encode), "text")
