@@ -593,6 +593,19 @@ def test_tables_say_what_is_best_and_what_was_published(tmp_path: Path) -> None:
                 assert abs(value - (row[f"Ins {rest}"] - row[f"Del {rest}"])) < 0.0021, column
 
 
+def test_a_method_without_curves_of_its_own_for_the_predicted_class_stands_in_the_table() -> None:
+    made = []
+    for number in range(8):
+        for method, good in (("GradECLIP", 0.8), ("GAME", 0.6), ("RawAttention", 0.7)):
+            curve = {"deletion": {"1": [1.0, 1 - good, 0.0]}, "insertion": {"1": [0.0, good, 1.0 - number / 100]}}
+            made.append({"id": f"{number}", "method": method, "curves": {"GT": curve, "Pred": curve}})
+            if method == "RawAttention":
+                del made[-1]["curves"]["Pred"]
+    table = tables.curve_table(made, "a title")
+    assert set(table.rows["GAME"]) - set(table.rows["RawAttention"]) == {"Del Pred@1", "Ins Pred@1", "IMD Pred@1"}
+    assert set(table.rows["p-value"]) == set(table.columns)
+
+
 def test_explainers_by_name() -> None:
     names = [one.id for one in explainers(["w/o weight", "legrad", "Occlusion", "oracle"], masks=True)]
     assert names == ["GradECLIPWithoutWeight", "LeGrad", "Occlusion", "Oracle"]

@@ -254,7 +254,9 @@ def curve_table(records: Sequence[Record], title: str, first: int = 0, note: str
     columns = sorted({name for own in areas.values() for name in own}, key=_order)
     rows = {method: {name: Cell.of(values) for name, values in own.items()} for method, own in areas.items()}
     table = Table(_counted(title, records), columns, rows, frozenset(lower), note)
-    return _tested(table, {name: means.get(name) or {row: own[name] for row, own in areas.items()} for name in columns})
+    # A method whose map does not depend on the target has no curves of its own for the predicted class.
+    values = {name: {row: own[name] for row, own in areas.items() if name in own} for name in columns}
+    return _tested(table, {name: means.get(name) or values[name] for name in columns})
 
 
 def margin_table(records: Sequence[Record], title: str) -> Table:
