@@ -34,7 +34,8 @@ Records.write = told
 from captum_gradeclip.cli import main
 sys.exit(main())
 """
-CHUNKS = 6
+CHUNKS = 24
+SAMPLES = 4  # of each chunk, a twentieth of all
 
 
 class Runs:
@@ -48,7 +49,7 @@ class Runs:
         launch = [sys.executable]
         if processes > 1:
             launch += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        launch += [str(self.place / "program.py"), "benchmark", "faithfulness", "--samples", str(16 * CHUNKS)]
+        launch += [str(self.place / "program.py"), "benchmark", "faithfulness", "--samples", str(SAMPLES * CHUNKS)]
         launch += ["--methods", "Grad-ECLIP", "--out", str(self.place / out)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "WRITTEN": str(self.place / written)}
         return subprocess.Popen(launch, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
