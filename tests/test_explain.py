@@ -531,3 +531,9 @@ def test_what_a_processor_returned_without_images_is_refused(clip: tuple[nn.Modu
         explain(model, {"input_ids": torch.zeros(1, 4)}, TEXTS, tokenizer)
     with pytest.raises(ValueError, match=r"images: expected pixel_values of a processor as a tensor .* got them as list"):
         explain(model, {"pixel_values": [np.zeros((3, 4, 4))]}, TEXTS, tokenizer)
+
+
+def test_a_transform_that_ends_in_bytes_is_told_what_is_missing() -> None:
+    model, _, tokenizer = scenes.load()
+    with pytest.raises(TypeError, match=r"^preprocess: .* got torch.uint8 .*ToDtype\(torch.float32, scale=True\)"):
+        explain(model, Image.new("RGB", (64, 64)), ["a"], tokenizer, preprocess=lambda _: torch.zeros(3, 64, 64).byte())  # type: ignore[arg-type]
