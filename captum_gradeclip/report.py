@@ -34,7 +34,8 @@ OVERLAY = 1600
 """The most pixels along the longer side of an overlay, unless the size of the picture is asked for."""
 WORDS = ", words"
 """What follows the name of a method where the maps of words are named."""
-_OF_EXPLANATION = re.compile(r"overlay-\d+-[^\s./\\]+\.png|(strip|words)\.(png|pdf|svg)|words\.html|maps\.npz|image\.png")
+_SLUG = r"[^\s!-,./:-@\[-^`{-~]+"  # letters of all scripts with their marks, digits, hyphens: see slug()
+_OF_EXPLANATION = re.compile(rf"overlay-\d+-{_SLUG}\.png|(strip|words)\.(png|pdf|svg)|words\.html|maps\.npz|image\.png")
 _OF_COMPARISON = re.compile(r"compare\.(png|pdf|svg|npz)")
 
 

@@ -337,6 +337,17 @@ def test_a_plot_has_the_look_that_was_asked_for(clip: tuple[nn.Module, Any, Any]
             found.plot(**{name: value})  # type: ignore[arg-type]
 
 
+def test_one_image_may_be_plotted_alone(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
+    model, _, tokenizer = clip
+    found = explain(model, [picture, picture.rotate(90)], TEXTS, tokenizer, words=False)
+    first, last, all_ = found.plot(0), found.plot(-1), found.plot()
+    assert len(first.axes) == len(last.axes) < len(all_.axes)
+    assert not np.array_equal(first.axes[0].images[0].get_array(), last.axes[0].images[0].get_array())
+    for wrong in (2, -3):
+        with pytest.raises(IndexError, match="^image: expected the number of one of 2 images"):
+            found.plot(wrong)
+
+
 def test_a_notebook_shows_a_plot_of_which_pyplot_knows_nothing(
     clip: tuple[nn.Module, Any, Any], picture: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
