@@ -119,8 +119,8 @@ class Explanation:
         """A figure with one row for each image: the image, and beside it an overlay for each text, its words below.
 
         Args:
-            image: the number of the only image to draw, from 0 to N - 1; negative ones count from the end. ``None`` (default)
-                draws all of them.
+            image: the number of the only image to draw, from 0 to N - 1; negative ones count from the end. ``None``
+                (default) draws all of them.
             cmap: name of a color map of matplotlib; ``None`` (default) for ``"plasma"``, and ``"RdBu_r"``, centered on zero,
                 for maps with negative values.
             color_scale: ``"shared"`` (default) for one scale for all texts of an image, so that a text that is not there
