@@ -109,6 +109,7 @@ class Explanation:
 
     def plot(
         self,
+        image: int | None = None,
         *,
         cmap: str | None = None,
         color_scale: ColorScale = "shared",
@@ -118,6 +119,8 @@ class Explanation:
         """A figure with one row for each image: the image, and beside it an overlay for each text, its words below.
 
         Args:
+            image: the number of the only image to draw, from 0 to N - 1; negative ones count from the end. ``None``
+                (default) draws all of them.
             cmap: name of a color map of matplotlib; ``None`` (default) for ``"plasma"``, and ``"RdBu_r"``, centered on zero,
                 for maps with negative values.
             color_scale: ``"shared"`` (default) for one scale for all texts of an image, so that a text that is not there
@@ -129,12 +132,16 @@ class Explanation:
             A figure of matplotlib that belongs to no window; ``figure.savefig`` writes it, and a notebook shows it.
 
         Raises:
+            IndexError: if there is no such image.
             ValueError: naming the argument that is out of range.
         """
         from .report import figure
         from .show import Style
 
-        return figure(self, style=Style(cmap, color_scale, width, dpi))
+        style = Style(cmap, color_scale, width, dpi)
+        if image is not None and not -len(self) <= image < len(self):
+            raise IndexError(f"image: expected the number of one of {len(self)} images, got {quoted(image)}")
+        return figure(self, None if image is None else image % len(self), style)
 
     def save(
         self,

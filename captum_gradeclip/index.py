@@ -26,6 +26,7 @@ from .show import Style
 ResultsIn = Callable[[Path], Results]
 """The results of a kind that would lie in a folder."""
 _NAMES = re.compile(r"index\.(csv|html)")
+_FIGURES = ("strip.png", "strip.svg", "strip.pdf")
 _NUMBERS = ("score", "probability", "explained_score", "explained_text_score")
 _WAYS = "overwrite=True replaces them, and another folder keeps both"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -268,8 +269,10 @@ def _html(folder: Path, entries: Sequence[Entry]) -> str:
             rows.append(f"<tr><td>{name}</td><td>not explained: {escape(legible(one.error))}</td></tr>")
             continue
         place = quote(one.folder)
-        figure = next((shown for shown in ("strip.png", "strip.svg") if (folder / one.folder / shown).is_file()), "")
-        picture = f'<a href="{place}/"><img src="{place}/{figure}" loading="lazy" alt=""></a>' if figure else ""
+        figure = next((strip for strip in _FIGURES if (folder / one.folder / strip).is_file()), "")
+        # A browser shows no PDF as an image, so the file is linked by its name.
+        shown = f'<img src="{place}/{figure}" loading="lazy" alt="maps of {name}">' if figure != "strip.pdf" else figure
+        picture = f'<a href="{place}/{figure}">{shown}</a>' if figure else ""
         numbers = "".join(f"<li>{escape(_told(text))}</li>" for text in one.texts)
         rows.append(f'<tr><td><a href="{place}/">{name}</a><ul>{numbers}</ul></td><td>{picture}</td></tr>')
     return (

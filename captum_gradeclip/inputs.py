@@ -241,8 +241,9 @@ def _output(made: object) -> Tensor:
     if not isinstance(made, Tensor) or made.dim() != 3 or not made.numel() or not made.is_floating_point():
         kind = f"{made.dtype} of shape {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
         raise TypeError(
-            f"preprocess: expected it to return a floating point tensor (C, H, W), got {kind}; give 'model', 'squash' or"
-            " 'keep' in its place, or images that are prepared already"
+            f"preprocess: expected it to return a floating point tensor (C, H, W), got {kind}; end your"
+            " transform with v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True) and v2.Normalize, or"
+            " give 'model', 'squash' or 'keep' in its place"
         )
     return made.detach().cpu()
 

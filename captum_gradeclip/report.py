@@ -6,6 +6,7 @@ import base64
 import io
 import platform
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -33,7 +34,8 @@ OVERLAY = 1600
 """The most pixels along the longer side of an overlay, unless the size of the picture is asked for."""
 WORDS = ", words"
 """What follows the name of a method where the maps of words are named."""
-_OF_EXPLANATION = re.compile(r"overlay-\d+-[\w-]+\.png|(strip|words)\.(png|pdf|svg)|words\.html|maps\.npz|image\.png")
+_SLUG = r"[^\s!-,./:-@\[-^`{-~]+"  # letters of all scripts with their marks, digits, hyphens: see slug()
+_OF_EXPLANATION = re.compile(rf"overlay-\d+-{_SLUG}\.png|(strip|words)\.(png|pdf|svg)|words\.html|maps\.npz|image\.png")
 _OF_COMPARISON = re.compile(r"compare\.(png|pdf|svg|npz)")
 
 
@@ -450,9 +452,13 @@ def _shrunk(image: Image.Image, longest: int) -> Image.Image:
 
 
 def slug(text: str) -> str:
-    """A text as a part of the name of a file: its letters and digits, of bounded length.
+    """A text as a part of the name of a file: its letters, with their marks, and digits, of bounded length.
 
-    >>> slug("a <red> circle!"), slug("...")
-    ('a-red-circle', 'text')
+    >>> slug("a <red> circle!"), slug("एक लाल कुत्ता"), slug("...")
+    ('a-red-circle', 'एक-लाल-कुत्ता', 'text')
     """
-    return re.sub(r"\W+", "-", text.lower()).strip("-")[:40] or "text"
+    kept = ""
+    for character in text.lower():  # a mark belongs to a letter: vowels of Hindi are marks, and \w leaves them out
+        mark = unicodedata.category(character).startswith("M") and kept[-1:] not in ("", "-")
+        kept += character if mark or re.match(r"\w", character) else "-"
+    return re.sub("-+", "-", kept).strip("-")[:40] or "text"

@@ -337,6 +337,17 @@ def test_a_plot_has_the_look_that_was_asked_for(clip: tuple[nn.Module, Any, Any]
             found.plot(**{name: value})  # type: ignore[arg-type]
 
 
+def test_one_image_may_be_plotted_alone(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
+    model, _, tokenizer = clip
+    found = explain(model, [picture, picture.rotate(90)], TEXTS, tokenizer, words=False)
+    first, last, all_ = found.plot(0), found.plot(-1), found.plot()
+    assert len(first.axes) == len(last.axes) < len(all_.axes)
+    assert not np.array_equal(first.axes[0].images[0].get_array(), last.axes[0].images[0].get_array())
+    for wrong in (2, -3):
+        with pytest.raises(IndexError, match="^image: expected the number of one of 2 images"):
+            found.plot(wrong)
+
+
 def test_a_notebook_shows_a_plot_of_which_pyplot_knows_nothing(
     clip: tuple[nn.Module, Any, Any], picture: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -531,3 +542,9 @@ def test_what_a_processor_returned_without_images_is_refused(clip: tuple[nn.Modu
         explain(model, {"input_ids": torch.zeros(1, 4)}, TEXTS, tokenizer)
     with pytest.raises(ValueError, match=r"images: expected pixel_values of a processor as a tensor .* got them as list"):
         explain(model, {"pixel_values": [np.zeros((3, 4, 4))]}, TEXTS, tokenizer)
+
+
+def test_a_transform_that_ends_in_bytes_is_told_what_is_missing() -> None:
+    model, _, tokenizer = scenes.load()
+    with pytest.raises(TypeError, match=r"^preprocess: .* got torch.uint8 .*ToDtype\(torch.float32, scale=True\)"):
+        explain(model, Image.new("RGB", (64, 64)), ["a"], tokenizer, preprocess=lambda _: torch.zeros(3, 64, 64).byte())  # type: ignore[arg-type]

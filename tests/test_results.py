@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from captum_gradeclip import report
 from captum_gradeclip.results import Results
 
 from .test_files import contents
@@ -242,3 +243,13 @@ def test_two_runs_at_once_do_not_mix(tmp_path: Path) -> None:
     told = json.loads((tmp_path / "about.json").read_text())["texts"]
     expected = OLD if told == sorted(OLD) else NEW
     assert {one.name: one.read_text() for one in tmp_path.iterdir() if one.name != "about.json"} == expected
+
+
+@pytest.mark.parametrize("text", ["a red circle", "एक लाल कुत्ता", "红色的圆", "كلب أحمر", "🐶", "x_1"])
+def test_names_of_overlays_are_known_as_ours_in_every_script(text: str) -> None:
+    assert report._OF_EXPLANATION.fullmatch(f"overlay-3-{report.slug(text)}.png")
+
+
+@pytest.mark.parametrize("name", ["overlay-1-photo (1).png", "overlay-1-my.photo.png", "overlay-one.png", "overlay-1-.png"])
+def test_a_users_own_file_is_not_taken_for_an_overlay(name: str) -> None:
+    assert not report._OF_EXPLANATION.fullmatch(name)

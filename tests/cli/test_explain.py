@@ -75,6 +75,13 @@ def test_a_folder_becomes_a_folder_of_results_and_an_index(shots: Path, tmp_path
 
     page = (out / "index.html").read_text()
     assert page.count("<img") == 3 and 'src="three/strip.png"' in page and "http" not in page and "<script" not in page
+    assert 'href="three/strip.png"' in page and 'alt=""' not in page
+
+
+def test_a_page_links_a_pdf_that_it_cannot_show(shots: Path, tmp_path: Path) -> None:
+    assert run(shots, *TEXTS, "--format", "pdf", "--out", "out") == 0
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "<img" not in page and '<a href="three/strip.pdf">strip.pdf</a>' in page
 
 
 def test_names_folders_and_patterns_together_mean_each_picture_once(shots: Path, tmp_path: Path) -> None:
