@@ -3,6 +3,7 @@
 from ..options import Options as Options
 from ..scores import Targets as Targets
 from ..timing import Stopwatch as Stopwatch
+from .account import Account as Account, account as account
 from .attention_rollout import AttentionRollout as AttentionRollout
 from .base import Method as Method, TokenAttribution as TokenAttribution
 from .baselines import (
