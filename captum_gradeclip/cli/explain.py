@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 HELP = "explain pictures and one or more texts, or classes of a classifier"
 _USAGE = """gradeclip explain [option ...] IMAGE TEXT [TEXT ...]
        gradeclip explain [option ...] --text TEXT [--text TEXT ...] IMAGE|FOLDER|PATTERN [...]"""
-_ASKED = ("targets", "method", "option", "layers", "text_layers", "heads", "spatial_weight", "signed")
+_ASKED = ("targets", "against", "method", "option", "layers", "text_layers", "heads", "spatial_weight", "signed")
 """The arguments by which :func:`explain_picture` explains a picture, beside those of its input."""
 _MOST_ROWS = 40
 """The most rows of a table of many pictures on the terminal."""
@@ -87,6 +87,12 @@ def add(subparsers: Subparsers) -> None:
     add_drawing(parser)
     add_full_size(parser)
     add_targets(parser)
+    parser.add_argument(
+        "--against",
+        metavar="TEXT",
+        help="explain each text rather than this one, or each class rather than this one; '' is the text without words. With"
+        " --signed, what speaks for this one is shown as well",
+    )
     add_overwrite(parser)
     parser.add_argument(
         "--resume", action="store_true", help="of several pictures, leave out those that an earlier run has explained"
@@ -340,6 +346,7 @@ def explain_picture(
             loaded.tokenizer,
             method=arguments.method,
             targets=arguments.targets,
+            against=arguments.against,
             layers=arguments.layers,
             text_layers=arguments.text_layers,
             **options,
@@ -354,7 +361,8 @@ def print_scores(explanations: Sequence[Explanation], out: Path) -> None:
     from ..maps import shares
 
     of_texts = explanations[0].targets is None
-    headings = ("text", "score", "explained", "words") if of_texts else ("class", "logit", "explained", "probability")
+    score = "score" if explanations[0].against is None else f"over {line(explanations[0].against) or 'no words'}"
+    headings = ("text", score, "explained", "words") if of_texts else ("class", "logit", "explained", "probability")
     table = Table("picture", *headings, title=find_method(explanations[0].method).info.name)
     for found in explanations:
         for t, text in enumerate(found.texts):
