@@ -80,7 +80,7 @@ def front(tower: TextTower, tokens: Tensor) -> tuple[Tensor, Callable[[Tensor], 
 
     Returns:
         Token ids ``(N, l)`` with ``1 <= l <= L``, and a function from these to the features ``(N, D)`` of the whole texts.
-        These are the whole texts and :attr:`TextTower.encode` itself where the encoder sees all positions, or where
+        These are the whole texts and the ``encode`` of the tower itself where the encoder sees all positions, or where
         somebody looks on or has changed a part of it, who may expect all of them.
     """
     known = tower.front

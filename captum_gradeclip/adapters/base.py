@@ -123,7 +123,7 @@ class Front:
 
     Attributes:
         length: maps token ids ``(N, L)`` to the number of positions, from the first on, that their features depend on. It
-            refuses what :attr:`TextTower.encode` refuses.
+            refuses what ``encode`` refuses.
         encode: the model's own forward pass on that many positions; its features are those of the whole texts.
         parts: lists the modules that run in it. Where one is not the library's own, the whole texts have to run.
         causal: whether the tower is causal: no token attends to those behind it (default False).

@@ -45,10 +45,10 @@ def evaluate_scenes(
             ``"heads"``, ``"reading"``; ``"all"`` (default) for all of them.
 
     Returns:
-        The figures of each group: zero-shot accuracy of the model and of the pass that is explained, recall; pointing game
-        and deletion of several maps, by kind of prompt, and for captions of two things; the signs of maps of one of two
-        lookalikes; what the unmodified model loses with the pixels that several readings mark; weights of words by kind;
-        and how well several readings of the words agree with leaving words out.
+        The figures, group by group. They tell zero-shot accuracy of the model and of the pass that is explained, and recall;
+        pointing game and deletion of several maps, by kind of prompt, and for captions of two things; the signs of maps of
+        one of two lookalikes; what the unmodified model loses with the pixels that several readings mark; weights of words
+        by kind; and how well readings of the words agree with leaving words out.
 
     Raises:
         TypeError, ValueError: if an argument is not as above.
