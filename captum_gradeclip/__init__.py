@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .attr import METHODS, GradECLIP, InputSpaceAttribution
     from .explain import Explanation, explain
     from .scores import ClassScore, ContrastScore, ImageTextScore, TextImageScore
+    from .trust import TrustReport, trust
 
 __all__ = [
     "METHODS",
@@ -27,12 +28,14 @@ __all__ = [
     "ImageTextScore",
     "InputSpaceAttribution",
     "TextImageScore",
+    "TrustReport",
     "__version__",
     "adapters",
     "attention",
     "explain",
     "maps",
     "scenes",
+    "trust",
 ]
 
 _HOMES = {
@@ -44,7 +47,9 @@ _HOMES = {
     "ImageTextScore": "scores",
     "InputSpaceAttribution": "attr",
     "TextImageScore": "scores",
+    "TrustReport": "trust",
     "explain": "explain",
+    "trust": "trust",
 }
 """The file or folder of each public name that is not a module itself."""
 

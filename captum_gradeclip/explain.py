@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 import torch
 from torch import Tensor, nn
 
-from . import adapters
+from . import adapters, guards
 from .adapters.base import Foreign, execution_device
 from .adapters.loading import find_device
 from .arguments import check_strings
 from .attention import one_call
 from .attr import Method, NotDefinedError, Outcome, TokenAttribution, find_method
 from .attr.registry import AnyMethod, Kind
+from .guards import GuardFinding
 from .images import Picture
 from .inputs import Images, Preprocess, read_inputs
 from .maps import Words, merge_words, to_pixels
@@ -58,7 +59,10 @@ class Explanation:
         method: the id of the method, its class name.
         options: the options that the method was given, by name, and how many of the last ``layers`` and ``text_layers``
             were explained.
-        warnings: what the package warned of during the computation.
+        warnings: what the package warned of during the computation, and what those guards found that cost next to nothing
+            (:mod:`captum_gradeclip.guards`): another order of the texts in the pass that was explained, maps that are the
+            same everywhere, a saturated score, an input that does not look normalized as the model wants it.
+            :func:`captum_gradeclip.trust` asks more.
         pictures: the N images as they were given, and the inputs that the model saw of them.
         names: the N names of the images: that of the file, or ``"image 0"`` and so on.
         targets: the T indices of the classes of a classifier; ``None`` for texts.
@@ -331,7 +335,19 @@ def explain(
             if not several:
                 raise ValueError(f"texts: {job.model_name} compares images with texts; give at least one text")
             explanation = _explain_texts(job, several, tokenizer, words, scores)
+        for message in dict.fromkeys(one.message for one in _guarded(model, job.kind, explanation) if one.fired):
+            notice(message)
     return replace(explanation, warnings=noticed, paths=inputs.paths)
+
+
+def _guarded(model: nn.Module, kind: Kind, found: Explanation) -> list[GuardFinding]:
+    """What the guards that cost next to nothing say of an explanation."""
+    tower = adapters.image_tower(model)
+    made_elsewhere = [one.pixels[0] for one in found.pictures if one.preprocessing.get("mean") is None]
+    in_units = kind.info.unit is None and kind.info.class_discriminative
+    return guards.always(
+        list(found.maps), found.scores, found.explained_scores, made_elsewhere, tower.mean, tower.std, in_units
+    )
 
 
 def is_classifier(model: nn.Module) -> bool:

@@ -107,7 +107,7 @@ html_show_sourcelink = False
 # Pages without pages below them have nothing to show at the side, and wide tables.
 ALONE = (
     "index getting-started which-method what-a-map-is methods one-equation models metrics pictures benchmark speed recipe"
-    " glossary whose-score"
+    " glossary whose-score guards"
 )
 html_sidebars = {page: [] for page in (*ALONE.split(), "bibliography", "contributing", "security", "changelog")}
 html_theme_options = {

@@ -60,3 +60,33 @@ def token_count(tokenizer: Foreign, text: str) -> int | None:
 def is_transformers(tokenizer: object) -> bool:
     """Whether a tokenizer has the interface of transformers."""
     return hasattr(tokenizer, "all_special_ids") and callable(getattr(tokenizer, "pad", None))
+
+
+def whole_words(tokenizer: Foreign, least: int = 3) -> list[str]:
+    """The words of letters that a tokenizer has in one piece, in alphabetical order.
+
+    Args:
+        tokenizer: one of open_clip or transformers, or a processor of transformers.
+        least: the least number of letters, at least 1 (default 3).
+
+    Raises:
+        TypeError: for a tokenizer that does not tell its vocabulary.
+
+    >>> from captum_gradeclip import scenes
+    >>> words = whole_words(scenes.tokenizer())
+    >>> "circle" in words, "a" in words
+    (True, False)
+    """
+    inner: Foreign = getattr(tokenizer, "tokenizer", tokenizer)
+    pieces: dict[str, int] = inner.get_vocab() if hasattr(inner, "get_vocab") else getattr(inner, "encoder", {})
+    if any(piece.endswith("</w>") for piece in pieces):
+        found = [piece[:-4] for piece in pieces if piece.endswith("</w>")]
+    else:
+        begins = [piece[1:] for piece in pieces if piece[:1] in ("\u0120", "\u2581")]
+        found = begins or [piece for piece in pieces if not piece.startswith(("##", "["))]
+    words = sorted({word for word in found if word.isascii() and word.isalpha() and len(word) >= least})
+    if not words:
+        raise TypeError(
+            f"tokenizer: expected one of open_clip or transformers, which tell their vocabulary, got {quoted(tokenizer)}"
+        )
+    return words

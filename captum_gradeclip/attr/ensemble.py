@@ -44,6 +44,11 @@ class Ensemble(TokenAttribution[_O, Several]):
     or maps that are there already, are added up by :func:`captum_gradeclip.maps.ensemble` itself. The explained scores are
     those of the first reading.
 
+    Args:
+        forward_func: as for :class:`~captum_gradeclip.GradECLIP`.
+        layer: the layers of all readings that look at layers.
+        device_ids: accepted for Captum's sake.
+
     >>> from captum_gradeclip import ImageTextScore, scenes
     >>> from captum_gradeclip.attr import GAME
     >>> class Both(Ensemble[Options]):
@@ -99,6 +104,11 @@ class GradECLIPReadings(Ensemble[ReadingsOptions]):
 
     The first, :math:`A`, finds things well, and explains a network with one head in place of the model's own. The second,
     :math:`B`, explains the model itself, and says how its score divides. Source: this package.
+
+    Args:
+        forward_func: as for :class:`~captum_gradeclip.GradECLIP`.
+        layer: the layers of both.
+        device_ids: accepted for Captum's sake.
 
     >>> from captum_gradeclip import ImageTextScore, scenes
     >>> model, preprocess, tokenizer = scenes.load()

@@ -14,6 +14,8 @@ from types import ModuleType
 PACKAGE = "captum_gradeclip"
 STATIONS = (
     "explain",
+    "trust",
+    "guards",
     "scores",
     "attr",
     "maps",
