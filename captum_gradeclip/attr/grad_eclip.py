@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -9,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..attention import Record, model_heads, single_head
+from ..attention import Record, SidePath, model_heads, single_head
 from .base import Attention, MethodInfo, Options, Request, Targets, take_rows
 from .linear import LinearAttribution
 
 SpatialWeight = Literal["loosened", "softmax", "none"]
-Similarity = Literal["cosine", "dot"]
+Similarity = Literal["cosine", "dot", "projected"]
 Keys = Literal["visible", "all"]
 Heads = Literal["single", "model", "each"]
 
@@ -25,8 +26,10 @@ class GradECLIPOptions(Options):
 
     Attributes:
         spatial_weight: ``"loosened"`` (default, the paper's), ``"softmax"`` (the attention weights) or ``"none"``.
-        similarity: similarity of query and keys in the loosened weight, ``"cosine"`` (default, as in the released code) or
-            ``"dot"``.
+        similarity: similarity of query and keys in the loosened weight, ``"cosine"`` (default, as in the notebooks of the
+            released code), ``"dot"``, as in the paper's text, or ``"projected"``, the cosine behind the output projection of
+            the attention and its bias, as in the scripts that the paper's tables on ImageNet come from. The projection mixes
+            the heads, so that ``heads="each"`` has no such weight, and neither has an attention pool.
         key_tokens: the tokens over which the loosened weight is stretched: ``"visible"`` (default), those that the read-out
             token may attend to, so that padding which the model never sees changes nothing, and all others weigh 0; or
             ``"all"``, as in the released code.
@@ -85,7 +88,8 @@ def loosened_attention(
     Args:
         query: ``(..., R, C)``.
         key: ``(..., L, C)``.
-        similarity: ``"cosine"``, as in the released code, or ``"dot"``, as in the paper's text.
+        similarity: ``"cosine"``, as in the released code, or ``"dot"``, as in the paper's text; of what is projected
+            already, ``"projected"`` is the cosine.
         visible: the tokens ``j`` of the minimum and maximum, boolean, broadcasts to ``(..., R, L)``, at least one per row;
             all others weigh 0. ``None`` (default) stands for all.
 
@@ -95,7 +99,7 @@ def loosened_attention(
     >>> loosened_attention(torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 4.0]]))
     tensor([[1.0000, 0.0000, 0.6000]])
     """
-    if similarity == "cosine":
+    if similarity != "dot":
         query, key = F.normalize(query, dim=-1), F.normalize(key, dim=-1)
     s = query @ key.mT
     seen = s if visible is None else s.where(visible, s.masked_fill(~visible, -torch.inf).amax(dim=-1, keepdim=True))
@@ -105,6 +109,18 @@ def loosened_attention(
     flat = span <= 8 * torch.finfo(s.dtype).eps * seen.abs().amax(dim=-1, keepdim=True)
     stretched = torch.where(flat, 1.0, (seen - low) / torch.where(flat, 1.0, span))
     return stretched if visible is None else stretched * visible
+
+
+@dataclass(frozen=True)
+class Projected(Attention):
+    """What the attention of the chosen layers was given, with queries and keys behind the output projection.
+
+    Attributes:
+        compared: queries and keys ``(N, L, C)`` of each layer, projected, in the order of the records; ``None`` (default)
+            for those that the layers compare themselves.
+    """
+
+    compared: Sequence[tuple[Tensor, Tensor]] | None = None
 
 
 class GradECLIP(LinearAttribution[GradECLIPOptions, Attention]):
@@ -147,17 +163,33 @@ class GradECLIP(LinearAttribution[GradECLIPOptions, Attention]):
     def observe(self, request: Request, options: GradECLIPOptions) -> Attention:
         """The attention of the chosen layers, with one head or the model's own."""
         asked = request.front() if options.key_tokens == "visible" and options.spatial_weight != "none" else request
-        return asked.intercept_tail(single_head if options.heads == "single" else model_heads)
+        rule = single_head if options.heads == "single" else model_heads
+        if options.similarity != "projected" or options.spatial_weight != "loosened":
+            return asked.intercept_tail(rule)
+        if options.heads == "each" or any(asked.site(layer).kind == "pool" for layer in asked.layers):
+            raise ValueError(
+                'similarity: "projected" compares whole tokens of a block, which neither single heads nor an attention pool'
+                ' have; use "cosine"'
+            )
+        blocks, count = [asked.site(layer).module for layer in asked.layers], len(asked.inputs)
+        axis = asked.examples_axis(blocks[-1])
+        paths = [SidePath(blocks, kept, count, axis) for kept in (_queries, _keys)]
+        seen = asked.intercept(rule, *paths)
+        ran = list(zip(*(path.added for path in paths)))  # in the order in which the blocks ran
+        compared = [ran[record.order] for record in seen.records]
+        return Projected(seen.request, seen.output, seen.tokens, seen.records, compared)
 
     def effects(self, evidence: Attention, targets: Targets, options: GradECLIPOptions) -> Tensor:
         """Equation 19 before its ReLU, for each layer, ``(T, layers, N, L)`` or ``(T, layers, N, heads, L)``."""
         gradients = evidence.gradient(targets)
         rows = evidence.rows(targets, gradients)
         maps = []
+        compared = evidence.compared if isinstance(evidence, Projected) else None
         with torch.autocast(evidence.output.device.type, enabled=False):
-            for gradient, record in zip(gradients, evidence.records):
+            for number, (gradient, record) in enumerate(zip(gradients, evidence.records)):
                 read = rows if evidence.same_queries(record) else None
-                maps.append(_layer_map(gradient, record, read, evidence.tokens.content, options))
+                own = None if compared is None else compared[number]
+                maps.append(_layer_map(gradient, record, read, evidence.tokens.content, options, own))
         return torch.stack(maps if options.heads == "each" else [one.squeeze(-2) for one in maps], dim=1)
 
     def conclude(self, effects: Tensor, options: GradECLIPOptions) -> Tensor:
@@ -183,13 +215,29 @@ class GradECLIP(LinearAttribution[GradECLIPOptions, Attention]):
         return (content / total).where(total.abs() > 1e-4 * account.abs().sum(dim=-1), torch.nan)
 
 
-def _layer_map(gradient: Tensor, record: Record, rows: Tensor | None, content: slice, options: GradECLIPOptions) -> Tensor:
+def _queries(record: Record) -> Tensor:
+    return record.query
+
+
+def _keys(record: Record) -> Tensor:
+    return record.key
+
+
+def _layer_map(
+    gradient: Tensor,
+    record: Record,
+    rows: Tensor | None,
+    content: slice,
+    options: GradECLIPOptions,
+    compared: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """Signed map of one layer, ``(T, N, heads or 1, L)``."""
     # The model's own softmax exists per head only; it weighs each head's evidence before these are added up.
     each = options.heads == "each"
     view = record if each or (options.heads == "model" and options.spatial_weight == "softmax") else record.merged()
     dtype = torch.promote_types(record.value.dtype, torch.float32)  # a cosine in half precision loses its gradient
-    query, key, value = (x.to(dtype) for x in (view.query, view.key, view.value))
+    pair = [view.query, view.key] if compared is None else [x[:, None] for x in compared]
+    query, key, value = (x.to(dtype) for x in (*pair, view.value))
     weight = _per_head(take_rows(gradient.to(dtype), rows), view.heads)
     query = _per_head(take_rows(query.transpose(1, 2).flatten(2), rows), view.heads)
     spatial: Tensor | float = 1.0

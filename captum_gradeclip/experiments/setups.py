@@ -204,6 +204,8 @@ class Released(Setup):
         options = super().options(kind, score, inputs)
         if score.sites[0].kind != "pool":  # the published code has no ResNet
             options |= (_IMAGE_OPTIONS if inputs.is_floating_point() else _TEXT_OPTIONS).get(kind, {})
+        if score.readout.kind == "pool":
+            options.pop("similarity", None)  # which needs blocks that add the attention to their input
         return options
 
 
@@ -213,6 +215,7 @@ SETUPS: dict[str, Setup] = {setup.id: setup for setup in (FAIR, RELEASED)}
 """The setups by id."""
 
 _IMAGE_OPTIONS: dict[Kind, Mapping[str, object]] = {
+    GradECLIP: {"similarity": "projected"},
     RawAttention: {"heads": "single"},
     TokenGradCam: {"heads": "single"},
     MaskCLIP: {"key_weight": True},

@@ -25,7 +25,8 @@ def baseline(
         images: ``(N, C, H, W)``, normalized by ``mean`` and ``std``.
         kind: ``"random"``, an independent color of 8 bits per channel for every pixel; ``"black"``; ``"mean"``, the mean
             color of the normalization, which becomes zero; ``"own-mean"``, the mean color of the image itself; or
-            ``"blur"``, the image under a Gaussian kernel of 11 x 11 pixels with a standard deviation of 5.
+            ``"blur"``, the image under a Gaussian kernel of 11 x 11 pixels with a standard deviation of 5, cut off at its
+            border. That of RISE's code is flatter, since its tails are mirrored at that border.
         mean: mean of the images' normalization, one number per channel, in a color range of 0 to 1.
         std: standard deviation of the images' normalization, one number above 0 per channel.
         seeds: one seed per image for its random colors, so that all methods are judged on the same ones (default 0, 1, ...).

@@ -122,6 +122,57 @@ def test_the_default_of_texts_is_equation_19_layer_by_layer(double: nn.Module) -
     assert lost > 0
 
 
+@pytest.mark.parametrize("heads", ["single", "model"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_projected_similarity_is_written_out(double: nn.Module, heads: str, count: int) -> None:
+    """Queries and keys through the output projection with its bias, as the released ImageNet scripts compare them."""
+    x, tokens = images((40, 24)).double(), captions()
+    for score, inputs, run, others, first in (
+        (ImageTextScore(double, tokens), x, reference.image_pass, "text_features", 1),
+        (TextImageScore(double, x), tokens, reference.text_pass, "image_features", 0),
+    ):
+        method = GradECLIP(score, score.layers[-count:][::-1])
+        options = {"heads": heads, "similarity": "projected", "key_tokens": "all", "relu_attributions": False}
+        got = method.attribute(inputs, target=1, **options)
+        for item, one in zip(inputs, got):
+            features, layers, row = run(double.visual if first else double, item, count, single=heads == "single")
+            s = reference.cosine(features, getattr(score, others)[1])
+            gradients = torch.autograd.grad(s, [layer.o for layer in layers])
+            total = torch.zeros(len(layers[0].k) - first, dtype=torch.float64)
+            for layer, gradient, block in zip(layers, gradients, score.layers[-count:]):
+                projection = block.attn.out_proj
+                q, k = (x @ projection.weight.T + projection.bias for x in (layer.q, layer.k))
+                weights = reference.stretched([reference.cosine(q[row], k[i]) for i in range(first, len(k))])
+                evidence = [w * (gradient[row] @ layer.v[first + i]) for i, w in enumerate(weights)]
+                total += torch.stack(evidence).detach()
+            assert relative(one.flatten(), total) < 1e-5
+        assert varies(got) and relative(method.attribute(inputs, target=1, heads=heads, key_tokens="all"), got) > 1e-3
+        carried = [
+            method.outcome(inputs, [1], carried=True, heads=heads, similarity=one).carried for one in ("projected", "dot")
+        ]
+        assert torch.allclose(*carried, atol=1e-4, equal_nan=True), "the share of the score has the model's own attention"
+
+
+def test_projected_similarity_is_the_cosine_where_the_projection_does_nothing() -> None:
+    """Invariant of the two profiles: with the identity for the projection and no bias they coincide."""
+    torch.manual_seed(0)
+    model = stir(FAMILIES["open_clip ViT"].build()).double()
+    score, x = ImageTextScore(model, captions()), images((32, 32)).double()
+    with torch.no_grad():
+        projection = score.layers[-1].attn.out_proj
+        projection.weight.copy_(torch.eye(len(projection.weight)))
+        projection.bias.zero_()
+    method = GradECLIP(score, score.layers[-1:])
+    plain = method.attribute_targets(x)
+    assert relative(method.attribute_targets(x, similarity="projected"), plain) < 1e-5
+    assert relative(method.attribute_targets(x, similarity="projected", spatial_weight="none"), plain) > 1e-3
+    with pytest.raises(ValueError, match='similarity: "projected" compares whole tokens'):
+        method.attribute(x, target=0, similarity="projected", heads="each")
+    pool = ImageTextScore(stir(FAMILIES["open_clip ResNet"].build()), captions())
+    with pytest.raises(ValueError, match="nor an attention pool"):
+        GradECLIP(pool, pool.layers).attribute(images((96, 96)), target=0, similarity="projected")
+
+
 def test_softmax_with_the_models_heads_rebuilds_the_output(vit: nn.Module) -> None:
     """Equations 12 and 16: the tokens' shares a_i (w . v_i) add up to w . o, the class token's included."""
     score = ImageTextScore(vit, captions())

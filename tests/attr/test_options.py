@@ -53,6 +53,8 @@ def refused(variant: str, family: Family, image: bool) -> str | None:
     kind, options = VARIANTS[variant]
     convolutions = image and reading(family) == "a pool over convolutions"
     reason = refusal(kind, family, image)
+    if options.get("similarity") == "projected" and image and "pool" in reading(family):
+        return 'similarity: "projected" compares whole tokens of a block'
     if "redundancy" in options and reason == "only known to its tokenizer":
         reason = None  # the empty text is not asked for
     if reason is None and "key_weight" in options and convolutions:

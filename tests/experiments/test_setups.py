@@ -70,5 +70,8 @@ def test_of_one_layer_the_order_of_relu_and_sum_is_no_matter(texts: Batch, kind:
 def test_pictures_had_this_order_before(pictures: Batch) -> None:
     for setup in (FAIR, RELEASED):
         method = GradECLIP(pictures.score, pictures.score.layers[-2:])
-        expected = method.attribute(pictures.inputs, list(pictures.targets), relu_before_sum=True)
+        options = {"similarity": "projected"} if setup is RELEASED else {}
+        expected = method.attribute(pictures.inputs, list(pictures.targets), relu_before_sum=True, **options)
         assert torch.equal(maps_of(setup, GradECLIP, pictures, layers=2)[0], expected)
+    plain = method.attribute(pictures.inputs, list(pictures.targets))
+    assert not torch.allclose(plain, expected), "the scripts compare queries and keys behind the output projection"
