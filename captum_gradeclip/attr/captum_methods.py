@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..adapters.base import Foreign
-from ..attention import SeeOutputs, own_hooks
+from ..attention import SeeOutputs
+from ..attention.hooks import own_hooks
 from ..scores import ImageScore, ModelScore, Tokens
 from .base import Evidence, Method, MethodInfo, NotDefinedError, Options, Request, Targets, number
 from .registry import CAPTUM
