@@ -173,7 +173,7 @@ class TextTower:
     >>> from captum_gradeclip import adapters, scenes
     >>> model, _, tokenizer = scenes.load()
     >>> tower = adapters.text_tower(model)
-    >>> tower.context_length, tower.vocabulary, tower.readout.rows(tokenizer(["a red circle"]))  # the mark behind three words
+    >>> tower.context_length, tower.vocabulary, tower.readout.rows(tokenizer(["a red circle"]))  # the end mark
     (24, 649, tensor([4]))
     """
 
