@@ -75,6 +75,11 @@ def columns_of(score: ModelScore, targets: str | Sequence[int | str] | Tensor | 
 
     Raises:
         ValueError: for a name of no class or of several, or for a score without classes.
+
+    >>> from captum_gradeclip import adapters
+    >>> score = ClassScore(adapters.families()["transformers ViT"].build().eval())
+    >>> columns_of(score, ["class 3", 7])
+    [3, 7]
     """
     several = [targets] if isinstance(targets, str) else targets
     names = [one for one in several if isinstance(one, str)] if isinstance(several, (list, tuple)) else []
