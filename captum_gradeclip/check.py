@@ -31,6 +31,11 @@ class Check:
         map: shape of a Grad-ECLIP map.
         varies: whether the signed map is finite and not constant.
         seconds: time that this map took.
+
+    >>> model = adapters.families()["open_clip ViT"].build().eval()
+    >>> image, text = self_check(model)
+    >>> image.tower, image.layers, image.map, image.error < TOLERANCE
+    ('image', 4, (1, 1, 4, 4), True)
     """
 
     tower: str

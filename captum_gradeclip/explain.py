@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from .show import ColorScale, Drawing, Format
 
+__all__ = ["Explanation", "explain"]
+
 T = TypeVar("T")
 
 
@@ -66,6 +68,15 @@ class Explanation:
             scores.
         token_weights: the weights of all tokens ``(N, T, L)``, from which ``words`` were merged; ``None`` without words.
         paths: the files of those images that were given by their paths, which results never replace.
+
+    >>> from captum_gradeclip import explain, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> image = scenes.SceneDataset(1, "evaluation", size=128)[0].image
+    >>> found = explain(model, image, ["cyan triangle", "red circle"], tokenizer, words=False)
+    >>> found, found.maps.shape, found.pixels(0).shape
+    (Explanation(1 images, 2 texts, method='GradECLIP'), torch.Size([1, 2, 12, 12]), torch.Size([2, 128, 128]))
+    >>> bool(found.scores[0, 0] > found.scores[0, 1])
+    True
     """
 
     maps: Tensor | list[Tensor]
