@@ -179,17 +179,13 @@ class Comparison:
         missing: names of the methods, as they are printed, that an interrupt has left to be run, and of those whose words
             are left, ``"M2IB, words"`` for instance (default none).
 
-    >>> from captum_gradeclip import ImageTextScore, explain, scenes
-    >>> from captum_gradeclip.attr import compare
-    >>> model, preprocess, tokenizer = scenes.load()
-    >>> image = scenes.SceneDataset(1, "evaluation")[0].image
-    >>> found = explain(model, image, "cyan triangle", tokenizer, words=False)
-    >>> score = ImageTextScore(model, found.texts, tokenizer)
-    >>> maps = compare(score, found.pictures[0].pixels, ["GradECLIP", "RawAttention"])
-    >>> picture, scores = found.pictures[0], found.scores[0].tolist()
-    >>> both = Comparison("scene", picture, found.texts, scores, of_images=maps, of_texts=None, captions=[None] * 2)
-    >>> [(one.name, tuple(one.maps.shape)) for one in both.of_images]
-    [('Grad-ECLIP', (1, 1, 12, 12)), ('raw attention', (1, 1, 12, 12))]
+    >>> from torch import rand
+    >>> from captum_gradeclip.images import prepare
+    >>> picture = prepare(Image.new("RGB", (64, 64)), size=(64, 64), patch=8, mean=(0.5,) * 3, std=(0.5,) * 3)
+    >>> maps = Outcome("GradECLIP", "Grad-ECLIP", rand(1, 1, 8, 8)), Outcome("GAME", "GAME", refused="it has no text")
+    >>> both = Comparison("dog.jpg", picture, ["a dog"], [0.31], maps, of_texts=None, captions=[None, None])
+    >>> [one.refused or tuple(one.maps.shape) for one in both.of_images]
+    [(1, 1, 8, 8), 'it has no text']
     """
 
     name: str
@@ -223,15 +219,11 @@ def save_comparison(
         OSError: if a file cannot be written. What lay there before is then still there, in both cases.
 
     >>> import tempfile
-    >>> from captum_gradeclip import ImageTextScore, explain, scenes
-    >>> from captum_gradeclip.attr import compare
-    >>> model, preprocess, tokenizer = scenes.load()
-    >>> image = scenes.SceneDataset(1, "evaluation")[0].image
-    >>> found = explain(model, image, "cyan triangle", tokenizer, words=False)
-    >>> score = ImageTextScore(model, found.texts, tokenizer)
-    >>> maps = compare(score, found.pictures[0].pixels, ["GradECLIP", "RawAttention"])
-    >>> picture, scores = found.pictures[0], found.scores[0].tolist()
-    >>> both = Comparison("scene", picture, found.texts, scores, of_images=maps, of_texts=None, captions=[None] * 2)
+    >>> from torch import rand
+    >>> from captum_gradeclip.images import prepare
+    >>> picture = prepare(Image.new("RGB", (64, 64)), size=(64, 64), patch=8, mean=(0.5,) * 3, std=(0.5,) * 3)
+    >>> maps = Outcome("GradECLIP", "Grad-ECLIP", rand(1, 1, 8, 8)), Outcome("GAME", "GAME", refused="it has no text")
+    >>> both = Comparison("dog.jpg", picture, ["a dog"], [0.31], maps, of_texts=None, captions=[None, None])
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_comparison(both, Path(folder))
     ...     sorted(path.name for path in Path(folder).iterdir())
