@@ -161,6 +161,9 @@ def pixel_values(features: Foreign, model: nn.Module) -> Tensor:
 def families() -> dict[str, Family]:
     """Everything that is supported by the installed libraries, by name.
 
+    Returns:
+        The rows of the table of families, each by its name.
+
     >>> families()["transformers CLIP"].models
     'CLIPModel'
     """

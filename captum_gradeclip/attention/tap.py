@@ -116,6 +116,9 @@ def is_observed(modules: Iterable[nn.Module]) -> bool:
     Args:
         modules: the modules; hooks that this package has put on them do not count.
 
+    Returns:
+        True also where a hook is on all modules of torch.
+
     >>> layer = nn.Linear(2, 2)
     >>> is_observed(layer.modules())
     False

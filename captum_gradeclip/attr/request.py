@@ -355,8 +355,9 @@ class Attention(Evidence):
     """What the attention of the chosen layers was given.
 
     Attributes:
-        records: one for each layer, in the order in which the layers were given; the other fields are those of
-            :class:`Evidence`.
+        records: one for each layer, in the order in which the layers were given.
+
+    The other fields are those of :class:`Evidence`.
 
     >>> from captum_gradeclip.attention import model_heads
     >>> from captum_gradeclip import GradECLIP, ImageTextScore, scenes

@@ -228,6 +228,9 @@ def with_article(words: str) -> str:
     Args:
         words: at least one word.
 
+    Returns:
+        The article and the words.
+
     >>> with_article("orange ring")
     'an orange ring'
     """
