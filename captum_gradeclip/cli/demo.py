@@ -40,7 +40,9 @@ def add(subparsers: Subparsers) -> None:
     add_drawing(parser)
     add_full_size(parser)
     add_overwrite(parser)
-    parser.set_defaults(model="scenes", pretrained=None, resize="model", scale=1.0, max_tokens=None, targets=None)
+    parser.set_defaults(
+        model="scenes", pretrained=None, resize="model", scale=1.0, max_tokens=None, targets=None, no_score=False
+    )
     parser.set_defaults(method="GradECLIP", option=[], several=True)
 
 
