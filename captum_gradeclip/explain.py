@@ -51,7 +51,7 @@ class Explanation:
             asked for.
         explained_scores: scores ``(N, T)`` of the image pass that was explained, which is not quite the model's own where
             the method changes the model (Grad-ECLIP with one head); ``None`` for a method that has no such pass.
-        explained_word_scores: the same of the text pass; ``None`` without words.
+        explained_word_scores: the same scores ``(N, T)`` of the text pass; ``None`` without words.
         carried: the share ``(N, T)`` of the explained score that the patches carry, as far as the score is linear in what
             the explained layers of the image tower attend to; class and register tokens carry the rest. Near 1 a map can
             tell all of it, near 0 next to nothing, whatever it looks like; below 0 or far above 1 patches and other tokens

@@ -45,7 +45,7 @@ def image_tower(model: nn.Module) -> ImageTower:
         model: a model of one of the libraries in :data:`LIBRARIES`.
 
     Returns:
-        The facts of the encoder: its sites, read-out, patch, size and normalization.
+        The facts of the encoder, its sites, read-out, patch, size and normalization among them.
 
     Raises:
         UnsupportedModelError: if no adapter knows the model.
@@ -67,7 +67,7 @@ def text_tower(model: nn.Module) -> TextTower:
         model: a model of one of the libraries in :data:`LIBRARIES`.
 
     Returns:
-        The facts of the encoder: its sites, read-out, longest text and marks.
+        The facts of the encoder, its sites, read-out, longest text and marks among them.
 
     Raises:
         UnsupportedModelError: if no adapter knows the model, or it has no text encoder.

@@ -68,7 +68,8 @@ def columns_of(score: ModelScore, targets: str | Sequence[int | str] | Tensor | 
 
     Args:
         score: a score module.
-        targets: indices; or, of a :class:`ClassScore`, names or WordNet ids of classes as well; ``None`` for all columns.
+        targets: indices, T of them or a tensor ``(T,)`` or ``(N, T)``; or, of a :class:`ClassScore`, names or WordNet ids of
+            classes as well; ``None`` for all columns.
 
     Returns:
         The targets themselves if there is no name among them; whether an index is there, is not asked.

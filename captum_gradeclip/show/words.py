@@ -145,7 +145,7 @@ def legend_of(titles: Sequence[str], captions: Iterable[Words], others: Iterable
         others: what else a figure says (default nothing).
 
     Returns:
-        The legend: the texts that no installed font can draw, each with its number.
+        The legend, which has a number for each text that no installed font can draw.
 
     >>> legend = legend_of(["a dog"], [[("a", 0.1), ("dog", 0.9)]])
     >>> legend.numbers, legend.label("dog")  # letters that every font has
