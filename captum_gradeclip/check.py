@@ -31,6 +31,10 @@ class Check:
         map: shape of a Grad-ECLIP map.
         varies: whether the signed map is finite and not constant.
         seconds: time that this map took.
+
+    >>> (check,) = self_check(adapters.families()["torchvision ViT"].build().eval())
+    >>> check.tower, check.layers, check.map, check.error < TOLERANCE
+    ('image', 3, (1, 1, 4, 4), True)
     """
 
     tower: str

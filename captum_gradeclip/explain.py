@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from .show import ColorScale, Drawing, Format
 
+__all__ = ["Explanation", "explain"]
+
 T = TypeVar("T")
 
 
@@ -49,7 +51,7 @@ class Explanation:
             asked for.
         explained_scores: scores ``(N, T)`` of the image pass that was explained, which is not quite the model's own where
             the method changes the model (Grad-ECLIP with one head); ``None`` for a method that has no such pass.
-        explained_word_scores: the same of the text pass; ``None`` without words.
+        explained_word_scores: the same scores ``(N, T)`` of the text pass; ``None`` without words.
         carried: the share ``(N, T)`` of the explained score that the patches carry, as far as the score is linear in what
             the explained layers of the image tower attend to; class and register tokens carry the rest. Near 1 a map can
             tell all of it, near 0 next to nothing, whatever it looks like; below 0 or far above 1 patches and other tokens
@@ -67,6 +69,15 @@ class Explanation:
             scores.
         token_weights: the weights of all tokens ``(N, T, L)``, from which ``words`` were merged; ``None`` without words.
         paths: the files of those images that were given by their paths, which results never replace.
+
+    >>> from captum_gradeclip import explain, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> image = scenes.SceneDataset(1, "evaluation", size=128)[0].image
+    >>> found = explain(model, image, ["cyan triangle", "red circle"], tokenizer, words=False)
+    >>> found, found.maps.shape, found.pixels(0).shape
+    (Explanation(1 images, 2 texts, method='GradECLIP'), torch.Size([1, 2, 12, 12]), torch.Size([2, 128, 128]))
+    >>> bool(found.scores[0, 0] > found.scores[0, 1])
+    True
     """
 
     maps: Tensor | list[Tensor]

@@ -24,6 +24,8 @@ from .report import results_in, save, slug
 from .results import Results
 from .show import Style
 
+__all__ = ["Entry", "OccupiedError", "explain_files", "one_by_one"]
+
 Explainer: TypeAlias = "Callable[[Iterable[Path]], Iterator[Explanation | Exception]]"
 """Explains pictures in their order; the error in the place of an explanation is about that picture."""
 ResultsIn = Callable[[Path], Results]
@@ -50,6 +52,10 @@ class Entry:
         texts: the numbers of each text or class, as ``explanation.json`` has them.
         error: why there are no results; empty if there are.
         taken: whether the results are those of an earlier run (default false).
+
+    >>> entry = Entry("dog.jpg", folder="dog", texts=[{"text": "a dog", "score": 0.31}])
+    >>> [(entry.picture, text["text"], text["score"]) for text in entry.texts]
+    [('dog.jpg', 'a dog', 0.31)]
     """
 
     picture: str
@@ -97,6 +103,21 @@ def explain_files(
         OccupiedError: before the work, if results of an earlier run lie in the folder and neither ``resume`` nor
             ``overwrite`` was asked for; or if those that are to be taken up were made by another request.
         OSError, TypeError, ValueError: as said above.
+
+    >>> import tempfile
+    >>> from captum_gradeclip import explain, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> def explain_one(path):
+    ...     return explain(model, path, "a red circle", tokenizer, words=False)
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     folder = Path(name)
+    ...     scenes.SceneDataset(1, "evaluation")[0].image.save(folder / "scene.png")
+    ...     paths = [folder / "scene.png", folder / "missing.png"]
+    ...     found = explain_files(paths, one_by_one(explain_one), folder / "results", {"texts": ["a red circle"]})
+    ...     [entry.folder for entry in found], sorted(path.name for path in (folder / "results").iterdir())
+    (['scene', ''], ['index.csv', 'index.html', 'index.json', 'scene'])
+    >>> found[1].error.startswith("there is no file")
+    True
     """
     # As JSON has it, so that it can be compared with what was written.
     request = json.loads(to_json(dict(request)))

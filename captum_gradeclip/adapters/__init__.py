@@ -23,12 +23,7 @@ __all__ = [
     "TextTower",
     "UnsupportedModelError",
     "families",
-    "front",
     "image_tower",
-    "is_known",
-    "is_processor",
-    "is_untouched",
-    "pixel_values",
     "preprocessing",
     "text_tower",
 ]
@@ -49,8 +44,16 @@ def image_tower(model: nn.Module) -> ImageTower:
     Args:
         model: a model of one of the libraries in :data:`LIBRARIES`.
 
+    Returns:
+        The facts of the encoder, its sites, read-out, patch, size and normalization among them.
+
     Raises:
         UnsupportedModelError: if no adapter knows the model.
+
+    >>> from captum_gradeclip import scenes
+    >>> tower = image_tower(scenes.load()[0])
+    >>> tower.size, tower.patch, tower.width, tower.readout.kind
+    ((96, 96), 8, 128, 'token')
     """
     model = unwrapped(model)
     tower: ImageTower = _adapter(model).image_tower(model)
@@ -63,8 +66,16 @@ def text_tower(model: nn.Module) -> TextTower:
     Args:
         model: a model of one of the libraries in :data:`LIBRARIES`.
 
+    Returns:
+        The facts of the encoder, its sites, read-out, longest text and marks among them.
+
     Raises:
         UnsupportedModelError: if no adapter knows the model, or it has no text encoder.
+
+    >>> from captum_gradeclip import scenes
+    >>> tower = text_tower(scenes.load()[0])
+    >>> tower.context_length, tower.start, tower.end, len(tower.layers)
+    (24, 647, 648, 8)
     """
     model = unwrapped(model)
     tower: TextTower = _adapter(model).text_tower(model)
@@ -104,8 +115,16 @@ def preprocessing(model: nn.Module, processor: Foreign = None) -> Preprocessing:
         model: a model of one of the libraries in :data:`LIBRARIES`.
         processor: a processor of transformers that says it in place of the model (default ``None``).
 
+    Returns:
+        The library's transform, with the size and the box of pixels that it takes of a picture.
+
     Raises:
         UnsupportedModelError: if no adapter knows the model.
+
+    >>> from captum_gradeclip import scenes
+    >>> own = preprocessing(scenes.load()[0])
+    >>> own.resize, own.box((640, 480))
+    ('shorter side to 96', (80.0, 0.0, 560.0, 480.0))
     """
     model = unwrapped(model)
     if processor is None:
@@ -141,6 +160,9 @@ def pixel_values(features: Foreign, model: nn.Module) -> Tensor:
 
 def families() -> dict[str, Family]:
     """Everything that is supported by the installed libraries, by name.
+
+    Returns:
+        The rows of the table of families, each by its name.
 
     >>> families()["transformers CLIP"].models
     'CLIPModel'

@@ -35,6 +35,11 @@ class Site:
         module: the module that makes the attention call, or the block around it.
         kind: ``"self"`` where the tokens attend to each other, ``"pool"`` where learned queries attend to the tokens, and
             ``"cross"`` where tokens of one kind attend to tokens of another.
+
+    >>> from captum_gradeclip.adapters import families, image_tower
+    >>> model = families()["open_clip CoCa"].build()
+    >>> [site.kind for site in image_tower(model).sites]
+    ['self', 'self', 'self', 'self', 'pool']
     """
 
     module: nn.Module
@@ -52,6 +57,11 @@ class Readout:
         tokenwise_tail: whether everything behind the attention of the last block also runs on the token that is read
             alone. This fails where the block itself expects all tokens, as with rotary positions (default False).
         rows: maps inputs to the row of the token that is read, integers ``(N,)``; ``None`` where several tokens are read.
+
+    >>> from captum_gradeclip.adapters import families, image_tower
+    >>> readout = image_tower(families()["open_clip ViT"].build()).readout
+    >>> readout.kind, readout.rows(torch.zeros(2, 3, 32, 32))  # the class token of both images
+    ('token', tensor([0, 0]))
     """
 
     kind: Literal["token", "pool", "several", "unknown"]
@@ -79,6 +89,13 @@ class ImageTower:
         labels: returns the class names of a classifier, or ``None`` if the model does not carry them.
         pads: whether the tower pads images on the right and below to whole patches; if not (default), what is left over
             there is not seen.
+
+    >>> from captum_gradeclip.adapters import families, image_tower
+    >>> tower = image_tower(families()["open_clip ViT"].build())
+    >>> tower.size, tower.patch, tower.grid((40, 24)), len(tower.layers)
+    ((32, 32), 8, (5, 3), 4)
+    >>> tower.encode(torch.zeros(2, 3, 40, 24)).shape == (2, tower.width)
+    True
     """
 
     encode: Callable[[Tensor], Tensor]
@@ -152,6 +169,12 @@ class TextTower:
         end: id of the mark behind a text, or ``None`` if only the tokenizer knows it.
         project: applies the square matrix ``(D, D)`` with which the encoder ends to ``(N, D)``; ``None`` if there is none.
         front: how the encoder runs without the padding that it never sees; ``None`` (default) where it sees all of it.
+
+    >>> from captum_gradeclip import adapters, scenes
+    >>> model, _, tokenizer = scenes.load()
+    >>> tower = adapters.text_tower(model)
+    >>> tower.context_length, tower.vocabulary, tower.readout.rows(tokenizer(["a red circle"]))  # the end mark
+    (24, 649, tensor([4]))
     """
 
     encode: Callable[[Tensor], Tensor]
@@ -185,6 +208,11 @@ class Family:
         oblong: another height and width that the tiny model takes, or ``None`` if it takes one size only.
         text: whether there is a text encoder beside the image encoder (default True).
         note: what a user should know about the family (default empty).
+
+    >>> from captum_gradeclip.adapters import families, image_tower
+    >>> family = families()["timm ViT"]
+    >>> family.text, image_tower(family.build()).size == family.size
+    (False, True)
     """
 
     name: str

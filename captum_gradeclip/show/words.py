@@ -126,6 +126,9 @@ def colored(caption: Words) -> str:
     Args:
         caption: ``[(word, weight), ...]``.
 
+    Returns:
+        A line of HTML, in which the words are escaped.
+
     >>> print(colored([("dog", 1.0)]))
     <span style="background:rgb(205,105,117);color:#000" title="1">dog</span>
     """
@@ -143,6 +146,13 @@ def legend_of(titles: Sequence[str], captions: Iterable[Words], others: Iterable
         titles: the texts.
         captions: ``[(word, weight), ...]`` of each of them, also several times.
         others: what else a figure says (default nothing).
+
+    Returns:
+        The legend, which has a number for each text that no installed font can draw.
+
+    >>> legend = legend_of(["a dog"], [[("a", 0.1), ("dog", 0.9)]])
+    >>> legend.numbers, legend.label("dog")  # letters that every font has
+    ({}, 'dog')
     """
     return Legend(chain(titles, (word for caption in captions for word, _ in caption), others))
 
