@@ -1,0 +1,7 @@
+"""Maps that change the model: fine-tuning with the phrases of captions and the regions that maps find for them."""
+
+from .clipself import CLIPSelfLoss as CLIPSelfLoss
+from .global_loss import GlobalContrastiveLoss as GlobalContrastiveLoss
+from .phrases import noun_phrases as noun_phrases
+from .region_loss import RegionPhraseLoss as RegionPhraseLoss
+from .regions import box_features as box_features, mask_features as mask_features, region_embeddings as region_embeddings
