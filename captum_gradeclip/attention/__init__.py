@@ -20,6 +20,7 @@ from .record import (
     value_value,
 )
 from .replace_output import ReplaceOutput, tokens_as_batch
+from .several_answers import Answer, SeveralAnswers
 from .side_path import SidePath
 from .tap import SeeOutputs, Tap, is_observed
 
@@ -27,6 +28,7 @@ from .tap import SeeOutputs, Tap, is_observed
 Branches, LayerInput, LayerOutput, each_token = SidePath, CaptureInput, ReplaceOutput, tokens_as_batch
 
 __all__ = [
+    "Answer",
     "CaptureInput",
     "Interception",
     "LayerError",
@@ -35,6 +37,7 @@ __all__ = [
     "RowInterception",
     "Rule",
     "SeeOutputs",
+    "SeveralAnswers",
     "SidePath",
     "Tap",
     "examples_axis",

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..arguments import check_number, check_tensor
+from .gather import gather
 
 
 class CLIPSelfLoss(nn.Module):
@@ -23,17 +24,18 @@ class CLIPSelfLoss(nn.Module):
     """
 
     def forward(self, boxes: Tensor, crops: Tensor) -> Tensor:
-        """The loss, a scalar from 0 to 2; 0, with a graph, where there is no box.
+        """The loss over the boxes of all processes, a scalar from 0 to 2; 0, with a graph, where there is none.
 
         Args:
-            boxes: unit features of the boxes ``(M, D)``.
-            crops: unit features of the crops ``(M, D)``.
+            boxes: unit features of the boxes of this process ``(m, D)``.
+            crops: unit features of their crops ``(m, D)``.
 
         Raises:
             ValueError: if there are not as many crops as boxes.
         """
         if boxes.shape != crops.shape:
             raise ValueError(f"crops: expected {tuple(boxes.shape)}, one for each box, got {tuple(crops.shape)}")
+        boxes, crops = gather(boxes), gather(crops)  # of which each process may have another number
         return (1 - (boxes * crops).sum(dim=-1)).mean() if len(boxes) else boxes.sum()
 
 

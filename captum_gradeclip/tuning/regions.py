@@ -42,10 +42,15 @@ def region_embeddings(maps: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
         )
     if bool((maps < 0).any()):
         raise ValueError("maps: expected weights of at least 0, got negative ones; take ReLU of signed maps first")
+    return weighted(maps, dense)
+
+
+def weighted(maps: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+    """The same without checks: what is not a number becomes an embedding that is none, and a loss that is none."""
     largest = maps.amax(dim=(2, 3), keepdim=True)
-    found = largest[..., 0, 0] > 0
+    found = largest[..., 0, 0] != 0
     # The scale does not count, but weights near the smallest number of a data type would lose their digits.
-    weights = (maps / largest.where(largest > 0, 1)).to(dense.dtype)
+    weights = (maps / largest.where(largest != 0, 1)).to(dense.dtype)
     return F.normalize(torch.einsum("nkhw,ndhw->nkd", weights, dense), dim=-1), found
 
 
