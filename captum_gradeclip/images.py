@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
@@ -191,6 +192,25 @@ def decode(path: str | os.PathLike[str]) -> Image.Image:
         raise ValueError(f"path: {quoted(path)} cannot be read: it has more than {MAX_PIXELS:,} pixels; shrink it") from None
     except Exception as error:  # decoders raise nearly anything on a broken file
         raise ValueError(f"path: {quoted(path)} cannot be read: {_line(error)}") from None
+
+
+def from_bytes(content: bytes) -> Image.Image:
+    """The picture in the content of a file, as :func:`read` reads it.
+
+    Args:
+        content: what a file of one of :data:`FORMATS` holds.
+
+    Raises:
+        ValueError: as :func:`read` does.
+    """
+    Image.init()
+    file = io.BytesIO(content)
+    try:
+        _check_scans(file)
+        with Image.open(file, formats=[one for one in FORMATS if one in Image.OPEN]) as image:
+            return to_rgb(upright(decoded(image)))
+    except Exception as error:  # decoders raise nearly anything on a broken file
+        raise ValueError(f"image: it cannot be read: {_line(error)}") from None
 
 
 def decoded(image: Image.Image) -> Image.Image:

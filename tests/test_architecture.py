@@ -75,7 +75,8 @@ ALLOWED = {
     "explain": {*MODELS, "arguments", "timing", "notices", "quoting", "images", "inputs", "report"},
     "report": {*MODELS, "files", "results", "quoting", "images", "explain", "check", "_version"},
     "experiments": ROAD,
-    "cli": {*ROAD, "experiments", "_version"},
+    "tuning": {*ROAD, "experiments"},
+    "cli": {*ROAD, "experiments", "tuning", "_version"},
     "__main__": {"cli"},
     # for one version: where things were before, each nothing but a list of names
     "loading": {"adapters", "notices"},
@@ -85,8 +86,9 @@ ALLOWED = {
     "benchmark": {"experiments", "notices"},
 }
 LIBRARIES = {"open_clip", "timm", "transformers", "torchvision"}
-# The embedded CLIP is one of open_clip's, zero-shot templates are open_clip's, published protocols name released models.
-MAY_NAME_LIBRARIES = {"adapters", "scenes", "experiments", "scores/prompts"}
+# The embedded CLIP is one of open_clip's, zero-shot templates are open_clip's, published protocols name released models, and
+# fine-tuning takes open_clip's contrastive loss and torchvision's operations on boxes.
+MAY_NAME_LIBRARIES = {"adapters", "scenes", "experiments", "tuning", "scores/prompts"}
 
 
 def some_file(folder: Path, code: str) -> Path:

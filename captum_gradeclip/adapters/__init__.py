@@ -24,6 +24,7 @@ __all__ = [
     "UnsupportedModelError",
     "families",
     "image_tower",
+    "logit_scale",
     "preprocessing",
     "text_tower",
 ]
@@ -99,6 +100,23 @@ def front(tower: TextTower, tokens: Tensor) -> tuple[Tensor, Callable[[Tensor], 
         return tokens, tower.encode
     length = known.length(tokens)
     return (tokens[:, :length], known.encode) if length < tokens.shape[1] else (tokens, tower.encode)
+
+
+def logit_scale(model: nn.Module) -> nn.Parameter:
+    """The logarithm of the factor on the cosines of a model of images and texts, a scalar that is trained with it.
+
+    Raises:
+        UnsupportedModelError: for a model without one.
+
+    >>> from captum_gradeclip import scenes
+    >>> logit_scale(scenes.load()[0]).shape
+    torch.Size([])
+    """
+    own: nn.Module = unwrapped(model)
+    found = dict(own.named_parameters()).get("logit_scale")
+    if found is None:
+        raise UnsupportedModelError(f"model: {type(model).__name__} has no logit scale, so it was not trained by contrast")
+    return found
 
 
 def is_untouched(parts: Iterable[nn.Module]) -> bool:

@@ -19,6 +19,7 @@ from .record import (
     value_value,
 )
 from .replace_output import ReplaceOutput, tokens_as_batch
+from .several_answers import Answer, SeveralAnswers
 from .side_path import SidePath
 from .tap import SeeOutputs, Tap, is_observed
 
@@ -26,6 +27,7 @@ from .tap import SeeOutputs, Tap, is_observed
 Branches, LayerInput, LayerOutput, each_token = SidePath, CaptureInput, ReplaceOutput, tokens_as_batch
 
 __all__ = [
+    "Answer",
     "CaptureInput",
     "Interception",
     "LayerError",
@@ -34,6 +36,7 @@ __all__ = [
     "RowInterception",
     "Rule",
     "SeeOutputs",
+    "SeveralAnswers",
     "SidePath",
     "Tap",
     "examples_axis",

@@ -14,6 +14,7 @@ from .baselines import (
 from .captum_methods import IntegratedGradients as IntegratedGradients, LayerGradCam as LayerGradCam, Occlusion as Occlusion
 from .clip_surgery import CLIPSurgery as CLIPSurgery, feature_surgery as feature_surgery, word_relevance as word_relevance
 from .compare import compare as compare
+from .dense import dense_features as dense_features
 from .game import GAME as GAME
 from .grad_eclip import GradECLIP as GradECLIP
 from .info import MethodInfo as MethodInfo, NotDefinedError as NotDefinedError

@@ -23,6 +23,7 @@ from .interrupt import CODE
 _NO_COMMANDS = ("common", "interrupt", "main")
 _EXTRA = {
     **dict.fromkeys(("torchmetrics", "scipy", "sklearn", "accelerate"), "bench"),
+    "textblob": "tuning",
     **dict.fromkeys(("ot", "wordfreq", "openpyxl"), "study"),
 }
 """Packages that only an extra of this package installs, and which."""
