@@ -25,7 +25,7 @@ from .inputs import Images, Inputs, Preprocess, read_inputs
 from .maps import Words, merge_words, to_pixels
 from .notices import kept_notices, notice
 from .quoting import quoted
-from .scores import ClassScore, ImageTextScore, ModelScore, TextImageScore, Tokenizer, tokenize
+from .scores import ClassScore, ContrastScore, ImageTextScore, ModelScore, TextImageScore, Tokenizer, tokenize
 
 if TYPE_CHECKING:
     import pandas
@@ -47,8 +47,8 @@ class Explanation:
         words: ``words[n][t]`` is the text t as ``[(word, weight), ...]`` in reading order, explained for image n, with
             the weights as the method gives them; ``None`` without texts, for a method that does not explain texts, or if
             no words were asked for.
-        scores: scores of the unmodified model ``(N, T)``: cosines, or logits of a classifier; ``None`` if they were not
-            asked for.
+        scores: scores of the unmodified model ``(N, T)``: cosines, or logits of a classifier, with ``against`` their
+            differences; ``None`` if they were not asked for.
         explained_scores: scores ``(N, T)`` of the image pass that was explained, which is not quite the model's own where
             the method changes the model (Grad-ECLIP with one head); ``None`` for a method that has no such pass.
         explained_word_scores: the same scores ``(N, T)`` of the text pass; ``None`` without words.
@@ -69,6 +69,8 @@ class Explanation:
             scores.
         token_weights: the weights of all tokens ``(N, T, L)``, from which ``words`` were merged; ``None`` without words.
         paths: the files of those images that were given by their paths, which results never replace.
+        against: the text, or the name of the class, that each text was held against: the maps say why an image matches the
+            one rather than the other, and all scores of images are differences. ``None`` if there was none.
 
     >>> from captum_gradeclip import explain, scenes
     >>> model, preprocess, tokenizer = scenes.load()
@@ -96,6 +98,7 @@ class Explanation:
     probabilities: Tensor | None = None
     token_weights: Tensor | None = None
     paths: Sequence[Path] = ()
+    against: str | None = None
 
     def __len__(self) -> int:
         """The number N of images."""
@@ -224,9 +227,9 @@ class Explanation:
         """A table with one row for each image and text, or for each image, text and word if there are words.
 
         Returns:
-            A data frame with the columns ``image`` (the name) and ``text``, then as far as they are known ``target``,
-            ``score``, ``probability``, ``explained_score`` and ``carried``, and with words ``explained_word_score``,
-            ``position`` (of the word in its text, from 0), ``word`` and ``weight``.
+            A data frame with the columns ``image`` (the name) and ``text``, then as far as they are known ``against``,
+            ``target``, ``score``, ``probability``, ``explained_score`` and ``carried``, and with words
+            ``explained_word_score``, ``position`` (of the word in its text, from 0), ``word`` and ``weight``.
 
         Raises:
             ModuleNotFoundError: if pandas is not installed; nothing else in this package needs it.
@@ -246,6 +249,7 @@ class Explanation:
         for n, name in enumerate(self.names):
             for t, text in enumerate(self.texts):
                 row: dict[str, object] = {"image": name, "text": text}
+                row |= {} if self.against is None else {"against": self.against}
                 row |= {} if self.targets is None else {"target": self.targets[t]}
                 row |= {column: float(values[n, t]) for column, values in columns.items() if values is not None}
                 if self.words is None:
@@ -272,6 +276,7 @@ def explain(
     preprocess: Preprocess = None,
     method: str | Kind = "GradECLIP",
     targets: int | str | Sequence[int | str] | None = None,
+    against: int | str | None = None,
     device: str | torch.device | None = None,
     words: bool = True,
     scores: bool = True,
@@ -313,6 +318,11 @@ def explain(
         targets: the classes of a classifier to explain, by index, by name, by a part of a name that only one class has, or
             by WordNet id (``"n02091134"``, if they are those of ImageNet), the same for all images; ``None`` (default) for
             the three that are most probable on average.
+        against: another text, or the index or name of another class of a classifier, that each text or class is held against
+            (:class:`~captum_gradeclip.ContrastScore`); ``""`` is the text without words, ``None`` (default) stands for no
+            contrast. The maps then say why an image matches the one rather than the other; ``relu_attributions=False`` shows
+            what speaks for the other as well. The words of a text do not depend on another text, so theirs are those of the
+            text itself.
         device: where to compute, to which the model is moved as by ``model.to(device)``; ``"auto"`` for a GPU if there is
             one, ``None`` (default) for where the model lies.
         words: whether to explain the words of the texts as well (default true).
@@ -362,7 +372,7 @@ def explain(
         if workers is not None:
             check_number("workers", workers, whole=True, least=0)
         inputs = read_inputs(images, model, preprocess, processor, max_tokens, workers)
-        job = _Job(model, find_method(method), inputs, batch_size, layers, text_layers, options)
+        job = _Job(model, find_method(method), inputs, batch_size, layers, text_layers, options, against)
         if is_classifier(model):
             if texts is not None:
                 raise ValueError(f"texts: {job.model_name} is a classifier without a text encoder; name classes by targets")
@@ -402,6 +412,7 @@ class _Job:
     layers: int | None
     text_layers: int | None
     options: Mapping[str, Foreign]
+    against: int | str | None
     pictures: list[Picture] = field(default_factory=list)  # those that have been read
 
     @property
@@ -451,7 +462,8 @@ class _Job:
             explained_scores=torch.stack(_in_order(explained)) if explained else None,
             carried=torch.stack(_in_order(carried)) if carried else None,
         )
-        return seen, {"layers": _count(explainer), "text_layers": None, **outcomes[0][1].options}
+        held = {} if self.against is None else {"against": self.against}
+        return seen, {"layers": _count(explainer), "text_layers": None, **held, **outcomes[0][1].options}
 
 
 class _Seen(TypedDict):
@@ -464,15 +476,25 @@ class _Seen(TypedDict):
 
 def _explain_texts(job: _Job, texts: list[str], tokenizer: Tokenizer | None, words: bool, scores: bool) -> Explanation:
     tokens = tokenize(job.model, texts, tokenizer)
-    image_score = ImageTextScore(job.model, tokens, tokenizer)
+    image_score: ImageTextScore = ImageTextScore(job.model, tokens, tokenizer)
+    contrast = None
+    if job.against is not None:
+        if not isinstance(job.against, str):
+            raise TypeError(f"against: expected another text, got {quoted(job.against)}; numbers are those of classes")
+        if job.against in texts:
+            raise ValueError(f"against: {quoted(job.against)} is among the texts, and no text differs from itself")
+        contrast = ContrastScore(image_score, job.against)
     cosines = features = word_weights = word_scores = captions = None
     if words or scores:
         encoded = job.each_batch(lambda pixels: TextImageScore(job.model, pixels).image_features)
         features = torch.stack(_in_order(encoded))
     if features is not None and scores:
         # In double precision, which autocast leaves alone.
-        cosines = (features.double() @ image_score.text_features.detach().cpu().double().T).float()
-    seen, options = job.explain_images(image_score)
+        cosines = features.double() @ image_score.text_features.detach().cpu().double().T
+        if contrast is not None and contrast.other_features is not None:
+            cosines = cosines - features.double() @ contrast.other_features.cpu().double().T
+        cosines = cosines.float()
+    seen, options = job.explain_images(image_score if contrast is None else contrast)
     if features is not None and words and job.kind.info.text:
         explainer = job.explainer(TextImageScore(job.model, features), "text_layers", job.text_layers)
         try:
@@ -497,6 +519,7 @@ def _explain_texts(job: _Job, texts: list[str], tokenizer: Tokenizer | None, wor
         pictures=job.pictures,
         names=job.inputs.names,
         token_weights=word_weights,
+        against=job.against,
     )
 
 
@@ -514,12 +537,21 @@ def _explain_classes(job: _Job, targets: int | str | Sequence[int | str] | None,
         if not several:
             raise ValueError("targets: expected at least one class, or None for the three most probable ones")
         chosen = [score.find(one) for one in several]
-    seen, options = job.explain_images(score, chosen)
+    other = None
+    if job.against is not None:
+        try:
+            other = score.find(job.against)
+        except (TypeError, ValueError) as error:
+            raise type(error)(str(error).replace("targets: ", "against: ", 1)) from None
+    if other in chosen:
+        raise ValueError(f"against: {quoted(job.against)} is among the targets, and no class differs from itself")
+    seen, options = job.explain_images(score if other is None else ContrastScore(score, other), chosen)
     known = logits if scores else None
+    own = None if known is None else known[:, chosen] - (0 if other is None else known[:, [other]])
     return Explanation(
         **seen,
         words=None,
-        scores=None if known is None else known[:, chosen],
+        scores=own,
         explained_word_scores=None,
         texts=[labels[target] if labels else f"class {target}" for target in chosen],
         method=job.kind.__name__,
@@ -529,6 +561,7 @@ def _explain_classes(job: _Job, targets: int | str | Sequence[int | str] | None,
         names=job.inputs.names,
         targets=chosen,
         probabilities=None if known is None else known.softmax(dim=1)[:, chosen],
+        against=None if other is None else labels[other] if labels else f"class {other}",
     )
 
 

@@ -297,7 +297,7 @@ def figure(explanation: Explanation, i: int | None = None, style: Style | None =
     for n in range(len(explanation)) if i is None else [i]:
         small, fine = _view(explanation, n, round(5 * look.dpi))
         captions, notes = _captions(explanation, n), _notes(explanation, n)
-        parts.append(show.Strip(small, fine, explanation.texts, captions, notes, explanation.names[n]))
+        parts.append(show.Strip(small, fine, _titles(explanation), captions, notes, explanation.names[n]))
     return show.strips(parts, unit=unit_of(explanation.method, _score_of(explanation)), style=look)
 
 
@@ -341,7 +341,7 @@ def html(explanation: Explanation) -> str:
         notes = _notes(explanation, i) or ["" for _ in explanation.texts]
         scale = show.Scale.of(fine)
         cells = [f"{_png(small)}<div>{escape(legible(name))}</div>{_key(explanation, fine, scale)}"]
-        for one, text, note, caption in zip(fine, explanation.texts, notes, captions):
+        for one, text, note, caption in zip(fine, _titles(explanation), notes, captions):
             told = (f'<div dir="auto">{part}</div>' for part in (escape(shown(text)), note, show.colored(caption)))
             cells.append(_png(_overlay(small, one, scale, Style())) + "".join(told))
         rows.append("<tr>" + "".join(f'<td style="{style}">{cell}</td>' for cell in cells) + "</tr>")
@@ -375,7 +375,7 @@ def _saving(
 ) -> Iterator[dict[str, object]]:
     picture, maps, texts = explanation.pictures[i], explanation.maps[i], explanation.texts
     captions, notes = _captions(explanation, i), _notes(explanation, i)
-    legend = show.legend_of(texts, captions or [])
+    legend = show.legend_of(_titles(explanation), captions or [])
     result: dict[str, object] = {
         "image": explanation.names[i],
         "size": list(picture.image.size),
@@ -452,11 +452,20 @@ def _entries(explanation: Explanation, i: int, captions: Sequence[Words] | None)
     return entries
 
 
+def _titles(explanation: Explanation) -> list[str]:
+    """What each map is of: a text, or a text rather than another one."""
+    against = explanation.against
+    other = "" if against is None else f" rather than {against}" if against.strip() else " rather than no words"
+    return [f"{text}{other}" for text in explanation.texts]
+
+
 def _notes(explanation: Explanation, i: int) -> list[str] | None:
     """The score of each text with its sign, and the probability of each class, if they are known."""
     if explanation.scores is None:
         return None
     likely = None if explanation.probabilities is None else explanation.probabilities[i].tolist()
+    if explanation.against is not None:
+        return [f"difference {_signed(score)}" for score in explanation.scores[i].tolist()]
     return _score_lines(explanation.scores[i].tolist(), likely, of_classes=explanation.targets is not None)
 
 

@@ -293,6 +293,47 @@ def test_classes_of_a_classifier(picture: Image.Image) -> None:
     assert list(found.to_pandas().columns) == columns
 
 
+def test_one_text_rather_than_another(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
+    model, _, tokenizer = clip
+    signed: dict[str, Any] = {"relu_attributions": False}
+    plain = explain(model, picture, [*TEXTS, "a blue star"], tokenizer, **signed)
+    found = explain(model, picture, TEXTS, tokenizer, against="a blue star", **signed)
+    assert isinstance(found.maps, Tensor) and isinstance(plain.maps, Tensor)
+    assert torch.allclose(found.maps, plain.maps[:, :2] - plain.maps[:, 2:], atol=1e-6) and found.maps.std() > 1e-4
+    for name in ("scores", "explained_scores"):
+        one, other = vars(found)[name], vars(plain)[name]
+        assert torch.allclose(one, other[:, :2] - other[:, 2:], atol=1e-6)
+    assert found.words == explain(model, picture, TEXTS, tokenizer, **signed).words, "words do not depend on the other text"
+    assert found.against == "a blue star" == found.options["against"] and found.texts == TEXTS
+    assert list(found.to_pandas()["against"].unique()) == ["a blue star"] and "against" not in plain.to_pandas()
+    page = found._repr_html_()
+    assert "a red circle rather than a blue star" in page and "difference " in page
+    empty = explain(model, picture, TEXTS, tokenizer, against="", words=False)
+    score = ImageTextScore(model, TEXTS, tokenizer)
+    own = score(empty.pictures[0].pixels) - ImageTextScore(model, score.empty_features)(empty.pictures[0].pixels)
+    assert torch.allclose(empty.scores, own.detach(), atol=1e-5) and "rather than no words" in empty._repr_html_()  # type: ignore[arg-type]
+    for against, error, message in (
+        (1, TypeError, "against: expected another text, got 1"),
+        (TEXTS[0], ValueError, "against: 'a red circle' is among the texts"),
+    ):
+        with pytest.raises(error, match=message):
+            explain(model, picture, TEXTS, tokenizer, against=against)
+
+
+def test_one_class_rather_than_another(picture: Image.Image) -> None:
+    model = stir(FAMILIES["timm ViT"].build())
+    signed: dict[str, Any] = {"relu_attributions": False}
+    plain = explain(model, picture, targets=[3, 7, 5], **signed)
+    found = explain(model, picture, targets=[3, 7], against=5, **signed)
+    assert torch.allclose(found.maps, plain.maps[:, :2] - plain.maps[:, 2:], atol=1e-5)  # type: ignore[index,call-overload,arg-type]
+    assert torch.allclose(found.scores, plain.scores[:, :2] - plain.scores[:, 2:], atol=1e-5)  # type: ignore[index,arg-type]
+    assert found.against and torch.equal(found.probabilities, plain.probabilities[:, :2])  # type: ignore[index,arg-type]
+    with pytest.raises(ValueError, match="against: 5 is among the targets"):
+        explain(model, picture, targets=[5], against=5)
+    with pytest.raises(ValueError, match="against: "):
+        explain(model, picture, targets=[5], against=5000)
+
+
 def test_other_methods(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
     model, _, tokenizer = clip
     score, x = ImageTextScore(model, TEXTS, tokenizer), squashed(picture)

@@ -59,7 +59,10 @@ if TYPE_CHECKING:
 HELP = "explain pictures and one or more texts, or classes of a classifier"
 _USAGE = """gradeclip explain [option ...] IMAGE TEXT [TEXT ...]
        gradeclip explain [option ...] --text TEXT [--text TEXT ...] IMAGE|FOLDER|PATTERN [...]"""
-_ASKED = ("targets", "method", "option", "layers", "text_layers", "heads", "spatial_weight", "signed", "no_score")
+_ASKED = (
+    *("targets", "against", "method", "option", "layers", "text_layers"),
+    *("heads", "spatial_weight", "signed", "no_score"),
+)
 """The arguments by which :func:`explain_picture` explains a picture, beside those of its input."""
 _AT_ONCE = 8
 """How many pictures are explained together."""
@@ -91,6 +94,12 @@ def add(subparsers: Subparsers) -> None:
     add_drawing(parser)
     add_full_size(parser)
     add_targets(parser)
+    parser.add_argument(
+        "--against",
+        metavar="TEXT",
+        help="explain each text rather than this one, or each class rather than this one; '' is the text without words. With"
+        " --signed, what speaks for this one is shown as well",
+    )
     add_overwrite(parser)
     parser.add_argument(
         "--resume", action="store_true", help="of several pictures, leave out those that an earlier run has explained"
@@ -415,6 +424,7 @@ def explain_inputs(
             method=arguments.method,
             targets=arguments.targets,
             scores=not arguments.no_score,
+            against=arguments.against,
             layers=arguments.layers,
             text_layers=arguments.text_layers,
             **options,
@@ -430,7 +440,8 @@ def print_scores(explanations: Sequence[Explanation], out: Path) -> None:
     from ..maps import shares
 
     of_texts = explanations[0].targets is None
-    headings = ("text", "score", "explained", "words") if of_texts else ("class", "logit", "explained", "probability")
+    score = "score" if explanations[0].against is None else f"over {line(explanations[0].against) or 'no words'}"
+    headings = ("text", score, "explained", "words") if of_texts else ("class", "logit", "explained", "probability")
     table = Table("picture", *headings, title=find_method(explanations[0].method).info.name)
     for found in explanations:
         for t, text in enumerate(found.texts):

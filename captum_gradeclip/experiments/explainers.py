@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ..adapters.base import Foreign
-from ..attr import BASELINES, METHODS, RISE, GradECLIP, NotDefinedError, TokenAttribution, find_method
+from ..attr import BASELINES, METHODS, RISE, Ensemble, GradECLIP, NotDefinedError, TokenAttribution, find_method
 from ..attr.outcome import Outcome
 from ..attr.registry import AnyMethod, Kind
 from ..scores import Columns, ModelScore
@@ -188,5 +188,5 @@ def explainers(
 
 def _all() -> list[Kind]:
     """All methods and baselines; a variant of a method stands behind it."""
-    variants = [kind for kind in BASELINES if issubclass(kind, GradECLIP)]
+    variants = [kind for kind in BASELINES if issubclass(kind, (GradECLIP, Ensemble))]
     return [*METHODS[:1], *variants, *METHODS[1:], *(kind for kind in BASELINES if kind not in variants)]

@@ -166,10 +166,24 @@ def test_resume_explains_what_is_missing_only(
         ([*TEXTS, "--layers", "2"], "layers"),
         ([*TEXTS, "--resize", "96"], "resize"),
         ([*TEXTS, "--signed"], "signed"),
+        ([*TEXTS, "--against", "a star"], "against"),
         ([*TEXTS, "--format", "pdf"], "figures"),
     ):
         assert run(shots, *options, "--out", "out", "--resume") == 2
         assert f"gradeclip: --resume: the results in 'out' were made otherwise ({named}: there" in capsys.readouterr().err
+
+
+def test_a_text_rather_than_another(shots: Path, tmp_path: Path, capsys: Told) -> None:
+    assert run(shots / "two.jpg", "a red circle", "--against", "a <blue> star", "--signed", "--out", "out") == 0
+    assert "over a <blue> star" in " ".join(capsys.readouterr().out.split())
+    found = told(tmp_path / "out")
+    assert found["options"]["against"] == "a <blue> star"
+    model, _, tokenizer = scenes.load()
+    both = explain(model, images.read(shots / "two.jpg"), ["a red circle", "a <blue> star"], tokenizer).scores[0].tolist()  # type: ignore[index]
+    assert found["texts"][0]["score"] == pytest.approx(both[0] - both[1], abs=1e-5)
+    assert "<blue>" not in (tmp_path / "out" / "words.html").read_text()
+    assert run(shots / "two.jpg", "a red circle", "--against", "a red circle", "--out", "out2") == 2
+    assert "gradeclip: --against: 'a red circle' is among the texts" in capsys.readouterr().err
 
 
 def test_other_weights_are_not_resumed(shots: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch) -> None:
