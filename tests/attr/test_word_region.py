@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from captum_gradeclip import GradECLIP, ImageTextScore, TextImageScore, WordRegionAttribution, adapters, scenes
 from captum_gradeclip.adapters import Family
+from captum_gradeclip.experiments.findings.contrast import Lookalikes
+from captum_gradeclip.metrics import pointing_game
 
 from .. import reference
-from ..conftest import DUAL, FAMILIES, captions, fingerprint, images, relative, sizes, varies
+from ..conftest import CONTEXT, DUAL, FAMILIES, captions, fingerprint, images, relative, sizes, varies
 
 WEIGHTS = ("softmax", "loosened", "none")
 
@@ -31,8 +33,8 @@ def _options(weight: str) -> dict[str, Any]:
 def test_the_sum_over_words_is_the_map_of_what_they_contribute(model: nn.Module, family: Family, weight: str) -> None:
     x, tokens = images(sizes(family)[-1], 3), captions()
     method = WordRegionAttribution(model)
-    tensor = method.attribute(x, tokens, text_weight=weight, image_weight=weight)
-    total = method.directions(tokens, text_weight=weight).sum(dim=1)
+    tensor = method.attribute(x, tokens, text_weight=weight, image_weight=weight, neighbors=0)
+    total = method.directions(tokens, text_weight=weight, neighbors=0).sum(dim=1)
     score = ImageTextScore(model, total)
     maps = GradECLIP.for_score(score).attribute(x, target=[0, 1, 2], **_options(weight))
     assert varies(tensor) and tensor.dtype == torch.float32
@@ -47,7 +49,7 @@ def test_the_tensor_is_the_product_over_the_features(model: nn.Module, family: F
     words = GradECLIP.for_score(TextImageScore(model, axes)).attribute_targets(tokens, **_options(weight))
     regions = GradECLIP.for_score(ImageTextScore(model, axes)).attribute_targets(x, **_options(weight))
     expected = torch.einsum("ndl,ndhw->nlhw", words, regions)
-    got = WordRegionAttribution(model).attribute(x, tokens, text_weight=weight, image_weight=weight)
+    got = WordRegionAttribution(model).attribute(x, tokens, text_weight=weight, image_weight=weight, neighbors=0)
     assert relative(got, expected) < 2e-5
 
 
@@ -65,13 +67,52 @@ def test_a_batch_equals_its_items_and_the_model_stays_as_it_is(model: nn.Module,
 def test_the_equations_written_out(double: Any, text_weight: str, image_weight: str) -> None:
     """In float64: for each word, each patch and each feature the two first-order terms, multiplied and added up."""
     x, tokens = images((32, 32)).double(), captions(count=2)
-    got = WordRegionAttribution(double).attribute(x, tokens, text_weight=text_weight, image_weight=image_weight)
+    options = {"text_weight": text_weight, "image_weight": image_weight, "neighbors": 0}
+    got = WordRegionAttribution(double).attribute(x, tokens, **options)
     for item in range(2):
         words = _terms(*reference.text_pass(double, tokens[item], 8, text_weight != "softmax"), text_weight, first=0)
         regions = _terms(*reference.image_pass(double.visual, x[item], 1, image_weight != "softmax"), image_weight, first=1)
         for word, patch in itertools.product((1, 3), (0, 7, 15)):
             expected = sum(words[d][word] * regions[d][patch] for d in range(len(words)))
             assert float(got[item, word].flatten()[patch]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_neighbors_and_both_weights_written_out(double: Any) -> None:
+    """In float64: directions of other words, weighed by the first layer's attention; two maps of one size, averaged."""
+    x, tokens = images((32, 32)).double(), captions(count=2)
+    method = WordRegionAttribution(double)
+    alone, got = method.directions(tokens, neighbors=0), method.directions(tokens, neighbors=0.5)
+    for item in range(2):
+        _, layers, end = reference.text_pass(double, tokens[item], 8, single=False)
+        attention = layers[0].attention
+        for i in range(CONTEXT):
+            expected = alone[item, i].clone()
+            for j in range(1, end):  # between the marks
+                if 0 < i < end and i != j:
+                    both = sum(max(float(head[a, b]) for head in attention.detach()) for a, b in ((i, j), (j, i)))
+                    expected += 0.5 * both * alone[item, j]
+            assert relative(got[item, i], expected) < 1e-6
+    softmax, loosened = (method.attribute(x, tokens, image_weight=weight) for weight in ("softmax", "loosened"))
+    together = method.attribute(x, tokens)
+    for item in range(2):
+        factor = (float((softmax[item] ** 2).sum()) / float((loosened[item] ** 2).sum())) ** 0.5
+        assert relative(together[item], (softmax[item] + factor * loosened[item]) / 2) < 1e-6
+
+
+def test_a_word_that_stands_twice_is_told_apart() -> None:
+    """Either "circle" points at the circle of its own color in most scenes, which the word alone cannot know."""
+    model, preprocess, tokenizer = scenes.load()
+    method, hits = WordRegionAttribution(model, tokenizer), {1.5: 0, 0: 0}
+    data = Lookalikes(20, "evaluation", 0, 96)
+    items = [data[index] for index in range(20)]
+    x = torch.stack([preprocess(item.image) for item in items])
+    texts = [" and ".join(f"a {one.colour} {one.shape}" for one in item.scene.things) for item in items]
+    for neighbors in hits:
+        maps = method.attribute(x, texts, neighbors=neighbors)
+        for place, number in ((3, 0), (7, 1)):
+            masks = torch.stack([item.masks[number] for item in items])
+            hits[neighbors] += int(pointing_game(maps[:, place], masks).sum())
+    assert hits[1.5] >= 28 and hits[1.5] > hits[0]
 
 
 def _terms(features: Tensor, layers: list[Any], row: int, weight: str, *, first: int) -> list[list[float]]:
