@@ -37,6 +37,7 @@ from .registry import (
 from .request import Attention as Attention, Evidence as Evidence, Request as Request
 from .rise import RISE as RISE
 from .token_grad_cam import TokenGradCam as TokenGradCam
+from .word_region import WordRegionAttribution as WordRegionAttribution
 
 for _kind in (GradECLIP, RawAttention, AttentionRollout, TokenGradCam, GAME, MaskCLIP, CLIPSurgery, M2IB, RISE, LeGrad):
     register(_kind)

@@ -52,6 +52,7 @@ class Request:
         grad_kwargs: further arguments of :func:`torch.autograd.grad`.
         first: place of the first input among all inputs of the call, counted from 0 (default 0).
         left_out: number of tokens that were cut off at the end of the texts, since the score does not depend on them.
+        second_order: whether the gradient is differentiated once more, though the maps keep no graph (default False).
 
     >>> from captum_gradeclip import GradECLIP, ImageTextScore, scenes
     >>> model, preprocess, tokenizer = scenes.load()
@@ -70,6 +71,7 @@ class Request:
     grad_kwargs: dict[str, object] = field(default_factory=dict)
     first: int = 0
     left_out: int = 0
+    second_order: bool = False
 
     @property
     def is_image(self) -> bool:
@@ -143,7 +145,7 @@ class Request:
         arguments = () if self.arguments is None else arguments
         # Under inference mode no graph could be built at all; its tensors become ordinary ones by cloning.
         with torch.inference_mode(False), torch.set_grad_enabled(self.keeps_graph), ExitStack() as stack:
-            if self.keeps_graph:
+            if self.keeps_graph or self.second_order:
                 # The fused kernels of attention have no second derivative.
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             for context in contexts:
