@@ -27,6 +27,10 @@ class UnsupportedModelError(TypeError):
     """No adapter knows this model, or its tower has no attention that could be explained."""
 
 
+class NoTextTowerError(UnsupportedModelError):
+    """The model has no text encoder, so that nothing but its image tower can be explained."""
+
+
 @dataclass(frozen=True)
 class Site:
     """An attention that can be explained.

@@ -9,6 +9,7 @@ from typing import TypedDict
 
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from torch import Tensor, nn
 
@@ -268,7 +269,7 @@ def _hugging_face(model: Foreign, tower: Foreign) -> TextTower:
         encode=model.encode_text,
         sites=sites(blocks(tower.transformer)),
         readout=Readout("token", rows=first_row) if first else Readout("several"),
-        context_length=int(tower.context_length),
+        context_length=_context(tower),
         width=projections[-1].out_features if projections else int(tower.transformer.config.hidden_size),
         pad=False,
         vocabulary=int(tower.vocab_size),
@@ -281,6 +282,18 @@ def _hugging_face(model: Foreign, tower: Foreign) -> TextTower:
         if first or "Mean" in type(tower.pooler).__name__
         else None,
     )
+
+
+def _context(tower: Foreign) -> int:
+    """The largest number of tokens of a text encoder of transformers.
+
+    T5 compares positions and has no table of them, which open_clip notes as 0; its tokenizers then cut texts at their usual
+    length. RoBERTa counts its positions from behind the id of the padding.
+    """
+    noted = int(tower.context_length)
+    if not noted:
+        return int(DEFAULT_CONTEXT_LENGTH)
+    return noted - (tower.config.pad_token_id + 1 if "roberta" in tower.config.model_type else 0)
 
 
 _TEXT = {"context_length": CONTEXT, "vocab_size": VOCABULARY, "layers": 8, "width": 32, "heads": 4}

@@ -16,9 +16,9 @@ from .base import (
     Family,
     Foreign,
     ImageTower,
+    NoTextTowerError,
     Readout,
     TextTower,
-    UnsupportedModelError,
     channels_of,
     check_size,
     class_among,
@@ -95,7 +95,7 @@ def preprocessing(model: nn.Module) -> Preprocessing:
 
 def text_tower(model: nn.Module) -> TextTower:
     """Always an error: timm's models have no text side."""
-    raise UnsupportedModelError(
+    raise NoTextTowerError(
         f"model: {type(model).__name__} of timm has no text encoder; explain a class of it with"
         " captum_gradeclip.ClassScore, or with GradECLIP(model, layer).attribute(images, target=class)"
     )
