@@ -89,7 +89,7 @@ TEXT_LIES: dict[str, tuple[str, Callable[[TextTower], TextTower], str]] = {
     "no end mark": (
         "open_clip ViT, custom text",
         lambda tower: replace(tower, end=None),
-        "one head in the last layer changes nothing.*needs the mark that the model reads",
+        "one head in the last layer returns what its own heads return.*without the mark that is read",
     ),
     "padding that cuts words": ("open_clip ViT", shorter, "depend on more than the first .* tokens"),
     "padding that is seen": ("transformers SigLIP", unseen_padding, "depend on more than the first .* tokens"),

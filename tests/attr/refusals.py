@@ -22,6 +22,19 @@ READS = {
     "timm EVA-02, sub-norm": "several tokens",
     "timm BEiT": "several tokens",
     "timm SigLIP": "a pool",
+    "timm SigLIP, average": "several tokens",
+    "timm SoViT, registers and pool": "a pool",
+    "timm AIMv2": "several tokens",
+    "timm BEiT-3": "several tokens",
+    "timm TIPS v2": "several tokens",
+    "timm PE-Core": "a pool",
+    "timm PE-Spatial": "several tokens",
+    "timm DINOv3": "several tokens",
+    "timm ViT, relative positions": "several tokens",
+    "timm NaFlex": "several tokens",
+    "timm NaFlex, attention pool": "a pool",
+    "timm NaFlex, factorized positions": "several tokens",
+    "timm ViTamin": "several tokens",
 }
 
 # Families whose model does not know the marks around a text; only its tokenizer does, and these tests bring none.

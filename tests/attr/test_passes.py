@@ -55,6 +55,11 @@ ALONE = {
     "transformers ViT",
     "timm ViT",
     "timm DINOv2",
+    "timm InternViT",
+    "timm DeiT-3",
+    "timm EVA giant",
+    "timm ViT behind convolutions",
+    "timm ViT behind a ResNet",
     "torchvision ViT",
 }
 
