@@ -296,12 +296,6 @@ FAMILIES = (
         examples="SigLIP (`*_gap_*`), PaliGemma's tower",
     ),
     _family(
-        "SoViT, registers and pool",
-        "VisionTransformer with registers and attention pool",
-        "vit_so150m_patch16_reg4_map_256",
-        reads=POOL,
-    ),
-    _family(
         "AIMv2",
         "VisionTransformer with RMS norms and gated units, without class token",
         "aimv2_large_patch14_224",
@@ -336,6 +330,7 @@ FAMILIES = (
         "PE-Core",
         "Eva with attention pool",
         "vit_pe_core_base_patch16_224",
+        {"attn_pool_num_heads": 4},
         note=ROTARY,
         reads=POOL,
         positions=f"{TABLE} and {ROTATED}",

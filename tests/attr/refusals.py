@@ -23,7 +23,6 @@ READS = {
     "timm BEiT": "several tokens",
     "timm SigLIP": "a pool",
     "timm SigLIP, average": "several tokens",
-    "timm SoViT, registers and pool": "a pool",
     "timm AIMv2": "several tokens",
     "timm BEiT-3": "several tokens",
     "timm TIPS v2": "several tokens",
