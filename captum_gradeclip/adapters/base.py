@@ -197,7 +197,7 @@ class Family:
         reads: what of an image the score reads (default its class token).
         text_reads: which token of a text the score reads (default the mark behind it); without meaning if there is no text.
         positions: how patches know their place (default from a table with a row for each).
-        examples: models of this layout that are known by other names, since the name of a checkpoint is no row (default none).
+        examples: models of this layout that are known by other names, as a checkpoint's name is no row (default none).
     """
 
     name: str

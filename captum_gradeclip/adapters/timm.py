@@ -43,7 +43,6 @@ from .base import (
 )
 from .preprocessing import Preprocessing, longer_side, shorter_side, to_size
 
-
 _CLASSES = ("VisionTransformer", "VisionTransformerRelPos", "NaFlexVit", "Eva", "Beit")
 
 
@@ -218,12 +217,12 @@ def tiny(name: str, size: int = 32, patch: int = 8, **settings: Foreign) -> nn.M
 
 def tiny_stem(**settings: Foreign) -> nn.Module:
     """A tiny random vision transformer whose patches are cut by several convolutions, as in MobileCLIP's base model."""
-    from timm.layers import HybridEmbed
+    from timm.layers.hybrid_embed import HybridEmbed
     from timm.models.vision_transformer import VisionTransformer
     from timm.models.vision_transformer_hybrid import ConvStem
 
-    steps = {"stride": (4, 2, 1), "kernel_size": (4, 2, 1)}
-    stem = ConvStem(channels=(12, 24, 48), padding=0, in_chans=3, act_layer=nn.GELU, **steps)
+    steps = (4, 2, 1)
+    stem = ConvStem(channels=(12, 24, 48), stride=steps, kernel_size=steps, padding=0, in_chans=3, act_layer=nn.GELU)
     cut = partial(HybridEmbed, backbone=stem, proj=False)
     small = {"embed_dim": 48, "depth": 3, "num_heads": 4, "num_classes": VOCABULARY, "img_size": 32, "patch_size": 1}
     return VisionTransformer(embed_layer=cut, no_embed_class=True, **{**small, **settings})
@@ -269,7 +268,12 @@ FAMILIES = (
         examples="DINOv2, RADIO v3",
     ),
     _family(
-        "EVA-02", "Eva", "eva02_tiny_patch14_224", note=f"{ROTARY}; {SEVERAL}", reads=MEAN, positions=f"{TABLE} and {ROTATED}"
+        "EVA-02",
+        "Eva",
+        "eva02_tiny_patch14_224",
+        note=f"{ROTARY}; {SEVERAL}",
+        reads=MEAN,
+        positions=f"{TABLE} and {ROTATED}",
     ),
     _family(
         "EVA-02, sub-norm",
