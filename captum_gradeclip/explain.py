@@ -388,15 +388,15 @@ def explain(
 
 
 def is_classifier(model: nn.Module) -> bool:
-    """Whether a model has an image tower only, as far as its adapter knows.
+    """Whether a model has an image tower only.
 
     Raises:
-        UnsupportedModelError: if no adapter knows the model.
+        UnsupportedModelError: if no adapter knows the model, or it has a text tower that none knows.
     """
     adapters.image_tower(model)
     try:
         adapters.text_tower(model)
-    except adapters.UnsupportedModelError:
+    except adapters.NoTextTowerError:
         return True
     return False
 

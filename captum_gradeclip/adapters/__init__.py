@@ -10,13 +10,14 @@ from types import ModuleType
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks_of_all
 
-from .base import Family, Foreign, ImageTower, Readout, Site, TextTower, UnsupportedModelError, unwrapped
+from .base import Family, Foreign, ImageTower, NoTextTowerError, Readout, Site, TextTower, UnsupportedModelError, unwrapped
 from .preprocessing import Preprocessing
 
 __all__ = [
     "LIBRARIES",
     "Family",
     "ImageTower",
+    "NoTextTowerError",
     "Preprocessing",
     "Readout",
     "Site",
@@ -71,7 +72,8 @@ def text_tower(model: nn.Module) -> TextTower:
         The facts of the encoder, its sites, read-out, longest text and marks among them.
 
     Raises:
-        UnsupportedModelError: if no adapter knows the model, or it has no text encoder.
+        NoTextTowerError: if the model has no text encoder.
+        UnsupportedModelError: if no adapter knows the model, or its text encoder.
 
     >>> from captum_gradeclip import scenes
     >>> tower = text_tower(scenes.load()[0])

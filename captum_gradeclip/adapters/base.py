@@ -27,6 +27,10 @@ class UnsupportedModelError(TypeError):
     """No adapter knows this model, or its tower has no attention that could be explained."""
 
 
+class NoTextTowerError(UnsupportedModelError):
+    """The model has no text encoder, so that nothing but its image tower can be explained."""
+
+
 @dataclass(frozen=True)
 class Site:
     """An attention that can be explained.
@@ -195,6 +199,11 @@ class TextTower:
         return [site.module for site in self.sites]
 
 
+CLASS_TOKEN, MEAN, POOL = "class token", "mean of the patches", "attention pool"
+END_MARK, LAST, FIRST, MEAN_OF_WORDS = "end mark", "last token", "first token", "mean of the tokens"
+TABLE, ROTATED, BIASED, SINES = "table", "rotary", "relative bias", "sines"
+
+
 @dataclass(frozen=True)
 class Family:
     """A row of the table of what is supported, with a tiny random model on which that can be checked offline.
@@ -208,6 +217,10 @@ class Family:
         oblong: another height and width that the tiny model takes, or ``None`` if it takes one size only.
         text: whether there is a text encoder beside the image encoder (default True).
         note: what a user should know about the family (default empty).
+        reads: what of an image the score reads (default its class token).
+        text_reads: which token of a text the score reads (default the mark behind it); without meaning if there is no text.
+        positions: how patches know their place (default from a table with a row for each).
+        examples: models of this layout that are known by other names, as a checkpoint's name is no row (default none).
 
     >>> from captum_gradeclip.adapters import families, image_tower
     >>> family = families()["timm ViT"]
@@ -222,10 +235,20 @@ class Family:
     oblong: tuple[int, int] | None = (40, 24)
     text: bool = True
     note: str = ""
+    reads: str = CLASS_TOKEN
+    text_reads: str = END_MARK
+    positions: str = TABLE
+    examples: str = ""
+
+    @property
+    def layout(self) -> tuple[str, str, str, str]:
+        """What tells a family from others: class, read-out of images, read-out of texts, positions."""
+        return self.models, self.reads, self.text_reads if self.text else "", self.positions
 
 
 ROTARY = "rotary positions are applied in front of the attention, so queries and keys are the rotated ones"
 SEVERAL = "no single read-out token: summed over the tokens that the score reads (our extension)"
+PAIRS = "one size; a bias for each pair of positions arrives in the attention mask, and one head averages it over the heads"
 CONTEXT, VOCABULARY = 12, 50
 START, END = VOCABULARY - 2, VOCABULARY - 1
 
