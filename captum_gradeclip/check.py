@@ -287,6 +287,9 @@ def faults_of(checks: Sequence[Check]) -> str:
     Args:
         checks: what each tower showed.
 
+    Returns:
+        A clause for each fault, behind the name of its tower.
+
     >>> shown = Check("text", 12, 77, 0.0, 0.0, (1, 77), True, 0.1, faults=("one head changes nothing",))
     >>> faults_of([shown])
     'text tower: one head changes nothing'

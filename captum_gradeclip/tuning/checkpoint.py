@@ -29,6 +29,13 @@ def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]
         model: the model.
         path: the file, of safetensors.
         metadata: what the file says of itself (default nothing).
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from safetensors.torch import load_file
+    >>> with TemporaryDirectory() as folder:
+    ...     save_weights(nn.Linear(2, 3), f"{folder}/a.safetensors", {"tuned on": "scenes"})
+    ...     sorted(load_file(f"{folder}/a.safetensors"))
+    ['bias', 'weight']
     """
     from safetensors.torch import save
 

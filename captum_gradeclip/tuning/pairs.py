@@ -24,6 +24,10 @@ class Pair(NamedTuple):
         id: what it is called in the log.
         image: the picture, RGB.
         caption: the caption, at least one word.
+
+    >>> pair = Pair("a.jpg", Image.new("RGB", (4, 4)), "a red circle")
+    >>> pair.id, pair.caption
+    ('a.jpg', 'a red circle')
     """
 
     id: str

@@ -44,6 +44,10 @@ class TuneSettings(Options):
         same_phrase: whether equal phrases are positives for each other (default True).
         seed: seed of the order of the data, of random transforms and of boxes (default 0).
         patience: how many steps without a finite loss may follow each other, at least 1 (default 10).
+
+    >>> settings = TuneSettings(local="MaskCLIP", steps=200)
+    >>> settings.local, settings.steps, settings.batch, settings.lr
+    ('MaskCLIP', 200, 128, 1e-05)
     """
 
     local: Local = "GradECLIP"
