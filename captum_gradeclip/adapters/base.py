@@ -242,7 +242,7 @@ class Family:
 
     @property
     def layout(self) -> tuple[str, str, str, str]:
-        """What tells a family from others: class, read-out of images, read-out of texts, positions."""
+        """What tells a family from others, class, read-out of images, read-out of texts, positions."""
         return self.models, self.reads, self.text_reads if self.text else "", self.positions
 
 
