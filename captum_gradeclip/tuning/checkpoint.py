@@ -29,6 +29,18 @@ def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]
         model: the model.
         path: the file, of safetensors.
         metadata: what the file says of itself (default nothing).
+
+    Raises:
+        OSError: if the file cannot be written.
+
+    >>> import tempfile
+    >>> from safetensors.torch import load_file
+    >>> layer = nn.Linear(2, 3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_weights(layer, Path(folder) / "weights.safetensors", {"steps": "200"})
+    ...     found = load_file(Path(folder) / "weights.safetensors")
+    >>> torch.equal(found["weight"], layer.weight)
+    True
     """
     from safetensors.torch import save
 

@@ -24,6 +24,10 @@ class Pair(NamedTuple):
         id: what it is called in the log.
         image: the picture, RGB.
         caption: the caption, at least one word.
+
+    >>> pair = ScenePairs(2)[0]
+    >>> pair.image.size, pair.caption
+    ((96, 96), 'something pink')
     """
 
     id: str

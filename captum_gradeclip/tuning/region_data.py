@@ -80,7 +80,7 @@ class SceneRegionData:
 
     >>> data = SceneRegionData(1)
     >>> [data.classes[label] for label in data[0].labels], data[0].boxes.shape
-    (['blue square', 'red square', 'cyan star', 'orange square'], torch.Size([4, 4]))
+    (['blue ring', 'blue ring', 'red square', 'cyan triangle'], torch.Size([4, 4]))
     """
 
     length: int
@@ -159,6 +159,20 @@ class CocoPanoptic:
 
     Raises:
         DataError: for a folder or file that is missing or has another format.
+
+    >>> import json, tempfile
+    >>> from PIL import Image
+    >>> told = {"images": [{"id": 1, "file_name": "1.png"}], "categories": [{"id": 9, "name": "wall-stuff", "isthing": 0}]}
+    >>> segment = {"id": 5, "category_id": 9, "bbox": [0, 0, 32, 16]}
+    >>> told["annotations"] = [{"image_id": 1, "file_name": "1.png", "segments_info": [segment]}]
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     (Path(name) / "panoptic").mkdir()
+    ...     Image.new("RGB", (32, 16)).save(Path(name) / "1.png")
+    ...     Image.new("RGB", (32, 16), (5, 0, 0)).save(Path(name) / "panoptic" / "1.png")
+    ...     _ = (Path(name) / "panoptic.json").write_text(json.dumps(told))
+    ...     data = CocoPanoptic(Path(name), Path(name) / "panoptic.json")
+    ...     data.classes, data[0].boxes.tolist(), data[0].masks.shape
+    (['wall'], [[0.0, 0.0, 1.0, 1.0]], torch.Size([1, 16, 32]))
     """
 
     def __init__(self, root: Path, annotations: Path, segments: Path | None = None, samples: int | None = None) -> None:

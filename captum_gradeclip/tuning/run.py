@@ -44,6 +44,10 @@ class Tuned:
             ``phrases``, ``regions``, ``skipped`` steps and ``seconds``.
         broken: why pairs could not be read, by their numbers.
         weights: the file of the weights, or ``None`` if no folder was given.
+
+    >>> tuned = Tuned(nn.Linear(2, 2), log=[{"step": 10, "loss": 2.5}, {"step": 20, "loss": 2.0}], broken={}, weights=None)
+    >>> [row["loss"] for row in tuned.log]
+    [2.5, 2.0]
     """
 
     model: nn.Module
@@ -113,6 +117,9 @@ def tune(
         trackers: trackers of accelerate that get the log as well, ``"tensorboard"`` for instance.
         metadata: what the file of the weights says of itself.
         quiet: whether no progress is shown (default False).
+
+    Returns:
+        The tuned model with the log of the run, and with ``out`` the file of the weights.
 
     Raises:
         NotDefinedError: for a model whose image tower reads anything but its class token.

@@ -44,6 +44,12 @@ class TuneSettings(Options):
         same_phrase: whether equal phrases are positives for each other (default True).
         seed: seed of the order of the data, of random transforms and of boxes (default 0).
         patience: how many steps without a finite loss may follow each other, at least 1 (default 10).
+
+    >>> TuneSettings(local="MaskCLIP", steps=200).batch
+    128
+    >>> TuneSettings(batch=1)
+    Traceback (most recent call last):
+    ValueError: batch: expected at least 2, got 1
     """
 
     local: Local = "GradECLIP"
