@@ -287,6 +287,9 @@ def faults_of(checks: Sequence[Check]) -> str:
     Args:
         checks: what each tower showed.
 
+    Returns:
+        The line.
+
     >>> shown = Check("text", 12, 77, 0.0, 0.0, (1, 77), True, 0.1, faults=("one head changes nothing",))
     >>> faults_of([shown])
     'text tower: one head changes nothing'

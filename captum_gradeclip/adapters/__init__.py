@@ -107,6 +107,12 @@ def front(tower: TextTower, tokens: Tensor) -> tuple[Tensor, Callable[[Tensor], 
 def logit_scale(model: nn.Module) -> nn.Parameter:
     """The logarithm of the factor on the cosines of a model of images and texts, a scalar that is trained with it.
 
+    Args:
+        model: a model of images and texts that an adapter knows.
+
+    Returns:
+        The parameter itself.
+
     Raises:
         UnsupportedModelError: for a model without one.
 

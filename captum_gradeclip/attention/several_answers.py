@@ -25,6 +25,15 @@ class Answer:
             if not (default), its graph is that of the pass, and it hands on all tokens.
         input: what the block was given in this run, ``(batch, tokens, width)`` or ``(tokens, batch, width)``.
         record: what its attention was given and returned.
+
+    >>> from torchvision.models.vision_transformer import EncoderBlock
+    >>> from captum_gradeclip.attention import value_only
+    >>> block = EncoderBlock(2, 8, 16, dropout=0.0, attention_dropout=0.0).eval()
+    >>> own = Answer(value_only)
+    >>> with SeveralAnswers(block, 1, [own]):
+    ...     output = block(torch.randn(1, 5, 8))
+    >>> own.input.shape, own.record.value.shape
+    (torch.Size([1, 5, 8]), torch.Size([1, 2, 5, 4]))
     """
 
     rule: Rule

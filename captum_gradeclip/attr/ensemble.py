@@ -44,6 +44,11 @@ class Ensemble(TokenAttribution[_O, Several]):
     or maps that are there already, are added up by :func:`captum_gradeclip.maps.ensemble` itself. The explained scores are
     those of the first reading.
 
+    Args:
+        forward_func: a score of this package.
+        layer: the attention layer, or a list of layers, that the readings look at.
+        device_ids: accepted for Captum's sake.
+
     >>> from captum_gradeclip import ImageTextScore, scenes
     >>> from captum_gradeclip.attr import GAME
     >>> class Both(Ensemble[Options]):
@@ -98,13 +103,20 @@ class GradECLIPReadings(Ensemble[ReadingsOptions]):
     .. math:: H_i = \frac{A_i}{\sigma(A)} + \frac{B_i}{\sigma(B)}
 
     The first, :math:`A`, finds things well, and explains a network with one head in place of the model's own. The second,
-    :math:`B`, explains the model itself, and says how its score divides. Source: this package.
+    :math:`B`, explains the model itself, and says how its score divides.
+
+    Args:
+        forward_func: as for :class:`~captum_gradeclip.GradECLIP`.
+        layer: the layer to explain, or a list of layers.
+        device_ids: accepted for Captum's sake.
 
     >>> from captum_gradeclip import ImageTextScore, scenes
     >>> model, preprocess, tokenizer = scenes.load()
     >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
     >>> GradECLIPReadings.for_score(score).attribute(torch.rand(2, 3, 64, 64), target=1).shape
     torch.Size([2, 1, 8, 8])
+
+    Source: this package.
     """
 
     info = replace(GradECLIP.info, name="Grad-ECLIP, both readings", paper="this package", unit="standard deviations")
