@@ -113,8 +113,6 @@ class GradECLIPReadings(Ensemble[ReadingsOptions]):
     >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
     >>> GradECLIPReadings.for_score(score).attribute(torch.rand(2, 3, 64, 64), target=1).shape
     torch.Size([2, 1, 8, 8])
-
-    Source: this package.
     """
 
     info = replace(GradECLIP.info, name="Grad-ECLIP, both readings", paper="this package", unit="standard deviations")
