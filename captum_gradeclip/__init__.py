@@ -14,7 +14,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import adapters, attention, maps, scenes
-    from .attr import METHODS, GradECLIP, InputSpaceAttribution
+    from .attr import METHODS, GradECLIP, InputSpaceAttribution, WordRegionAttribution
     from .explain import Explanation, explain
     from .scores import ClassScore, ContrastScore, ImageTextScore, TextImageScore
     from .trust import TrustReport, trust
@@ -29,6 +29,7 @@ __all__ = [
     "InputSpaceAttribution",
     "TextImageScore",
     "TrustReport",
+    "WordRegionAttribution",
     "__version__",
     "adapters",
     "attention",
@@ -48,6 +49,7 @@ _HOMES = {
     "InputSpaceAttribution": "attr",
     "TextImageScore": "scores",
     "TrustReport": "trust",
+    "WordRegionAttribution": "attr",
     "explain": "explain",
     "trust": "trust",
 }

@@ -131,7 +131,7 @@ def trust(
         options = {"relu_attributions": False, **options}  # evidence against a text is a part of what is compared
     processor = tokenizer if adapters.is_processor(tokenizer) else None
     with kept_notices():  # what they say is said by guards
-        pictures = read_inputs(image, model, preprocess, processor, None).pictures
+        pictures = list(read_inputs(image, model, preprocess, processor).pictures)
         if len(pictures) != 1:
             raise ValueError(f"image: expected one image, got {len(pictures)}")
         return _report(model, pictures[0], text, tokenizer, kind, options, randomize, seed)

@@ -15,6 +15,7 @@ from .baselines import (
 from .captum_methods import IntegratedGradients as IntegratedGradients, LayerGradCam as LayerGradCam, Occlusion as Occlusion
 from .clip_surgery import CLIPSurgery as CLIPSurgery, feature_surgery as feature_surgery, word_relevance as word_relevance
 from .compare import compare as compare
+from .dense import dense_features as dense_features
 from .ensemble import Ensemble as Ensemble, GradECLIPReadings as GradECLIPReadings
 from .game import GAME as GAME
 from .grad_eclip import GradECLIP as GradECLIP
@@ -36,6 +37,7 @@ from .registry import (
 from .request import Attention as Attention, Evidence as Evidence, Request as Request
 from .rise import RISE as RISE
 from .token_grad_cam import TokenGradCam as TokenGradCam
+from .word_region import WordRegionAttribution as WordRegionAttribution
 
 for _kind in (GradECLIP, RawAttention, AttentionRollout, TokenGradCam, GAME, MaskCLIP, CLIPSurgery, M2IB, RISE, LeGrad):
     register(_kind)

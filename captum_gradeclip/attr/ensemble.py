@@ -45,9 +45,7 @@ class Ensemble(TokenAttribution[_O, Several]):
     those of the first reading.
 
     Args:
-        forward_func: as for :class:`~captum_gradeclip.GradECLIP`.
-        layer: the layers of all readings that look at layers.
-        device_ids: accepted for Captum's sake.
+        layer: a block or its attention module, or a list of these, on which every reading looks.
 
     >>> from captum_gradeclip import ImageTextScore, scenes
     >>> from captum_gradeclip.attr import GAME
@@ -103,12 +101,12 @@ class GradECLIPReadings(Ensemble[ReadingsOptions]):
     .. math:: H_i = \frac{A_i}{\sigma(A)} + \frac{B_i}{\sigma(B)}
 
     The first, :math:`A`, finds things well, and explains a network with one head in place of the model's own. The second,
-    :math:`B`, explains the model itself, and says how its score divides. Source: this package.
+    :math:`B`, explains the model itself, and says how its score divides.
+
+    Source: ours; the readings are those of Zhao et al., ICML 2024 (arXiv 2502.18816).
 
     Args:
-        forward_func: as for :class:`~captum_gradeclip.GradECLIP`.
-        layer: the layers of both.
-        device_ids: accepted for Captum's sake.
+        layer: a block or its attention module, or a list of these.
 
     >>> from captum_gradeclip import ImageTextScore, scenes
     >>> model, preprocess, tokenizer = scenes.load()

@@ -183,6 +183,9 @@ class GradECLIP(LinearAttribution[GradECLIPOptions, Attention]):
         """Equation 19 before its ReLU, for each layer, ``(T, layers, N, L)`` or ``(T, layers, N, heads, L)``."""
         gradients = evidence.gradient(targets)
         rows = evidence.rows(targets, gradients)
+        counts = sorted({record.heads for record in evidence.records})
+        if options.heads == "each" and len(counts) > 1:
+            raise ValueError(f'heads: "each" needs layers with as many heads, got layers with {counts}; choose one of them')
         maps = []
         compared = evidence.compared if isinstance(evidence, Projected) else None
         with torch.autocast(evidence.output.device.type, enabled=False):
@@ -232,13 +235,36 @@ def _layer_map(
     compared: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Signed map of one layer, ``(T, N, heads or 1, L)``."""
+    spatial, value = weighing(record, rows, content, options, compared)
+    evidence = grad_eclip(_per_head(take_rows(gradient.to(value.dtype), rows), value.shape[1]), value, spatial)
+    return evidence if options.heads == "each" else evidence.sum(dim=-2, keepdim=True)
+
+
+def weighing(
+    record: Record,
+    rows: Tensor | None,
+    content: slice,
+    options: GradECLIPOptions,
+    compared: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor | float, Tensor]:
+    """The spatial weights and the values of one layer, the two factors of equation 19 that do not depend on the target.
+
+    Args:
+        record: what the layer was given.
+        rows: index of the row that is read in each example, ``(N,)``; ``None`` for all rows.
+        content: the patches or words among the keys.
+        options: how they are weighed, and by how many heads.
+        compared: queries and keys ``(N, L, C)`` to compare in the place of the layer's own; ``None`` (default) for these.
+
+    Returns:
+        Spatial weights ``(N, heads or 1, R, L)``, or 1 for none, and values ``(N, heads or 1, L, d)``.
+    """
     # The model's own softmax exists per head only; it weighs each head's evidence before these are added up.
     each = options.heads == "each"
     view = record if each or (options.heads == "model" and options.spatial_weight == "softmax") else record.merged()
     dtype = torch.promote_types(record.value.dtype, torch.float32)  # a cosine in half precision loses its gradient
     pair = [view.query, view.key] if compared is None else [x[:, None] for x in compared]
     query, key, value = (x.to(dtype) for x in (*pair, view.value))
-    weight = _per_head(take_rows(gradient.to(dtype), rows), view.heads)
     query = _per_head(take_rows(query.transpose(1, 2).flatten(2), rows), view.heads)
     spatial: Tensor | float = 1.0
     if options.spatial_weight == "loosened":
@@ -251,8 +277,7 @@ def _layer_map(
         spatial = view.probabilities().to(dtype)
         if rows is not None:
             spatial = spatial.take_along_dim(rows.to(spatial.device)[:, None, None, None], dim=-2)
-    evidence = grad_eclip(weight, value, spatial)
-    return evidence if each else evidence.sum(dim=-2, keepdim=True)
+    return spatial, value
 
 
 def _per_head(x: Tensor, heads: int) -> Tensor:

@@ -34,18 +34,27 @@ if TYPE_CHECKING:
     from ..experiments.findings import Finding
 
 HELP = "measure methods over many images"
-ALIASES = ("evaluate",)
 
 
 def add(subparsers: Subparsers) -> None:
     """Adds the parser of the command, with one of its own for each task."""
-    parser = subparsers.add_parser("benchmark", aliases=ALIASES, help=HELP, description=HELP)
-    tasks = parser.add_subparsers(dest="task", required=True, metavar="WHAT")
+    parser = subparsers.add_parser("benchmark", help=HELP, description=HELP)
+    add_benchmarks(parser.add_subparsers(dest="task", required=True, metavar="WHAT"))
+
+
+def add_benchmarks(tasks: Subparsers, without: Sequence[str] = ()) -> None:
+    """Adds all tasks but some.
+
+    Args:
+        tasks: the subparsers of a command.
+        without: names of tasks that are left out (default none).
+    """
     from ..experiments import TASKS
 
     add_scenes(tasks)
     for name, kinds in TASKS.items():
-        add_task(tasks, name, kinds[0])
+        if name not in without:
+            add_task(tasks, name, kinds[0])
     add_time(tasks)
 
 

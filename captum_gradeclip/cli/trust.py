@@ -17,12 +17,13 @@ from .common import (
     add_options,
     add_preparation,
     check_numbers,
+    input_maker,
     json_in,
     load_model,
-    prepared,
     print_table,
     require_tokenizer,
     save_json,
+    tell_input,
     tell_scope,
 )
 from .explain import add_method, options_of
@@ -66,10 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
     loaded = load_model(arguments)
     require_tokenizer(loaded, arguments.model)
     options = {name: value for name, value in options_of(arguments).items() if name != "relu_attributions"}
-    picture, _ = prepared(loaded, image, arguments.image.name, arguments)
+    made = input_maker(loaded, arguments)(image)
+    tell_input(loaded, arguments.image.name, made, arguments)
     report = trust(
         loaded.model,
-        picture,
+        made[0],
         arguments.text,
         loaded.tokenizer,
         method=arguments.method,

@@ -164,6 +164,9 @@ def explainers(
         rise_masks: number of RISE's masks, at least 1 (default 500).
         setup: decides on layers and options of the methods.
 
+    Returns:
+        The methods, each with the layers and options that the setup has for it; at least one.
+
     Raises:
         ValueError: for an unknown name, or if none of the methods explains such inputs.
 

@@ -22,6 +22,7 @@ STATIONS = (
     "show",
     "metrics",
     "experiments",
+    "tuning",
     "adapters",
     "adapters.loading",
     "attention",
