@@ -25,6 +25,10 @@ class Answer:
             if not (default), its graph is that of the pass, and it hands on all tokens.
         input: what the block was given in this run, ``(batch, tokens, width)`` or ``(tokens, batch, width)``.
         record: what its attention was given and returned.
+
+    >>> from captum_gradeclip.attention import single_head
+    >>> Answer(single_head, apart=True).record is None
+    True
     """
 
     rule: Rule

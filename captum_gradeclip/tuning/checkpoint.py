@@ -29,6 +29,13 @@ def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]
         model: the model.
         path: the file, of safetensors.
         metadata: what the file says of itself (default nothing).
+
+    >>> import tempfile
+    >>> from safetensors.torch import load_file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_weights(nn.Linear(2, 1), Path(folder, "a.safetensors"))
+    ...     sorted(load_file(Path(folder, "a.safetensors")))
+    ['bias', 'weight']
     """
     from safetensors.torch import save
 

@@ -24,6 +24,9 @@ class Pair(NamedTuple):
         id: what it is called in the log.
         image: the picture, RGB.
         caption: the caption, at least one word.
+
+    >>> Pair("a", Image.new("RGB", (8, 8), "red"), "a red square").caption
+    'a red square'
     """
 
     id: str

@@ -159,6 +159,11 @@ class CocoPanoptic:
 
     Raises:
         DataError: for a folder or file that is missing or has another format.
+
+    >>> CocoPanoptic(Path("no folder"), Path("panoptic_val2017.json"))
+    Traceback (most recent call last):
+    ...
+    captum_gradeclip.experiments.data.base.DataError: root: 'no folder' is not a folder
     """
 
     def __init__(self, root: Path, annotations: Path, segments: Path | None = None, samples: int | None = None) -> None:

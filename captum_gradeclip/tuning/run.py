@@ -44,6 +44,9 @@ class Tuned:
             ``phrases``, ``regions``, ``skipped`` steps and ``seconds``.
         broken: why pairs could not be read, by their numbers.
         weights: the file of the weights, or ``None`` if no folder was given.
+
+    >>> Tuned(nn.Identity(), log=[{"step": 10, "loss": 0.5}], broken={3: "it is cut off"}).weights is None
+    True
     """
 
     model: nn.Module

@@ -44,6 +44,11 @@ class TuneSettings(Options):
         same_phrase: whether equal phrases are positives for each other (default True).
         seed: seed of the order of the data, of random transforms and of boxes (default 0).
         patience: how many steps without a finite loss may follow each other, at least 1 (default 10).
+
+    >>> TuneSettings(batch=9, accumulation=2)
+    Traceback (most recent call last):
+    ...
+    ValueError: accumulation: expected a divisor of the batch of 9, got 2
     """
 
     local: Local = "GradECLIP"
