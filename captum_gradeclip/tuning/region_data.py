@@ -80,7 +80,7 @@ class SceneRegionData:
 
     >>> data = SceneRegionData(1)
     >>> [data.classes[label] for label in data[0].labels], data[0].boxes.shape
-    (['blue square', 'red square', 'cyan star', 'orange square'], torch.Size([4, 4]))
+    (['blue ring', 'blue ring', 'red square', 'cyan triangle'], torch.Size([4, 4]))
     """
 
     length: int
