@@ -2,7 +2,6 @@
 
 from .call import one_call
 from .capture_input import CaptureInput
-from .hooks import own_hooks
 from .interception import Interception, RowInterception
 from .layout import examples_axis
 from .probe import shown_patches
@@ -46,7 +45,6 @@ __all__ = [
     "merge_heads",
     "model_heads",
     "one_call",
-    "own_hooks",
     "shown_patches",
     "single_head",
     "split_heads",

@@ -27,7 +27,7 @@ class Answer:
         record: what its attention was given and returned.
 
     >>> from captum_gradeclip.attention import single_head
-    >>> Answer(single_head, apart=True).record is None
+    >>> Answer(single_head, apart=True).record is None  # until the block has run
     True
     """
 

@@ -30,11 +30,11 @@ def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]
         path: the file, of safetensors.
         metadata: what the file says of itself (default nothing).
 
-    >>> import tempfile
+    >>> from tempfile import TemporaryDirectory
     >>> from safetensors.torch import load_file
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_weights(nn.Linear(2, 1), Path(folder, "a.safetensors"))
-    ...     sorted(load_file(Path(folder, "a.safetensors")))
+    >>> with TemporaryDirectory() as folder:
+    ...     save_weights(nn.Linear(2, 3), f"{folder}/a.safetensors", {"tuned on": "scenes"})
+    ...     sorted(load_file(f"{folder}/a.safetensors"))
     ['bias', 'weight']
     """
     from safetensors.torch import save

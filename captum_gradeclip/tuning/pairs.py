@@ -25,8 +25,9 @@ class Pair(NamedTuple):
         image: the picture, RGB.
         caption: the caption, at least one word.
 
-    >>> Pair("a", Image.new("RGB", (8, 8), "red"), "a red square").caption
-    'a red square'
+    >>> pair = Pair("a.jpg", Image.new("RGB", (4, 4)), "a red circle")
+    >>> pair.id, pair.caption
+    ('a.jpg', 'a red circle')
     """
 
     id: str

@@ -160,10 +160,22 @@ class CocoPanoptic:
     Raises:
         DataError: for a folder or file that is missing or has another format.
 
-    >>> CocoPanoptic(Path("no folder"), Path("panoptic_val2017.json"))
-    Traceback (most recent call last):
-    ...
-    captum_gradeclip.experiments.data.base.DataError: root: 'no folder' is not a folder
+    >>> import json
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as place:
+    ...     root, file = Path(place, "val"), Path(place, "panoptic.json")
+    ...     for one in (root, file.with_suffix("")):
+    ...         one.mkdir()
+    ...     Image.new("RGB", (20, 10)).save(root / "1.png")
+    ...     Image.new("RGB", (20, 10), (7, 0, 0)).save(file.with_suffix("") / "1.png")
+    ...     things = {"id": 1, "name": "wall-other-merged", "isthing": 0}
+    ...     parts = [{"id": 7, "category_id": 1, "bbox": [0, 0, 20, 10]}]
+    ...     one = {"image_id": 5, "file_name": "1.png", "segments_info": parts}
+    ...     content = {"images": [{"id": 5, "file_name": "1.png"}], "annotations": [one], "categories": [things]}
+    ...     _ = file.write_text(json.dumps(content))
+    ...     data = CocoPanoptic(root, file)
+    ...     data.classes, data[0].boxes.tolist()
+    (['wall'], [[0.0, 0.0, 1.0, 1.0]])
     """
 
     def __init__(self, root: Path, annotations: Path, segments: Path | None = None, samples: int | None = None) -> None:

@@ -45,8 +45,9 @@ class Tuned:
         broken: why pairs could not be read, by their numbers.
         weights: the file of the weights, or ``None`` if no folder was given.
 
-    >>> Tuned(nn.Identity(), log=[{"step": 10, "loss": 0.5}], broken={3: "it is cut off"}).weights is None
-    True
+    >>> tuned = Tuned(nn.Linear(2, 2), [{"step": 10, "loss": 1.5}], broken={3: "cut off"})
+    >>> tuned.log[-1]["loss"], tuned.broken, tuned.weights
+    (1.5, {3: 'cut off'}, None)
     """
 
     model: nn.Module
@@ -116,6 +117,9 @@ def tune(
         trackers: trackers of accelerate that get the log as well, ``"tensorboard"`` for instance.
         metadata: what the file of the weights says of itself.
         quiet: whether no progress is shown (default False).
+
+    Returns:
+        The tuned model with the log of the run.
 
     Raises:
         NotDefinedError: for a model whose image tower reads anything but its class token.

@@ -45,10 +45,9 @@ class TuneSettings(Options):
         seed: seed of the order of the data, of random transforms and of boxes (default 0).
         patience: how many steps without a finite loss may follow each other, at least 1 (default 10).
 
-    >>> TuneSettings(batch=9, accumulation=2)
-    Traceback (most recent call last):
-    ...
-    ValueError: accumulation: expected a divisor of the batch of 9, got 2
+    >>> settings = TuneSettings(local="MaskCLIP", steps=200)
+    >>> settings.local, settings.steps, settings.batch, settings.lr
+    ('MaskCLIP', 200, 128, 1e-05)
     """
 
     local: Local = "GradECLIP"
