@@ -8,6 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
+from ..quoting import quoted
 from .common import (
     Screen,
     Subparsers,
@@ -100,6 +101,11 @@ def run(arguments: argparse.Namespace) -> None:
     from ..tuning import TuneSettings, tune
 
     check_numbers(arguments, samples=1, workers=0, save_every=1)
+    if arguments.device not in ("cpu", "auto", "cuda"):
+        raise UsageError(
+            "device: expected cpu, or auto for the GPU that accelerate gives each process, of those in"
+            f" CUDA_VISIBLE_DEVICES, got {quoted(arguments.device)}"
+        )
     names = [one.name for one in fields(TuneSettings) if one.name in _SETTINGS]
     given = {name: getattr(arguments, name) for name in names}
     settings = TuneSettings(**given, same_phrase=not arguments.own_phrase_only)

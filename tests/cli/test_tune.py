@@ -53,6 +53,7 @@ def test_a_table_of_pairs_is_read(tmp_path: Path) -> None:
     ("command", "message"),
     [
         (["tune", "--data", "shards"], "--pairs: data shards needs it"),
+        (["tune", "--device", "cuda:7"], "--device: expected cpu, or auto"),
         (["tune", "--batch", "9", "--samples", "8"], "--batch: expected at most 8"),
         (["tune", "--data", "table", "--pairs", "none.csv"], "none.csv"),
         (["evaluate", "regions", "--data", "coco-panoptic"], "--root: data coco-panoptic needs it"),
