@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--pairs", type=int, default=8192, help="scenes to train on")
+    parser.add_argument("--captions", choices=("grammar", "names"), default="grammar")
     parser.add_argument("--scenes", type=int, default=500, help="scenes to measure on")
     parser.add_argument("--split", default="evaluation")
     parser.add_argument("--device", choices=("cpu", "auto"), default="cpu")
@@ -97,7 +98,7 @@ def main() -> None:
 
     embedded, preprocess, tokenizer = scenes.load()
     start = embedded if given.start is None else scenes.load(given.start)[0]
-    pairs = Drawn(ScenePairs(given.pairs), "drawing pairs")
+    pairs = Drawn(ScenePairs(given.pairs, captions=given.captions), "drawing pairs")
     if given.choose:
         captions = Drawn(Scenes(given.scenes, split="validation"), "drawing scenes")
         print("start", told_recall(measured(start, None, captions, tokenizer)), flush=True)

@@ -11,7 +11,7 @@ from captum_gradeclip import scenes
 from captum_gradeclip.cli import main
 from captum_gradeclip.tuning import ScenePairs
 
-SMALL = ["--steps", "2", "--batch", "4", "--samples", "8", "--lr", "3e-4"]
+SMALL = ["--steps", "2", "--batch", "4", "--samples", "8", "--lr", "3e-4", "--captions", "names"]
 
 
 def test_a_model_is_tuned_gone_on_with_and_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
