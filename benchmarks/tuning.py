@@ -81,27 +81,30 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="weights of the scenes model [the embedded ones]")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--pairs", type=int, default=8192, help="scenes to train on")
+    parser.add_argument("--captions", choices=("grammar", "names"), default="grammar")
     parser.add_argument("--scenes", type=int, default=500, help="scenes to measure on")
     parser.add_argument("--split", default="evaluation")
+    parser.add_argument("--device", choices=("cpu", "auto"), default="cpu")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--choose", type=int, nargs="+", metavar="STEPS")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further settings of the loss of regions")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
+    device = "cpu" if given.device == "cpu" else None
 
     embedded, preprocess, tokenizer = scenes.load()
     start = embedded if given.start is None else scenes.load(given.start)[0]
-    pairs = Drawn(ScenePairs(given.pairs), "drawing pairs")
+    pairs = Drawn(ScenePairs(given.pairs, captions=given.captions), "drawing pairs")
     if given.choose:
         captions = Drawn(Scenes(given.scenes, split="validation"), "drawing scenes")
         print("start", told_recall(measured(start, None, captions, tokenizer)), flush=True)
         for steps in given.choose:
             settings = TuneSettings(local="none", steps=steps, batch=given.batch, lr=given.lr)
-            tuned = tune(start, pairs, tokenizer, settings, preprocess=preprocess, device="cpu")
+            tuned = tune(start, pairs, tokenizer, settings, preprocess=preprocess, device=device)
             print(steps, told_recall(measured(tuned.model, None, captions, tokenizer)), flush=True)
         return
     regions = Drawn(SceneRegionData(given.scenes, given.split), "drawing regions")
@@ -118,7 +121,7 @@ def main() -> None:
             settings = TuneSettings(**{**shared, **(extra if name not in ("ordinary", "CLIPSelf") else {}), **METHODS[name]})
             began = time.monotonic()
             folder = given.out / f"{name}-{seed}"
-            tuned = tune(start, pairs, tokenizer, settings, preprocess=preprocess, out=folder, device="cpu")
+            tuned = tune(start, pairs, tokenizer, settings, preprocess=preprocess, out=folder, device=device)
             rows[name].append(measured(tuned.model, regions, captions, tokenizer))
             print(f"{name}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
         print(told(rows), flush=True)

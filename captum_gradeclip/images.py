@@ -200,8 +200,16 @@ def from_bytes(content: bytes) -> Image.Image:
     Args:
         content: what a file of one of :data:`FORMATS` holds.
 
+    Returns:
+        The picture as RGB, upright.
+
     Raises:
         ValueError: as :func:`read` does.
+
+    >>> file = io.BytesIO()
+    >>> Image.new("L", (3, 2)).save(file, "png")
+    >>> from_bytes(file.getvalue()).size
+    (3, 2)
     """
     Image.init()
     file = io.BytesIO(content)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
+from ..quoting import quoted
 from .common import (
     Screen,
     Subparsers,
@@ -62,6 +63,12 @@ def add(subparsers: Subparsers) -> None:
     parser.add_argument("--root", type=Path, metavar="FOLDER", help="of data table: where paths begin [that of the file]")
     parser.add_argument("--columns", default="path,caption", metavar="PATH,CAPTION", help="of data table [%(default)s]")
     parser.add_argument("--samples", type=int, default=8192, metavar="N", help="of data scenes: how many [%(default)s]")
+    parser.add_argument(
+        "--captions",
+        choices=("grammar", "names"),
+        default="grammar",
+        help="of data scenes: what the grammar can say, or color and shape of up to three things [%(default)s]",
+    )
     hints, default = get_type_hints(TuneSettings), TuneSettings()
     for one in fields(TuneSettings):
         if one.name not in _SETTINGS:
@@ -100,6 +107,11 @@ def run(arguments: argparse.Namespace) -> None:
     from ..tuning import TuneSettings, tune
 
     check_numbers(arguments, samples=1, workers=0, save_every=1)
+    if arguments.device not in ("cpu", "auto", "cuda"):
+        raise UsageError(
+            "device: expected cpu, or auto for the GPU that accelerate gives each process, of those in"
+            f" CUDA_VISIBLE_DEVICES, got {quoted(arguments.device)}"
+        )
     names = [one.name for one in fields(TuneSettings) if one.name in _SETTINGS]
     given = {name: getattr(arguments, name) for name in names}
     settings = TuneSettings(**given, same_phrase=not arguments.own_phrase_only)
@@ -140,7 +152,7 @@ def _pairs(arguments: argparse.Namespace) -> Pairs:
     from ..tuning import ScenePairs, ShardPairs, TablePairs
 
     if arguments.data == "scenes":
-        return ScenePairs(arguments.samples)
+        return ScenePairs(arguments.samples, captions=arguments.captions)
     if arguments.pairs is None:
         raise UsageError(f"pairs: data {arguments.data} needs it, got nothing")
     if arguments.data == "shards":

@@ -1,6 +1,6 @@
 """The offline world: rendered scenes with known truth, captions of them, and a small CLIP that was trained on both."""
 
-from .captions import Caption, Phrase, holds, name, sample_caption, truth, with_article
+from .captions import Caption, Phrase, holds, name, name_all, sample_caption, truth, with_article
 from .dataset import SceneDataset, SceneItem
 from .draw import draw
 from .model import load, preprocess
@@ -23,6 +23,7 @@ __all__ = [
     "holds",
     "load",
     "name",
+    "name_all",
     "preprocess",
     "sample_caption",
     "sample_scene",

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
 
 from .. import images, scenes
+from ..arguments import one_of
 from ..experiments.data.base import DataError
 from ..experiments.data.rows import read_rows
 from ..scenes import SceneDataset
 from ..scenes.world import Split
+
+Captions = Literal["grammar", "names"]
 
 
 class Pair(NamedTuple):
@@ -58,6 +61,9 @@ class ScenePairs:
         seed: seed of scenes and captions (default 0).
         counts: numbers of things in a scene, drawn with equal chance (default 2, 3 or 4).
         size: side of the pictures in pixels (default 96).
+        captions: ``"grammar"`` (default) for anything that the grammar can say, which is often true of many scenes, so that
+            the contrastive loss takes pairs for wrong that are right; or ``"names"`` for color and shape of up to three
+            things.
 
     >>> ScenePairs(10)[0].caption
     'something pink'
@@ -68,6 +74,10 @@ class ScenePairs:
     seed: int = 0
     counts: tuple[int, ...] = (2, 3, 4)
     size: int = 96
+    captions: Captions = "grammar"
+
+    def __post_init__(self) -> None:
+        one_of("captions", self.captions, Captions)
 
     @property
     def about(self) -> Mapping[str, object]:
@@ -79,7 +89,9 @@ class ScenePairs:
 
     def __getitem__(self, index: int) -> Pair:
         data = SceneDataset(self.length, self.split, self.seed, self.size, self.counts)
-        caption = scenes.sample_caption(data.scene(index), np.random.default_rng([self.seed, index]))
+        scene = data.scene(index)
+        drawn = scenes.sample_caption(scene, np.random.default_rng([self.seed, index]))
+        caption = drawn if self.captions == "grammar" else scenes.name_all(scene)
         return Pair(f"{self.split}-{self.seed}-{index:06d}", data[index].image, caption.text)
 
 

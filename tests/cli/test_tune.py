@@ -11,7 +11,7 @@ from captum_gradeclip import scenes
 from captum_gradeclip.cli import main
 from captum_gradeclip.tuning import ScenePairs
 
-SMALL = ["--steps", "2", "--batch", "4", "--samples", "8", "--lr", "3e-4"]
+SMALL = ["--steps", "2", "--batch", "4", "--samples", "8", "--lr", "3e-4", "--captions", "names"]
 
 
 def test_a_model_is_tuned_gone_on_with_and_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +53,7 @@ def test_a_table_of_pairs_is_read(tmp_path: Path) -> None:
     ("command", "message"),
     [
         (["tune", "--data", "shards"], "--pairs: data shards needs it"),
+        (["tune", "--device", "cuda:7"], "--device: expected cpu, or auto"),
         (["tune", "--batch", "9", "--samples", "8"], "--batch: expected at most 8"),
         (["tune", "--data", "table", "--pairs", "none.csv"], "none.csv"),
         (["evaluate", "regions", "--data", "coco-panoptic"], "--root: data coco-panoptic needs it"),

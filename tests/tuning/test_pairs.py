@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from captum_gradeclip.experiments import Scenes
 from captum_gradeclip.experiments.data.base import DataError
 from captum_gradeclip.tuning import ScenePairs, ShardPairs, TablePairs
 from captum_gradeclip.tuning.batches import Order
@@ -88,3 +89,7 @@ def test_scenes_come_with_captions_that_are_true_of_them() -> None:
     pairs = ScenePairs(2, split="validation", size=48)
     assert pairs[1].image.size == (48, 48) and pairs[1].id == "validation-0-000001"
     assert pairs[1].caption == ScenePairs(9, split="validation", size=48)[1].caption
+    named = ScenePairs(9, split="validation", captions="names")
+    assert named[1].caption == Scenes(2, split="validation")[1].captions[0] != pairs[1].caption
+    with pytest.raises(ValueError, match="captions: expected one of"):
+        ScenePairs(9, captions="all")  # type: ignore[arg-type]

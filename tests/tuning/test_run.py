@@ -319,6 +319,21 @@ def test_the_weights_are_a_checkpoint_of_open_clip(clip: Any, tmp_path: Path) ->
     assert torch.equal(weights(again), weights(tuned.model)) and not torch.equal(weights(again), weights(model))
 
 
+def test_half_precision_keeps_whole_weights_and_single_precision_comes_back(clip: Any) -> None:
+    half, single = (run(clip, precision=precision, steps=2) for precision in ("bf16", "no"))
+    assert {parameter.dtype for parameter in half.model.parameters()} == {torch.float32}
+    losses = [one.log[0]["loss"] for one in (half, single)]
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert run(clip, steps=2).log[0]["loss"] == losses[1]
+
+
+def test_workers_read_what_the_process_itself_would_read(clip: Any) -> None:
+    model, preprocess, tokenizer = clip
+    more = {"preprocess": stopping(preprocess, -1), "device": "cpu", "quiet": True}
+    runs = [tune(model, PAIRS, tokenizer, TuneSettings(**SMALL), workers=workers, **more) for workers in (0, 2)]
+    assert torch.equal(weights(runs[0].model), weights(runs[1].model))
+
+
 def test_the_log_is_a_table(clip: Any, tmp_path: Path) -> None:
     tuned = run(clip, out=tmp_path, steps=3)
     head, *rows = (tmp_path / "log.csv").read_text().splitlines()

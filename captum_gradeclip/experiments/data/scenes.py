@@ -74,8 +74,6 @@ class Scenes:
         kinds = [_KINDS.index((thing.colour, thing.shape)) for thing in scene.things]
         for kind, mask in zip(kinds, masks):
             segments[mask] = kind
-        phrases = dict.fromkeys(Phrase(thing.colour, thing.shape) for thing in scene.things)
-        # The model's context has room for three things.
-        named = " and ".join(scenes.with_article(phrase.words()) for phrase in list(phrases)[:3])
+        named = scenes.name_all(scene).text
         other = scenes.sample_caption(scene, np.random.default_rng(index)).text
         return Sample(f"{self.split}-{self.seed}-{index:06d}", index, image, kinds[0], segments, (named, other))
