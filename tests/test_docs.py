@@ -152,3 +152,17 @@ def test_pictures_of_the_pages_are_there() -> None:
         for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text()):
             with Image.open(page.parent / path) as image:
                 image.verify()
+
+
+def test_the_family_that_was_brought_stands_in_the_code_as_the_page_has_it() -> None:
+    (shown,) = blocks(DOCS / "howto" / "bring-a-family.md", "diff")
+    lines = shown.splitlines()
+    assert 10 < len(lines) <= 40
+    files = [line.removeprefix("+++ b/") for line in lines if line.startswith("+++")]
+    parts = re.split(r"^\+\+\+ .*$", shown, flags=re.MULTILINE)[1:]
+    assert len(files) == len(parts) == 3
+    for file, part in zip(files, parts):
+        code = (ROOT / file).read_text().splitlines()
+        for line in part.strip().splitlines():
+            if not line.startswith("---"):
+                assert (line[1:] in code) == line.startswith("+"), line
