@@ -14,7 +14,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import adapters, attention, maps, scenes
-    from .attr import METHODS, GradECLIP, InputSpaceAttribution
+    from .attr import METHODS, GradECLIP, InputSpaceAttribution, WordRegionAttribution
     from .explain import Explanation, explain
     from .scores import ClassScore, ContrastScore, ImageTextScore, TextImageScore
 
@@ -27,6 +27,7 @@ __all__ = [
     "ImageTextScore",
     "InputSpaceAttribution",
     "TextImageScore",
+    "WordRegionAttribution",
     "__version__",
     "adapters",
     "attention",
@@ -44,6 +45,7 @@ _HOMES = {
     "ImageTextScore": "scores",
     "InputSpaceAttribution": "attr",
     "TextImageScore": "scores",
+    "WordRegionAttribution": "attr",
     "explain": "explain",
 }
 """The file or folder of each public name that is not a module itself."""

@@ -36,6 +36,10 @@ class Check:
         varies: whether the signed map is finite and not constant.
         seconds: time that this map took.
         faults: what the model does otherwise than its adapter says, a clause each; empty if it keeps everything.
+
+    >>> (check,) = self_check(adapters.families()["torchvision ViT"].build().eval())
+    >>> check.tower, check.layers, check.map, check.error < TOLERANCE
+    ('image', 3, (1, 1, 4, 4), True)
     """
 
     tower: str
@@ -282,6 +286,9 @@ def faults_of(checks: Sequence[Check]) -> str:
 
     Args:
         checks: what each tower showed.
+
+    Returns:
+        A clause for each fault, behind the name of its tower.
 
     >>> shown = Check("text", 12, 77, 0.0, 0.0, (1, 77), True, 0.1, faults=("one head changes nothing",))
     >>> faults_of([shown])

@@ -39,6 +39,11 @@ class Site:
         module: the module that makes the attention call, or the block around it.
         kind: ``"self"`` where the tokens attend to each other, ``"pool"`` where learned queries attend to the tokens, and
             ``"cross"`` where tokens of one kind attend to tokens of another.
+
+    >>> from captum_gradeclip.adapters import families, image_tower
+    >>> model = families()["open_clip CoCa"].build()
+    >>> [site.kind for site in image_tower(model).sites]
+    ['self', 'self', 'self', 'self', 'pool']
     """
 
     module: nn.Module
@@ -56,6 +61,11 @@ class Readout:
         tokenwise_tail: whether everything behind the attention of the last block also runs on the token that is read
             alone. This fails where the block itself expects all tokens, as with rotary positions (default False).
         rows: maps inputs to the row of the token that is read, integers ``(N,)``; ``None`` where several tokens are read.
+
+    >>> from captum_gradeclip.adapters import families, image_tower
+    >>> readout = image_tower(families()["open_clip ViT"].build()).readout
+    >>> readout.kind, readout.rows(torch.zeros(2, 3, 32, 32))  # the class token of both images
+    ('token', tensor([0, 0]))
     """
 
     kind: Literal["token", "pool", "several", "unknown"]
@@ -83,6 +93,13 @@ class ImageTower:
         labels: returns the class names of a classifier, or ``None`` if the model does not carry them.
         pads: whether the tower pads images on the right and below to whole patches; if not (default), what is left over
             there is not seen.
+
+    >>> from captum_gradeclip.adapters import families, image_tower
+    >>> tower = image_tower(families()["open_clip ViT"].build())
+    >>> tower.size, tower.patch, tower.grid((40, 24)), len(tower.layers)
+    ((32, 32), 8, (5, 3), 4)
+    >>> tower.encode(torch.zeros(2, 3, 40, 24)).shape == (2, tower.width)
+    True
     """
 
     encode: Callable[[Tensor], Tensor]
@@ -127,7 +144,7 @@ class Front:
 
     Attributes:
         length: maps token ids ``(N, L)`` to the number of positions, from the first on, that their features depend on. It
-            refuses what :attr:`TextTower.encode` refuses.
+            refuses what ``encode`` refuses.
         encode: the model's own forward pass on that many positions; its features are those of the whole texts.
         parts: lists the modules that run in it. Where one is not the library's own, the whole texts have to run.
         causal: whether the tower is causal: no token attends to those behind it (default False).
@@ -156,6 +173,12 @@ class TextTower:
         end: id of the mark behind a text, or ``None`` if only the tokenizer knows it.
         project: applies the square matrix ``(D, D)`` with which the encoder ends to ``(N, D)``; ``None`` if there is none.
         front: how the encoder runs without the padding that it never sees; ``None`` (default) where it sees all of it.
+
+    >>> from captum_gradeclip import adapters, scenes
+    >>> model, _, tokenizer = scenes.load()
+    >>> tower = adapters.text_tower(model)
+    >>> tower.context_length, tower.vocabulary, tower.readout.rows(tokenizer(["a red circle"]))  # the end mark
+    (24, 649, tensor([4]))
     """
 
     encode: Callable[[Tensor], Tensor]
@@ -199,6 +222,11 @@ class Family:
         positions: how patches know their place (default from a table with a row for each).
         examples: models of this layout that are known by other names, as a checkpoint's name is no row (default none).
         missing: what the installed version of the library lacks, so that the family cannot be had (default nothing).
+
+    >>> from captum_gradeclip.adapters import families, image_tower
+    >>> family = families()["timm ViT"]
+    >>> family.text, image_tower(family.build()).size == family.size
+    (False, True)
     """
 
     name: str
@@ -216,7 +244,7 @@ class Family:
 
     @property
     def layout(self) -> tuple[str, str, str, str]:
-        """What tells a family from others: class, read-out of images, read-out of texts, positions."""
+        """What tells a family from others, class, read-out of images, read-out of texts, positions."""
         return self.models, self.reads, self.text_reads if self.text else "", self.positions
 
 

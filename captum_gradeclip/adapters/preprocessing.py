@@ -30,6 +30,11 @@ class Preprocessing:
         floors: whether a box that cannot be centered lies half a pixel to the left and above; if not (default), its place is
             rounded to even numbers, as torchvision does it.
         squared: whether a picture is made a square before it is resized, by colors on the right or below (default False).
+
+    >>> from captum_gradeclip import adapters, scenes
+    >>> own = adapters.preprocessing(scenes.load()[0])
+    >>> own.pixels(Image.new("RGB", (640, 480), "white")).shape, own.mean, own.interpolation
+    (torch.Size([3, 96, 96]), (0.5, 0.5, 0.5), 'bicubic')
     """
 
     transform: Callable[[Image.Image], Tensor]

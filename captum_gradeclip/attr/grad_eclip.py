@@ -188,12 +188,30 @@ class GradECLIP(LinearAttribution[GradECLIPOptions, Attention]):
 
 def _layer_map(gradient: Tensor, record: Record, rows: Tensor | None, content: slice, options: GradECLIPOptions) -> Tensor:
     """Signed map of one layer, ``(T, N, heads or 1, L)``."""
+    spatial, value = weighing(record, rows, content, options)
+    evidence = grad_eclip(_per_head(take_rows(gradient.to(value.dtype), rows), value.shape[1]), value, spatial)
+    return evidence if options.heads == "each" else evidence.sum(dim=-2, keepdim=True)
+
+
+def weighing(
+    record: Record, rows: Tensor | None, content: slice, options: GradECLIPOptions
+) -> tuple[Tensor | float, Tensor]:
+    """The spatial weights and the values of one layer, the two factors of equation 19 that do not depend on the target.
+
+    Args:
+        record: what the layer was given.
+        rows: index of the row that is read in each example, ``(N,)``; ``None`` for all rows.
+        content: the patches or words among the keys.
+        options: how they are weighed, and by how many heads.
+
+    Returns:
+        Spatial weights ``(N, heads or 1, R, L)``, or 1 for none, and values ``(N, heads or 1, L, d)``.
+    """
     # The model's own softmax exists per head only; it weighs each head's evidence before these are added up.
     each = options.heads == "each"
     view = record if each or (options.heads == "model" and options.spatial_weight == "softmax") else record.merged()
     dtype = torch.promote_types(record.value.dtype, torch.float32)  # a cosine in half precision loses its gradient
     query, key, value = (x.to(dtype) for x in (view.query, view.key, view.value))
-    weight = _per_head(take_rows(gradient.to(dtype), rows), view.heads)
     query = _per_head(take_rows(query.transpose(1, 2).flatten(2), rows), view.heads)
     spatial: Tensor | float = 1.0
     if options.spatial_weight == "loosened":
@@ -206,8 +224,7 @@ def _layer_map(gradient: Tensor, record: Record, rows: Tensor | None, content: s
         spatial = view.probabilities().to(dtype)
         if rows is not None:
             spatial = spatial.take_along_dim(rows.to(spatial.device)[:, None, None, None], dim=-2)
-    evidence = grad_eclip(weight, value, spatial)
-    return evidence if each else evidence.sum(dim=-2, keepdim=True)
+    return spatial, value
 
 
 def _per_head(x: Tensor, heads: int) -> Tensor:

@@ -4,6 +4,7 @@ Nothing in here knows a model: all functions take tensors and numbers, and impor
 arguments.
 """
 
+from .ensemble import ensemble
 from .frame import Frame, to_pixels
 from .grid import MOST_PREFIX_OTHERWISE, MOST_PREFIX_TOKENS, infer_grid, nearest_multiple, possible_grids
 from .over_targets import ranks, strongest
@@ -16,6 +17,7 @@ __all__ = [
     "MOST_PREFIX_TOKENS",
     "Frame",
     "Words",
+    "ensemble",
     "infer_grid",
     "merge_words",
     "nearest_multiple",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Protocol, TypeGuard
 
@@ -63,6 +64,18 @@ def merge_words(attributions: Tensor, tokens: Tensor, tokenizer: object) -> list
     return [speller.words(ids, weights) for ids, weights in zip(tokens.tolist(), attributions.tolist())]
 
 
+def _joined(words: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The words, with signs that stand on a letter (vowels of Devanagari) at that letter: CLIP takes them for words."""
+    found: list[tuple[str, float]] = []
+    for word, weight in words:
+        if found and word and unicodedata.category(word[0])[0] == "M":
+            before, so_far = found[-1]
+            found[-1] = before + word, so_far + weight
+        else:
+            found.append((word, weight))
+    return found
+
+
 class _Speller:
     """Reads the words behind token ids, for every way in which a vocabulary marks the borders of words."""
 
@@ -97,7 +110,7 @@ class _Speller:
             if begins or not words:
                 words.append(([], 0.0))
             words[-1] = [*words[-1][0], ids[position]], words[-1][1] + weights[position]
-        return [(self.inner.decode(numbers).strip(), weight) for numbers, weight in words]
+        return _joined([(self.inner.decode(numbers).strip(), weight) for numbers, weight in words])
 
     def _content(self, ids: list[int]) -> list[int]:
         """The positions between the start and the end mark.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeAlias
@@ -137,33 +138,11 @@ class Targets:
         Raises:
             ValueError: if the scores do not depend on a tensor, or blocks run again during the backward pass.
         """
-        check_differentiable(output)
-        if not all(tensor.requires_grad for tensor in at):
-            raise ValueError(
-                "layer: a chosen layer ran without a graph, as re-entrant gradient checkpointing runs it; switch it off for"
-                " the explanation, model.gradient_checkpointing_disable()"
+        with _differentiating(output, at):
+            found = _gradients(
+                output, self._seeds(output), at, {"allow_unused": True, **(grad_kwargs or {}), "retain_graph": True}
             )
-        with torch.inference_mode(False), torch.enable_grad():
-            try:
-                found = _gradients(
-                    output, self._seeds(output), at, {"allow_unused": True, **(grad_kwargs or {}), "retain_graph": True}
-                )
-            except RuntimeError as error:
-                if (
-                    isinstance(error, CheckpointError)
-                    or "torch.utils.checkpoint" in str(error)
-                    or "Checkpointing" in str(error)
-                ):
-                    raise ValueError(
-                        "layer: gradient checkpointing runs blocks a second time, outside the interception; switch it off"
-                        " for the explanation, model.set_grad_checkpointing(False) or model.gradient_checkpointing_disable()"
-                    ) from error
-                raise
-        if any(one is None for one in found):
-            raise ValueError(
-                "layer: a chosen layer ran, but the score does not depend on it; choose layers on the way to the score"
-            )
-        gradients = [one for one in found if one is not None]
+        gradients = _reached(found)
         if not any(one.any() for one in gradients):
             notice(
                 "the gradient of the score at the chosen layers is exactly zero, so the map does not show what the score"
@@ -173,19 +152,135 @@ class Targets:
         return gradients
 
 
+def tangents(output: Tensor, at: Sequence[Tensor], changes: Sequence[Tensor]) -> Tensor:
+    r"""How the outputs answer to small changes of some tensors behind them, to first order.
+
+    .. math:: \sum_l J_l u_l = \nabla_w \Big\langle \sum_l J_l^\top w, u_l \Big\rangle, \quad
+        J_l = \frac{\partial f}{\partial o_l}
+
+    The gradient is linear in the weights :math:`w` of the outputs, so that its own gradient is what forward mode would
+    compute: one backward pass and one through it for each change, however many outputs there are. It needs no second run
+    of the model, whose modules may know nothing of forward mode, and no fused kernel of attention, which has no second
+    derivative.
+
+    Args:
+        output: outputs ``(N, D)`` with their graph.
+        at: tensors of that graph.
+        changes: K changes of each tensor, ``(K, *tensor.shape)``.
+
+    Returns:
+        ``(K, N, D)``, without a graph.
+
+    Raises:
+        ValueError: if the outputs do not depend on a tensor, or blocks run again during the backward pass.
+
+    >>> x = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    >>> tangents(x**2, [x], [torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])])
+    tensor([[[2., 0.]],
+    <BLANKLINE>
+            [[0., 4.]]])
+
+    Source: the two passes are known as the double-backward trick for products of a Jacobian with vectors.
+    """
+    with _differentiating(output, at):
+        weights = torch.zeros_like(output, requires_grad=True)
+        gradients = torch.autograd.grad(output, at, weights, create_graph=True, retain_graph=True, allow_unused=True)
+        reached = _reached(gradients)
+        stacked = [change.to(gradient.dtype) for change, gradient in zip(changes, reached)]
+        (found,) = _batched(reached, [weights], stacked, {"retain_graph": True})
+    assert found is not None
+    return found.detach()
+
+
+@contextmanager
+def _differentiating(output: Tensor, at: Sequence[Tensor]) -> Iterator[None]:
+    """The grad mode in which an output is differentiated at some tensors; what cannot be is told by name."""
+    check_differentiable(output)
+    if not all(tensor.requires_grad for tensor in at):
+        raise ValueError(
+            "layer: a chosen layer ran without a graph, as re-entrant gradient checkpointing runs it; switch it off for"
+            " the explanation, model.gradient_checkpointing_disable()"
+        )
+    with torch.inference_mode(False), torch.enable_grad():
+        try:
+            yield
+        except RuntimeError as error:
+            if isinstance(error, CheckpointError) or "torch.utils.checkpoint" in str(error) or "Checkpointing" in str(error):
+                raise ValueError(
+                    "layer: gradient checkpointing runs blocks a second time, outside the interception; switch it off"
+                    " for the explanation, model.set_grad_checkpointing(False) or model.gradient_checkpointing_disable()"
+                ) from error
+            raise
+
+
+def _reached(found: Sequence[Tensor | None]) -> list[Tensor]:
+    """The gradients at all tensors.
+
+    Raises:
+        ValueError: if one of them is none, since the score does not depend on the tensor.
+    """
+    if any(one is None for one in found):
+        raise ValueError(
+            "layer: a chosen layer ran, but the score does not depend on it; choose layers on the way to the score"
+        )
+    return [one for one in found if one is not None]
+
+
 def _gradients(
     output: Tensor, seeds: Tensor, at: Sequence[Tensor], grad_kwargs: dict[str, object]
 ) -> Sequence[Tensor | None]:
     """Gradients ``(T, ...)`` from T seeds at the scores, in one batched backward pass where that is possible."""
-    if len(seeds) > 1 and not torch.is_anomaly_enabled():
+    return _batched([output], at, [seeds], grad_kwargs)
+
+
+def _batched(
+    outputs: Sequence[Tensor], at: Sequence[Tensor], seeds: Sequence[Tensor], grad_kwargs: dict[str, object]
+) -> Sequence[Tensor | None]:
+    """Gradients ``(T, ...)`` from T seeds at each of several outputs, in one batched backward pass where possible."""
+    if len(seeds[0]) > 1 and not torch.is_anomaly_enabled():
         try:
-            return torch.autograd.grad(output, at, seeds, is_grads_batched=True, **grad_kwargs)  # type: ignore[call-overload, no-any-return]
+            return _at_once(outputs, seeds, at, grad_kwargs)
         except (CheckpointError, torch.cuda.OutOfMemoryError):
             raise  # one after the other would not help
         except RuntimeError:
             pass  # a backward function of somebody's own may not be batched; one after the other, a real error comes again
-    rows = [torch.autograd.grad(output, at, seed, **grad_kwargs) for seed in seeds]  # type: ignore[call-overload]
+    rows = [torch.autograd.grad(outputs, at, seed, **grad_kwargs) for seed in zip(*seeds)]  # type: ignore[call-overload]
     return [None if column[0] is None else torch.stack(column) for column in zip(*rows)]
+
+
+def _at_once(
+    outputs: Sequence[Tensor], seeds: Sequence[Tensor], at: Sequence[Tensor], grad_kwargs: dict[str, object]
+) -> Sequence[Tensor | None]:
+    """All gradients in one backward pass.
+
+    ``is_grads_batched`` takes the older ``vmap`` of torch, which has no rule for GELU and layer norm and runs these once for
+    each seed; the newer one has none for attention, and warns of it.
+    """
+    if any(map(_passes_attention, outputs)):
+        return torch.autograd.grad(outputs, at, seeds, is_grads_batched=True, **grad_kwargs)  # type: ignore[call-overload, no-any-return]
+    reached: list[bool] = []
+
+    def one(*seed: Tensor) -> list[Tensor]:
+        found = torch.autograd.grad(outputs, at, seed, **grad_kwargs)  # type: ignore[call-overload]
+        reached[:] = [gradient is not None for gradient in found]
+        return [gradient for gradient in found if gradient is not None]
+
+    found = iter(torch.func.vmap(one)(*seeds))
+    return [next(found) if there else None for there in reached]
+
+
+def _passes_attention(output: Tensor) -> bool:
+    """Whether the graph of a tensor holds an attention that torch computes in one piece."""
+    seen, left = set(), [output.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        if "ScaledDotProduct" in node.name():
+            return True
+        seen.add(node)
+        left.extend(one for one, _ in node.next_functions)
+    return False
 
 
 def parse_columns(targets: Columns, examples: int) -> Tensor | None:
