@@ -15,10 +15,12 @@ import pytest
 import torch
 from hypothesis import settings
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from captum_gradeclip import ClassScore, ImageTextScore, TextImageScore, adapters
 from captum_gradeclip.adapters import Family
 from captum_gradeclip.adapters.base import CONTEXT, END, START, VOCABULARY
+from captum_gradeclip.scores import ImageScore
 
 # How long an example takes says more about what else the machine does than about the code. The same examples are tried in
 # each run, so that a change fails for what it changed; --hypothesis-profile=explore tries others.
@@ -63,12 +65,20 @@ def captions(seed: int = 0, count: int = 3) -> Tensor:
     return tokens
 
 
+def image_score(model: nn.Module) -> ImageScore:
+    """The score of a model without texts: its classes, or of an encoder cosines with directions, as the rows of a head."""
+    tower = adapters.image_tower(model)
+    if tower.classes:
+        return ClassScore(model)
+    return ImageTextScore(model, torch.randn(VOCABULARY, tower.width, generator=torch.Generator().manual_seed(3)))
+
+
 def scores(model: nn.Module, family: Family, size: tuple[int, int], count: int = 3) -> list[tuple[Any, Tensor, int]]:
     """Each score of a family with ``count`` inputs and targets, and how many of its last layers to explain."""
     x, tokens = images(size, count), captions(count=count)
     dtype = next(model.parameters()).dtype
     if not family.text:
-        return [(ClassScore(model), x.to(dtype), 2)]
+        return [(image_score(model), x.to(dtype), 2)]
     return [(ImageTextScore(model, tokens), x.to(dtype), 2), (TextImageScore(model, x.to(dtype)), tokens, 8)]
 
 
@@ -98,6 +108,16 @@ def double() -> nn.Module:
 
 def images(size: tuple[int, int], count: int = 2, seed: int = 1) -> Tensor:
     return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(seed))
+
+
+def patches_of(x: Tensor) -> dict[str, Tensor]:
+    """Images of 32 x 32 pixels as SigLIP 2 takes them: patches of 8 x 8, channels last."""
+    patches = [F.unfold(item[None], 8, stride=8)[0].T.reshape(-1, 3, 64).mT.flatten(1) for item in x]
+    return {
+        "pixel_values": torch.stack(patches),
+        "pixel_attention_mask": torch.ones(len(x), 16, dtype=torch.long),
+        "spatial_shapes": torch.tensor([[4, 4]] * len(x)),
+    }
 
 
 def relative(a: Tensor, b: Tensor) -> float:

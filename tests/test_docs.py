@@ -79,6 +79,8 @@ def test_tables_are_those_of_the_registries() -> None:
         assert kind.__name__ in told[kind.info.name][1]
         assert [cell == "yes" for cell in told[kind.info.name][2:4]] == [kind.info.image, kind.info.text]
     assert [row[0] for row in rows(tables.models())] == list(adapters.families())
+    readme = (ROOT / "README.md").read_text()
+    assert readme.split(tables.README)[1] == tables.libraries(), "run python docs/_ext/tables.py"
     named = [re.search(r"metrics\.(\w+)", row[0]) for row in (*rows(tables.metrics()), *rows(tables.functions()))]
     assert {one[1] for one in named if one} <= set(metrics.__all__) and len(named) > 30
     assert [row[0].split()[-1].strip("`") for row in rows(tables.tasks())] == [*TASKS, *STUDIES]
@@ -174,3 +176,17 @@ def test_pictures_of_the_pages_are_there() -> None:
         for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text()):
             with Image.open(page.parent / path) as image:
                 image.verify()
+
+
+def test_the_family_that_was_brought_stands_in_the_code_as_the_page_has_it() -> None:
+    (shown,) = blocks(DOCS / "howto" / "bring-a-family.md", "diff")
+    lines = shown.splitlines()
+    assert 10 < len(lines) <= 40
+    files = [line.removeprefix("+++ b/") for line in lines if line.startswith("+++")]
+    parts = re.split(r"^\+\+\+ .*$", shown, flags=re.MULTILINE)[1:]
+    assert len(files) == len(parts) == 3
+    for file, part in zip(files, parts):
+        code = (ROOT / file).read_text().splitlines()
+        for line in part.strip().splitlines():
+            if not line.startswith("---"):
+                assert (line[1:] in code) == line.startswith("+"), line

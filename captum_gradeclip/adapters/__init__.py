@@ -184,8 +184,11 @@ def pixel_values(features: Foreign, model: nn.Module) -> Tensor:
     return found
 
 
-def families() -> dict[str, Family]:
+def families(missing: bool = False) -> dict[str, Family]:
     """Everything that is supported by the installed libraries, by name.
+
+    Args:
+        missing: whether to list what the installed versions lack instead (default False).
 
     Returns:
         The rows of the table of families, each by its name.
@@ -195,7 +198,7 @@ def families() -> dict[str, Family]:
     """
     files = dict.fromkeys(file for library, file in LIBRARIES.items() if find_spec(library))
     rows = [family for file in files for family in import_module(f"{__name__}.{file}").FAMILIES]
-    return {family.name: family for family in rows}
+    return {family.name: family for family in rows if bool(family.missing) == missing}
 
 
 def is_known(module: nn.Module) -> bool:

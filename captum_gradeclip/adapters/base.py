@@ -221,6 +221,7 @@ class Family:
         text_reads: which token of a text the score reads (default the mark behind it); without meaning if there is no text.
         positions: how patches know their place (default from a table with a row for each).
         examples: models of this layout that are known by other names, as a checkpoint's name is no row (default none).
+        missing: what the installed version of the library lacks, so that the family cannot be had (default nothing).
 
     >>> from captum_gradeclip.adapters import families, image_tower
     >>> family = families()["timm ViT"]
@@ -239,6 +240,7 @@ class Family:
     text_reads: str = END_MARK
     positions: str = TABLE
     examples: str = ""
+    missing: str = ""
 
     @property
     def layout(self) -> tuple[str, str, str, str]:
@@ -337,7 +339,7 @@ def execution_device(model: nn.Module) -> torch.device:
     return torch.device(dispatched[0]) if dispatched else next(model.parameters()).device
 
 
-def class_among(module: nn.Module, known: Sequence[str]) -> str | None:
+def class_among(module: object, known: Sequence[str]) -> str | None:
     """The first of some class names that a module's class has or is derived from, as a parametrized or own class is.
 
     >>> class Mine(nn.Linear): ...
@@ -350,23 +352,66 @@ def class_among(module: nn.Module, known: Sequence[str]) -> str | None:
 
 
 def unsupported(kind: str, supported: str) -> UnsupportedModelError:
-    """The error for a tower that no adapter explains, with what to do instead."""
-    if any(name in kind.lower() for name in _WITHOUT_PLAIN_ATTENTION):
-        return UnsupportedModelError(
-            f"model: {kind} is convolutional or hierarchical: no layer attends from one read-out token to all patches of"
-            " the image, so there are no queries, keys and values that Grad-ECLIP could explain; use"
-            " captum.attr.LayerGradCam on its last stage"
-        )
+    """The error for a tower that no adapter explains, with what to do instead.
+
+    >>> str(unsupported("ResNet", "ViT"))[:53]
+    'model: ResNet is convolutional or hierarchical: no la'
+    """
+    for names, reason in _REFUSED:
+        if any(name in kind.lower() for name in names):
+            return UnsupportedModelError(f"model: {kind} {reason}")
     return UnsupportedModelError(
         f"model: {kind} has no adapter; supported are {supported}. Any model with plain attention can be explained through"
         " a callable, GradECLIP(lambda x: model(x), layer); for convolutional ones use captum.attr.LayerGradCam"
     )
 
 
-_WITHOUT_PLAIN_ATTENTION = (
-    *("swin", "convnext", "resnet", "regnet", "efficientnet", "mobilenet", "mobilevit", "densenet", "vgg", "nfnet"),
-    *("maxvit", "maxxvit", "coatnet", "hiera", "mvit", "multiscale", "pvt", "pyramid", "segformer", "davit", "focal"),
-    *("nest", "edgenext", "convformer", "metaformer", "poolformer", "fastvit", "efficientvit", "levit", "twins"),
+_REFUSED = (
+    (
+        ["gemma4vit", "qwen3vit", "pixtral"],
+        "takes the patches of several images as one packed sequence, so that it has no batch of images; explain an image"
+        " tower that takes one, such as timm's NaFlexVit, which has any size and aspect",
+    ),
+    (
+        [
+            *("llava", "qwen", "paligemma", "gemma", "idefics", "kosmos", "florence", "internvl", "colpali"),
+            *("colmodernvbert", "forconditionalgeneration", "forcausallm"),
+        ],
+        "generates, or embeds with a decoder: there is no token of an image that is compared with a text. For the words of"
+        " an answer use captum.attr.LLMAttribution with ImageMaskInput, or vl-saliency; for a retriever with a vector for"
+        " each token use the similarity maps of colpali-engine",
+    ),
+    (
+        ["blip2", "xclip", "groupvit"],
+        "compares a text with several vectors of an image (queries, frames or groups); explain its score through a"
+        " callable, GradECLIP(lambda images: scores, layer)",
+    ),
+    (
+        ["cait", "xcit"],
+        "mixes its heads, or has channels attend to channels, so that no head weighs the tokens; use captum_gradeclip.RISE"
+        " on the model itself, which looks at no layer",
+    ),
+    (
+        [
+            *("swin", "convnext", "resnet", "regnet", "efficientnet", "mobilenet", "mobilevit", "densenet", "vgg", "nfnet"),
+            *("maxvit", "maxxvit", "coatnet", "hiera", "mvit", "multiscale", "pvt", "pyramid", "segformer", "davit"),
+            *(
+                "focal",
+                "nest",
+                "edgenext",
+                "convformer",
+                "metaformer",
+                "poolformer",
+                "fastvit",
+                "efficientvit",
+                "levit",
+                "twins",
+            ),
+            *("visiontransformersam", "align", "byobnet"),
+        ],
+        "is convolutional or hierarchical: no layer attends from one read-out token to all patches of the image, so there"
+        " are no queries, keys and values that Grad-ECLIP could explain; use captum.attr.LayerGradCam on its last stage",
+    ),
 )
 
 

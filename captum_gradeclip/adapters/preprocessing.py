@@ -29,6 +29,7 @@ class Preprocessing:
         std: standard deviation of each channel, likewise.
         floors: whether a box that cannot be centered lies half a pixel to the left and above; if not (default), its place is
             rounded to even numbers, as torchvision does it.
+        squared: whether a picture is made a square before it is resized, by colors on the right or below (default False).
 
     >>> from captum_gradeclip import adapters, scenes
     >>> own = adapters.preprocessing(scenes.load()[0])
@@ -44,6 +45,7 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     floors: bool = False
+    squared: bool = False
 
     def pixels(self, image: Image.Image) -> Tensor:
         """The input ``(C, H, W)`` that the library makes of a picture, RGB and upright; of gray values for one channel.
@@ -73,6 +75,7 @@ class Preprocessing:
         """
         if self.resized is None:
             return None
+        size = (max(size), max(size)) if self.squared else size
         resized = self.resized(size)
         edges = []
         for side, now, cut in zip(size, resized, self.crop or resized):

@@ -1,8 +1,9 @@
-"""transformers' dual encoders (CLIP, SigLIP, SigLIP 2, Chinese-CLIP, AltCLIP, BLIP) and image classifiers (ViT, DINOv2)."""
+"""transformers' dual encoders (CLIP, SigLIP, BLIP, OWL-ViT and more), image classifiers and image encoders (ViT, DINO)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from PIL import Image
@@ -17,17 +18,13 @@ from transformers.utils.constants import (
 )
 
 from .base import (
-    CONTEXT,
-    END,
-    START,
-    VOCABULARY,
-    Family,
     Foreign,
     Front,
     ImageTower,
     NoTextTowerError,
     Readout,
     TextTower,
+    UnsupportedModelError,
     blocks,
     channels_of,
     check_size,
@@ -36,6 +33,7 @@ from .base import (
     first_row,
     pair,
     per_channel,
+    replaced,
     sites,
     square,
     square_patch,
@@ -44,59 +42,136 @@ from .base import (
     without_padding,
 )
 from .preprocessing import Preprocessing, Size, shorter_side, to_size
+from .transformers_families import FAMILIES as FAMILIES
+
+_POOLED = ("SiglipModel", "Siglip2Model", "Aimv2Model")
+"""Dual encoders whose image side ends with an attention pool."""
+
+# The end mark of a text is found by its id; or it is the highest id; or old configurations state a wrong id, 2, in place of
+# which the library takes the highest.
+_BY_ID, _HIGHEST = ("MetaClip2Model", "Aimv2Model"), ("OwlViTModel", "Owlv2Model")
+_BY_ID_OR_HIGHEST = ("CLIPModel", "CLIPSegModel")
+_CAUSAL = (*_BY_ID_OR_HIGHEST, *_BY_ID, *_HIGHEST)
+_PATCHES = ("Siglip2Model", "Siglip2ForImageClassification")
+"""Classes that take images as patches."""
 
 _DUAL = (
-    *("CLIPModel", "SiglipModel", "Siglip2Model", "ChineseCLIPModel", "AltCLIPModel"),
-    *("BlipModel", "BlipForImageTextRetrieval"),
-)
-_CLASSIFIERS = (
-    *("ViTForImageClassification", "DeiTForImageClassification"),
-    *("Dinov2ForImageClassification", "Dinov2WithRegistersForImageClassification"),
+    *_CAUSAL,
+    *("SiglipModel", "Siglip2Model", "ChineseCLIPModel", "AltCLIPModel", "BlipModel", "BlipForImageTextRetrieval"),
+    *("FlavaModel", "Tipsv2Model", "VisionTextDualEncoderModel"),
 )
 _CLASS_AND_MEAN = ("Dinov2ForImageClassification", "Dinov2WithRegistersForImageClassification")  # class token beside a mean
+_MEAN = (
+    *("CLIPForImageClassification", "MetaClip2ForImageClassification"),
+    *("SiglipForImageClassification", "Siglip2ForImageClassification", "IJepaForImageClassification"),
+)
+_BIASED = ("BeitForImageClassification", "Data2VecVisionForImageClassification")  # by a configuration, mean or class token
+_DEIT = ("DeiTForImageClassification", "DeiTForImageClassificationWithTeacher")
+_CLASSIFIERS = (
+    *("ViTForImageClassification", "ViTMSNForImageClassification"),
+    *(*_DEIT, *_CLASS_AND_MEAN, *_MEAN, *_BIASED),
+)
+_ENCODERS = ("Dinov2Model", "Dinov2WithRegistersModel", "DINOv3ViTModel")
+"""Image encoders without classes and texts, which return the normalized class token."""
+
+_ANY_GRID = (*_CLASS_AND_MEAN, *_ENCODERS, *_PATCHES, "Tipsv2Model")
+"""Classes that make positions for any grid by themselves."""
+
+_JOINED = ("CLIPVisionModel", "ViTModel", "DeiTModel", "Dinov2Model", "Dinov2WithRegistersModel")
+_JOINED_TEXTS = ("BertModel", "RobertaModel", "XLMRobertaModel")
+"""Encoders that a ``VisionTextDualEncoderModel`` may join; all of them pool their first token."""
+
+_KINDS = (*_DUAL, *_CLASSIFIERS, *_ENCODERS, "TimmWrapperForImageClassification")
 
 
 def image_tower(model: nn.Module) -> ImageTower:
-    """The facts of a dual encoder's image side, or of an image classifier."""
+    """The facts of a dual encoder's image side, of an image classifier, or of an image encoder."""
     kind = _kind(model)
     owner: Foreign = model
-    if kind in _CLASSIFIERS:
-        config, trunk = owner.config, getattr(owner, owner.base_model_prefix)
-    else:
-        config, trunk = owner.config.vision_config, owner.vision_model
+    if kind == "TimmWrapperForImageClassification":
+        return _wrapped_timm(owner)
+    config, trunk = _image_side(owner, kind)
     patch = square_patch(config.patch_size)
     # Siglip2 has no image size, only a square table of positions.
-    native = pair(patch * round(config.num_patches**0.5) if kind == "Siglip2Model" else config.image_size)
-    channels = channels_of(trunk.embeddings, patch)
+    native = pair(patch * round(config.num_patches**0.5) if kind in _PATCHES else config.image_size)
+    channels = channels_of(trunk.embeddings if hasattr(trunk, "embeddings") else trunk, patch)
+    one_size = kind in _BIASED or (kind == "Aimv2Model" and not config.is_native)
+    interpolates = kind not in _ANY_GRID and kind != "Aimv2Model" and class_among(trunk, ["Dinov2PreTrainedModel"]) is None
 
     def encode(images: Tensor) -> Tensor:
         size = check_size(images, patch, native, channels)
-        other: dict[str, Foreign] = {} if size == native else {"interpolate_pos_encoding": True}
-        if kind == "Siglip2Model":
-            return _tensor(owner.get_image_features(**_patches(images, patch)))
-        if kind == "BlipForImageTextRetrieval":
-            return owner.vision_proj(owner.vision_model(pixel_values=images, **other)[0][:, 0])  # type: ignore[no-any-return]
+        if one_size and size != native:
+            only = f"{native[0]} x {native[1]}"
+            raise ValueError(f"inputs: images, this {type(owner).__name__} takes {only} only, got {size[0]} x {size[1]}")
+        other: dict[str, Foreign] = {"interpolate_pos_encoding": True} if interpolates and size != native else {}
+        given = _patches(images, patch) if kind in _PATCHES else {"pixel_values": images, **other}
+        if kind in ("BlipForImageTextRetrieval", "VisionTextDualEncoderModel"):
+            output = trunk(**given)
+            joined = kind == "VisionTextDualEncoderModel"
+            return owner.visual_projection(output[1]) if joined else owner.vision_proj(output[0][:, 0])  # type: ignore[no-any-return]
         if kind in _DUAL:
-            return _tensor(owner.get_image_features(pixel_values=images, **other))
-        # DINOv2 interpolates by itself
-        output = owner(pixel_values=images, **({} if kind in _CLASS_AND_MEAN else other))
-        return output[0]  # type: ignore[no-any-return]  # the logits, of a tuple as well (return_dict=False)
+            features = _tensor(owner.get_image_features(**given))
+            return features[:, 0] if kind == "FlavaModel" else features  # which projects all tokens
+        output = owner(**given)
+        return output[1 if kind in _ENCODERS else 0]  # type: ignore[no-any-return]  # of a tuple as well (return_dict=False)
 
-    pool = getattr(trunk, "head", None)
+    pool = getattr(trunk, "head", None) if kind in _POOLED else None
+    if kind == "Aimv2Model" and pool is None:
+        raise UnsupportedModelError("model: this Aimv2Model has no head (use_head=False), so it has no features of images")
     mean, std = _STATISTICS.get(kind, _OPENAI)
+    classes = owner.config.num_labels if kind in _CLASSIFIERS else 0
     return ImageTower(
         encode=encode,
         sites=sites(blocks(trunk), pool),
-        readout=Readout("pool") if pool is not None else Readout("several") if kind in _CLASS_AND_MEAN else class_token(),
+        readout=Readout("pool") if pool is not None else _readout(kind, config),
         patch=patch,
         size=native,
         mean=per_channel(mean, channels),
         std=per_channel(std, channels),
-        width=owner.config.num_labels if kind in _CLASSIFIERS else _width(owner, kind),
+        width=classes or _width(owner, kind),
         dtype=owner.dtype,
-        classes=owner.config.num_labels if kind in _CLASSIFIERS else 0,
-        labels=lambda: _labels(owner.config) if kind in _CLASSIFIERS else None,
+        classes=classes,
+        labels=lambda: _labels(owner.config) if classes else None,
     )
+
+
+def _image_side(owner: Foreign, kind: str) -> tuple[Foreign, Foreign]:
+    """The configuration and the module of the image side."""
+    if kind == "FlavaModel":
+        return owner.config.image_config, owner.image_model
+    if kind == "VisionTextDualEncoderModel":
+        if class_among(owner.vision_model, _JOINED) is None or class_among(owner.text_model, _JOINED_TEXTS) is None:
+            raise unsupported(
+                f"VisionTextDualEncoderModel of {type(owner.vision_model).__name__} and {type(owner.text_model).__name__}",
+                f"those of {', '.join(_JOINED)} and {', '.join(_JOINED_TEXTS)}",
+            )
+        return owner.config.vision_config, owner.vision_model
+    if kind in _ENCODERS:
+        return owner.config, owner
+    if hasattr(owner, "vision_model"):
+        return owner.config.vision_config, owner.vision_model
+    return owner.config, getattr(owner, owner.base_model_prefix)
+
+
+def _readout(kind: str, config: Foreign) -> Readout:
+    if kind in (*_CLASS_AND_MEAN, *_MEAN, "DeiTForImageClassificationWithTeacher"):
+        return Readout("several")
+    if kind in _BIASED:
+        return Readout("several") if config.use_mean_pooling else class_token(tokenwise_tail=False)
+    return class_token(tokenwise_tail=kind != "DINOv3ViTModel")  # rotary positions are made for all tokens
+
+
+def _wrapped_timm(owner: Foreign) -> ImageTower:
+    """The facts of a classifier of timm inside a model of transformers."""
+    from . import timm
+
+    inner = timm.image_tower(owner.timm_model)
+
+    def encode(images: Tensor) -> Tensor:
+        view = replaced(owner, "timm_model", timm.resized(owner.timm_model, images))
+        return view(pixel_values=images)[0]  # type: ignore[no-any-return]
+
+    return replace(inner, encode=encode, labels=lambda: _labels(owner.config))
 
 
 def preprocessing(model: nn.Module) -> Preprocessing:
@@ -107,10 +182,17 @@ def preprocessing(model: nn.Module) -> Preprocessing:
     import transformers
 
     kind, tower = _kind(model), image_tower(model)
+    owner: Foreign = model
+    if kind == "TimmWrapperForImageClassification":
+        from . import timm
+
+        return timm.preprocessing(owner.timm_model)
+    if kind == "VisionTextDualEncoderModel":
+        kind = type(owner.vision_model).__name__
     library: Foreign = getattr(transformers, _PROCESSORS.get(kind, "CLIPImageProcessor"))
     height, width = tower.size
     statistics = {"image_mean": list(tower.mean), "image_std": list(tower.std)}
-    if kind == "Siglip2Model":
+    if kind in _PATCHES:
         patches = height * width // tower.patch**2
         return by_processor(library(patch_size=tower.patch, max_num_patches=patches, **statistics), tower.channels)
     usual = library()
@@ -142,16 +224,18 @@ def by_processor(processor: Foreign, channels: int) -> Preprocessing:
     if not getattr(inner, "do_normalize", True):
         mean, std = _UNCHANGED["mean"], _UNCHANGED["std"]
     resized, resize = _resizing(inner)
+    squared = class_among(inner, ["Owlv2ImageProcessor", "Owlv2ImageProcessorFast"]) is not None
     crop = _sides(inner.crop_size) if getattr(inner, "do_center_crop", False) else None
     return Preprocessing(
         transform=transform,
         resized=resized,
         crop=None if crop is None else (crop["width"], crop["height"]),
-        resize=resize,
+        resize=f"to a square, {resize}" if squared else resize,
         interpolation=_interpolation(inner),
         mean=per_channel(mean, channels),
         std=per_channel(std, channels),
         floors=True,
+        squared=squared,
     )
 
 
@@ -188,16 +272,19 @@ def text_tower(model: nn.Module) -> TextTower:
     """The facts of a dual encoder's text side."""
     kind = _kind(model)
     owner: Foreign = model
-    if kind in _CLASSIFIERS:
+    if kind not in _DUAL:
         raise NoTextTowerError(
             f"model: {kind} of transformers has no text encoder; explain a class of it with captum_gradeclip.ClassScore"
         )
     config = owner.config.text_config
     trunk = owner.text_encoder if kind == "BlipForImageTextRetrieval" else owner.text_model
-    siglip = kind in ("SiglipModel", "Siglip2Model")
+    siglip, causal = kind in ("SiglipModel", "Siglip2Model"), kind in _CAUSAL
     limit = int(config.max_position_embeddings)
-    if kind == "AltCLIPModel":
+    if kind == "AltCLIPModel" or class_among(trunk, ["RobertaModel", "XLMRobertaModel"]):
         limit -= config.pad_token_id + 1  # RoBERTa counts its positions from there
+    start_id: Foreign = getattr(config, "bos_token_id", None)
+    end_id: Foreign = getattr(config, "eos_token_id", None)
+    highest = kind in _HIGHEST or (kind in _BY_ID_OR_HIGHEST and end_id == 2)
 
     def check(tokens: Tensor) -> None:
         if tokens.shape[-1] > limit:
@@ -206,65 +293,71 @@ def text_tower(model: nn.Module) -> TextTower:
     def encode(tokens: Tensor) -> Tensor:
         check(tokens)
         options = {"input_ids": tokens, "attention_mask": None if siglip else visible(tokens)}
+        if kind == "Aimv2Model":
+            options["attention_mask"] = _causal(visible(tokens), owner.dtype)
         if kind == "BlipForImageTextRetrieval":
             return owner.text_proj(owner.text_encoder(**options)[0][:, 0])  # type: ignore[no-any-return]
-        return _tensor(owner.get_text_features(**options))
+        if kind == "VisionTextDualEncoderModel":
+            return owner.text_projection(owner.text_model(**options)[1])  # type: ignore[no-any-return]
+        features = _tensor(owner.get_text_features(**options))
+        return features[:, 0] if kind == "FlavaModel" else features
 
     def visible(tokens: Tensor) -> Tensor:
-        if kind != "CLIPModel":
+        if not causal:
             return tokens.ne(config.pad_token_id).long()
+        if start_id is None:
+            return torch.ones_like(tokens)
         # A causal tower never sees what is behind the end mark, but would see padding in front of the start mark. CLIP's
         # tokenizers pad with an id that also means the end, so padding is told by its place. Old configurations have other
         # ids for the marks (0 and 2) than the tokenizer; a word may then stand in front of such an id.
-        waiting = tokens.eq(config.bos_token_id).cumsum(dim=1).eq(0)
-        trusted = config.bos_token_id != 0 and config.eos_token_id != 2
-        padding = tokens.eq(config.eos_token_id) | tokens.eq(config.pad_token_id) | trusted
+        waiting = tokens.eq(start_id).cumsum(dim=1).eq(0)
+        trusted = start_id != 0 and end_id != 2
+        padding = tokens.eq(end_id) | tokens.eq(config.pad_token_id) | trusted
         padded = (padding | ~waiting).all(dim=1, keepdim=True) & ~waiting.all(dim=1, keepdim=True)
         seen: Tensor = ~(waiting & padded)
         return seen.long()
 
-    start_id, end_id = config.bos_token_id, config.eos_token_id
-    if kind == "CLIPModel" and end_id == 2:  # then the vocabulary of OpenAI tells the marks, or the tokenizer alone
-        start_id, end_id = (49406, 49407) if config.vocab_size == 49408 else (None, None)
-
     def end(tokens: Tensor) -> Tensor:
-        # transformers keeps a wrong id, 2, of old configurations, and then takes the highest id for the end mark.
-        ids = tokens if config.eos_token_id == 2 else tokens.eq(config.eos_token_id).int()
-        return ids.argmax(dim=-1)
+        return (tokens if highest else tokens.eq(end_id).int()).argmax(dim=-1)
 
     def last(tokens: Tensor) -> Tensor:
         return torch.full((len(tokens),), tokens.shape[1] - 1, device=tokens.device)
 
     def length(tokens: Tensor) -> int:
         check(tokens)
-        if kind != "CLIPModel":
+        if not causal:
             return without_padding(tokens, config.pad_token_id)
         return up_to(end(tokens)) if visible(tokens).all() else tokens.shape[1]
 
     def parts() -> list[nn.Module]:
-        images = {*owner.vision_model.modules()}
+        images = {*_image_side(owner, kind)[1].modules()}
         return [part for part in owner.modules() if part not in images]
 
+    marked = kind in (*_CAUSAL, "AltCLIPModel")
+    marks = (start_id, end_id) if marked else (None, None)
+    if kind in _BY_ID_OR_HIGHEST and end_id == 2:  # then the vocabulary of OpenAI tells the marks, or the tokenizer alone
+        marks = (49406, 49407) if config.vocab_size == 49408 else (None, None)
+    several = kind == "Tipsv2Model"
     return TextTower(
         encode=encode,
         sites=sites(blocks(trunk)),
-        readout=Readout("token", rows=end if kind == "CLIPModel" else last if siglip else first_row),
+        readout=Readout("several") if several else Readout("token", rows=end if causal else last if siglip else first_row),
         context_length=limit,
         width=_width(owner, kind),
         pad=siglip,  # trained on full length, without a mask
         vocabulary=config.vocab_size,
-        start=start_id if kind in ("CLIPModel", "AltCLIPModel") else None,
-        end=end_id if kind in ("CLIPModel", "AltCLIPModel") else None,
-        project=square(owner.text_projection) if kind == "CLIPModel" else None,
-        front=None if siglip else Front(length, encode, parts, causal=kind == "CLIPModel"),
+        start=marks[0],
+        end=marks[1],
+        project=square(owner.text_projection) if causal else None,
+        front=None if siglip else Front(length, encode, parts, causal=causal),
     )
 
 
 def _kind(model: nn.Module) -> str:
     """The first of the known classes that the model's class is, or is derived from."""
-    kind = class_among(model, (*_DUAL, *_CLASSIFIERS))
+    kind = class_among(model, _KINDS)
     if kind is None:
-        raise unsupported(type(model).__name__, ", ".join((*_DUAL, *_CLASSIFIERS)))
+        raise unsupported(type(model).__name__, ", ".join(_KINDS))
     return kind
 
 
@@ -276,11 +369,29 @@ def _tensor(output: Foreign) -> Tensor:
     return features  # type: ignore[no-any-return]  # transformers publishes no types for it
 
 
+def _causal(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """The mask of a causal tower ``(N, 1, L, L)``, written out.
+
+    The library gives AIMv2 none for texts without padding, since it counts on an attention that is causal by itself, which
+    AIMv2's is not: the same text would have other features beside a shorter one.
+
+    >>> _causal(torch.tensor([[0, 1, 1]]), torch.float32)[0, 0] == 0
+    tensor([[False, False, False],
+            [False,  True, False],
+            [False,  True,  True]])
+    """
+    seen = torch.ones(visible.shape[1], visible.shape[1], dtype=torch.bool, device=visible.device).tril()
+    hidden = ~(seen & visible.bool()[:, None, None])
+    return torch.zeros(hidden.shape, dtype=dtype, device=visible.device).masked_fill(hidden, torch.finfo(dtype).min)
+
+
 def _width(model: Foreign, kind: str) -> int:
     if kind == "BlipForImageTextRetrieval":
         return int(model.config.image_text_hidden_size)
-    if kind in ("SiglipModel", "Siglip2Model"):
+    if kind in ("SiglipModel", "Siglip2Model", "Tipsv2Model"):
         return int(model.config.vision_config.hidden_size)
+    if kind in _ENCODERS:
+        return int(model.config.hidden_size)
     return int(model.config.projection_dim)
 
 
@@ -339,82 +450,29 @@ def _labels(config: Foreign) -> tuple[str, ...] | None:
 
 
 _PROCESSORS = {
-    "SiglipModel": "SiglipImageProcessor",
-    "Siglip2Model": "Siglip2ImageProcessor",
+    **dict.fromkeys(("SiglipModel", "SiglipForImageClassification"), "SiglipImageProcessor"),
+    **dict.fromkeys(_PATCHES, "Siglip2ImageProcessor"),
     "ChineseCLIPModel": "ChineseCLIPImageProcessor",
     **dict.fromkeys(("BlipModel", "BlipForImageTextRetrieval"), "BlipImageProcessor"),
-    "ViTForImageClassification": "ViTImageProcessor",
-    "DeiTForImageClassification": "DeiTImageProcessor",
-    **dict.fromkeys(_CLASS_AND_MEAN, "BitImageProcessor"),
+    "OwlViTModel": "OwlViTImageProcessor",
+    "Owlv2Model": "Owlv2ImageProcessor",
+    "FlavaModel": "FlavaImageProcessor",
+    "Tipsv2Model": "Tipsv2ImageProcessor",
+    **dict.fromkeys(("ViTForImageClassification", "ViTModel", "CLIPSegModel"), "ViTImageProcessor"),
+    **dict.fromkeys(("ViTMSNForImageClassification", "IJepaForImageClassification"), "ViTImageProcessor"),
+    **dict.fromkeys((*_DEIT, "DeiTModel"), "DeiTImageProcessor"),
+    **dict.fromkeys(_BIASED, "BeitImageProcessor"),
+    **dict.fromkeys((*_CLASS_AND_MEAN, "Dinov2Model", "Dinov2WithRegistersModel"), "BitImageProcessor"),
+    "DINOv3ViTModel": "DINOv3ViTImageProcessorFast",
 }
 _UNCHANGED = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 _OPENAI = tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD)
 _HALF = tuple(IMAGENET_STANDARD_MEAN), tuple(IMAGENET_STANDARD_STD)
 _IMAGENET = tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD)
 _STATISTICS = {
-    **dict.fromkeys(("SiglipModel", "Siglip2Model", "ViTForImageClassification"), _HALF),
-    **dict.fromkeys(("DeiTForImageClassification", *_CLASS_AND_MEAN), _IMAGENET),
+    **dict.fromkeys(("SiglipModel", "SiglipForImageClassification", *_PATCHES), _HALF),
+    **dict.fromkeys(("ViTForImageClassification", *_BIASED), _HALF),
+    **dict.fromkeys(("ViTMSNForImageClassification", "IJepaForImageClassification", "CLIPSegModel"), _IMAGENET),
+    **dict.fromkeys((*_DEIT, *_CLASS_AND_MEAN, *_ENCODERS), _IMAGENET),
+    "Tipsv2Model": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
-
-
-def _tiny(name: str, **settings: Foreign) -> nn.Module:
-    import transformers
-
-    size: dict[str, Foreign] = {
-        "hidden_size": 48,
-        "intermediate_size": 96,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-    }
-    image = {**size, "image_size": 32, "patch_size": 8}
-    text = {
-        **size,
-        "num_hidden_layers": 8,
-        "vocab_size": VOCABULARY,
-        "max_position_embeddings": CONTEXT,
-        "pad_token_id": 0,
-        "bos_token_id": START,
-        "eos_token_id": END,
-    }
-    if name == "Siglip2Model":
-        del image["image_size"]
-        image["num_patches"] = 16
-    if name in ("BlipModel", "BlipForImageTextRetrieval"):
-        text |= {"encoder_hidden_size": 48, "sep_token_id": END}
-        settings |= {"image_text_hidden_size": 24}
-        image["initializer_range"] = 0.02  # the library's own is nothing, with which no head makes a difference
-    if name == "AltCLIPModel":
-        text |= {"max_position_embeddings": CONTEXT + 1, "project_dim": 48}
-    model = getattr(transformers, name)
-    if name in _CLASSIFIERS:
-        labels = {index: f"class {index}" for index in range(VOCABULARY)}
-        return model(model.config_class(**image, id2label=labels))  # type: ignore[no-any-return]
-    return model(model.config_class(vision_config=image, text_config=text, projection_dim=24, **settings))  # type: ignore[no-any-return]
-
-
-def _family(name: str, model: str, *, text: bool = True, note: str = "") -> Family:
-    return Family(f"transformers {name}", model, lambda: _tiny(model), text=text, note=note)
-
-
-FAMILIES = (
-    _family("CLIP", "CLIPModel"),
-    _family("SigLIP", "SiglipModel"),
-    _family("SigLIP 2", "Siglip2Model", note="images are cut into patches by us"),
-    _family("Chinese-CLIP", "ChineseCLIPModel"),
-    _family("AltCLIP", "AltCLIPModel"),
-    _family("BLIP", "BlipModel"),
-    _family("BLIP retrieval", "BlipForImageTextRetrieval", note="contrastive head; the matching head is not covered"),
-    _family("ViT", "ViTForImageClassification", text=False),
-    _family(
-        "DINOv2",
-        "Dinov2ForImageClassification",
-        text=False,
-        note="reads the class token and the mean of the patches: summed over all rows (our extension)",
-    ),
-    _family(
-        "DINOv2 with registers",
-        "Dinov2WithRegistersForImageClassification",
-        text=False,
-        note="reads the class token and the mean of the patches: summed over all rows (our extension)",
-    ),
-)

@@ -46,6 +46,12 @@ def run(arguments: argparse.Namespace) -> None:
         mark = str(notes.index(family.note) + 1) if family.note else ""
         table.add_row(family.name, family.models, "yes" if family.text else "-", sizes, checked, mark)
         told = {"name": family.name, "models": family.models, "text": family.text, "note": family.note, "sizes": sizes}
+        told |= {
+            "reads": family.reads,
+            "text_reads": family.text_reads if family.text else "",
+            "positions": family.positions,
+        }
+        told |= {"examples": family.examples}
         rows.append({**told, "checked": checked, "errors": [check.error for check in checks]})
     screen = Screen(width=max(110, console.width))
     screen.print(table)
@@ -58,6 +64,10 @@ def run(arguments: argparse.Namespace) -> None:
         markup=False,
         highlight=False,
     )
-    save_json(arguments.out / "models.json", {"families": rows, "versions": installed})
+    missing = {family.name: family.missing for family in adapters.families(missing=True).values()}
+    if missing:
+        told_missing = ", ".join(f"{name} ({what})" for name, what in missing.items())
+        screen.print(f"the installed versions lack: {told_missing}", markup=False, highlight=False)
+    save_json(arguments.out / "models.json", {"families": rows, "missing": missing, "versions": installed})
     if any(row["checked"] != "yes" for row in rows):
         raise UsageError("some families failed their check with the installed versions")

@@ -30,14 +30,17 @@ def empty_text(model: nn.Module) -> Tensor:
         The ids, integers, on the device of the model.
 
     Raises:
-        ValueError: if only the model's tokenizer knows the marks around a text.
+        ValueError: if only the model's tokenizer knows the marks around a text, or the model has no text encoder.
 
     >>> from captum_gradeclip import scenes
     >>> model, _, tokenizer = scenes.load()
     >>> torch.equal(empty_text(model), tokenizer([""]))
     True
     """
-    tower = adapters.text_tower(model)
+    try:
+        tower = adapters.text_tower(model)
+    except adapters.NoTextTowerError as error:
+        raise ValueError("text: this model has no text encoder, and so no empty text; pass features in its place") from error
     if tower.start is None or tower.end is None:
         raise ValueError(
             "text: the marks around a text of this model are only known to its tokenizer; pass the features of an empty text"

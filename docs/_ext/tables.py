@@ -70,8 +70,22 @@ def models() -> str:
     rows = []
     for family in adapters.families().values():
         sizes = "one" if family.oblong is None else "squares" if family.oblong[0] == family.oblong[1] else "any"
-        rows.append([family.name, family.models, _mark(family.text), sizes, family.note or NO])
-    return table(["family", "classes of the library", "texts", "sizes of images", "note"], rows)
+        told = family.reads, family.text_reads if family.text else NO, family.positions, sizes
+        rows.append([family.name, family.models, *told, family.note or NO, family.examples or NO])
+    header = ["family", "classes of the library", "reads", "reads of texts", "positions", "sizes of images", "note"]
+    return table([*header, "models of this layout"], rows)
+
+
+def libraries() -> str:
+    """The families of each library, in one row, for the README."""
+    from captum_gradeclip import adapters
+
+    rows: dict[str, list[list[str]]] = {}
+    for family in adapters.families().values():
+        library, name = re.match(r"(\w+),? (.*)", family.name).groups()
+        rows.setdefault(library, [[], []])[not family.text].append(name)
+    told = [[library, *("; ".join(names) or NO for names in both)] for library, both in rows.items()]
+    return table(["library", "image and text", "images alone: classifiers and encoders"], told)
 
 
 def metrics() -> str:
@@ -142,6 +156,20 @@ def write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, make in TABLES.items():
         (folder / f"{name}.inc.md").write_text(make())
+
+
+README = "<!-- families: made by docs/_ext/tables.py -->\n"
+"""The line that stands before and behind the table of families in the README."""
+
+
+def write_readme(readme: Path) -> None:
+    """Puts the table of families into the README."""
+    before, _, behind = readme.read_text().split(README)
+    readme.write_text(README.join([before, libraries(), behind]))
+
+
+if __name__ == "__main__":
+    write_readme(Path(__file__).parents[2] / "README.md")
 
 
 def setup(app) -> dict[str, bool]:

@@ -14,7 +14,21 @@ from captum_gradeclip import ClassScore, GradECLIP, ImageTextScore, TextImageSco
 from captum_gradeclip.adapters import Family
 from captum_gradeclip.attention import Interception, model_heads, single_head
 
-from ..conftest import CONTEXT, DUAL, END, FAMILIES, captions, images, relative, scores, sizes, stir, varies
+from ..conftest import (
+    CONTEXT,
+    DUAL,
+    END,
+    FAMILIES,
+    captions,
+    image_score,
+    images,
+    patches_of,
+    relative,
+    scores,
+    sizes,
+    stir,
+    varies,
+)
 
 
 def padded_left() -> Tensor:
@@ -28,23 +42,65 @@ def own_call(model: Any, name: str, x: Tensor, tokens: Tensor) -> Tensor:
         return model(x)
     if not name.startswith("transformers"):
         return F.normalize(model.encode_image(x), dim=-1) @ F.normalize(model.encode_text(tokens), dim=-1).T
+    if name.endswith("features"):
+        directions = image_score(model).text_features
+        return F.normalize(model(pixel_values=x).pooler_output, dim=-1) @ directions.T
+    if name == "transformers SigLIP 2, classes":
+        return model(**patches_of(x)).logits
     if not FAMILIES[name].text:
         return model(pixel_values=x).logits
+    if name == "transformers FLAVA":
+        rows = [
+            projection(tower(given).last_hidden_state[:, 0])
+            for projection, tower, given in (
+                (model.image_projection, model.image_model, x),
+                (model.text_projection, lambda ids: model.text_model(ids, attention_mask=ids.ne(0).long()), tokens),
+            )
+        ]
+        return F.normalize(rows[0], dim=-1) @ F.normalize(rows[1], dim=-1).T
     inputs: dict[str, Any] = {"input_ids": tokens, "pixel_values": x}
     if "SigLIP" not in name:
         inputs["attention_mask"] = tokens.ne(0).long()
     if name == "transformers SigLIP 2":
-        patches = [F.unfold(item[None], 8, stride=8)[0].T.reshape(-1, 3, 64).mT.flatten(1) for item in x]
-        inputs |= {
-            "pixel_values": torch.stack(patches),
-            "pixel_attention_mask": torch.ones(len(x), 16, dtype=torch.long),
-            "spatial_shapes": torch.tensor([[4, 4]] * len(x)),
-        }
+        inputs |= patches_of(x)
     if name == "transformers BLIP retrieval":
         return model(**inputs, use_itm_head=False).itm_score
     logits = model(**inputs).logits_per_image
-    bias = getattr(model, "logit_bias", torch.zeros(()))
-    return (logits - bias) / model.logit_scale.exp()
+    if name == "transformers TIPS v2":
+        return logits * model.temperature
+    bias, scale = getattr(model, "logit_bias", torch.zeros(())), model.logit_scale
+    if "AIMv2" in name:
+        scale = scale.clamp(0.0, model.max_log_logit_scale)
+    return (logits - bias) / scale.exp()
+
+
+def test_rows_differ_in_class_read_out_positions_or_pooling() -> None:
+    """The name of a checkpoint is no row."""
+    assert len(FAMILIES) >= 50
+    layouts = [family.layout for family in FAMILIES.values()]
+    assert len(set(layouts)) >= len(layouts) - 2 and len(set(layouts)) >= 45
+
+
+def test_a_family_that_the_installed_version_lacks_is_told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+    import sys
+
+    import transformers
+
+    from captum_gradeclip.adapters import transformers_families
+
+    names = [name for name in dir(transformers) if name not in ("Tipsv2Model", "Owlv2Model")]
+    monkeypatch.setattr(type(transformers), "__dir__", lambda self: names)
+    older = importlib.util.spec_from_file_location("captum_gradeclip.adapters.older", transformers_families.__file__)
+    assert older is not None and older.loader is not None
+    rows = importlib.util.module_from_spec(older)
+    monkeypatch.setitem(sys.modules, older.name, rows)
+    older.loader.exec_module(rows)
+    monkeypatch.setattr("captum_gradeclip.adapters.transformers.FAMILIES", rows.FAMILIES)
+    missing = adapters.families(missing=True)
+    told = {name: family.missing for name, family in missing.items()}
+    assert told == {"transformers OWLv2": "Owlv2Model", "transformers TIPS v2": "Tipsv2Model"}
+    assert not set(missing) & set(adapters.families()) and len(adapters.families()) == len(FAMILIES) - 2
 
 
 def test_scores_are_the_models_own(model: nn.Module, family: Family) -> None:
@@ -53,7 +109,7 @@ def test_scores_are_the_models_own(model: nn.Module, family: Family) -> None:
         expected = own_call(model, family.name, x, tokens)
         assert expected.std() > 1e-3
         if not family.text:
-            assert relative(ClassScore(model)(x), expected) < 1e-5
+            assert relative(image_score(model)(x), expected) < 1e-5
             return
         assert torch.allclose(ImageTextScore(model, tokens)(x), expected, atol=1e-5)
         assert torch.allclose(TextImageScore(model, x)(tokens), expected.T, atol=1e-5)
@@ -75,11 +131,11 @@ def test_own_heads_reproduce_the_model(model: nn.Module, family: Family, frozen:
                 expected = tower.encode(inputs)
             with Interception(tower.layers, model_heads) as seen, torch.set_grad_enabled(grad):
                 got = tower.encode(inputs)
-            assert expected.shape == (len(inputs), tower.width) and expected.std(dim=0).min() > 1e-4
+            assert expected.shape == (len(inputs), tower.width) and expected.std(dim=0).quantile(0.1) > 1e-4
             assert relative(got, expected) < 1e-5
             assert len(seen.records()) == len(tower.layers)
             with Interception(tower.layers[-1:], single_head), torch.no_grad():
-                assert relative(tower.encode(inputs), expected) > 1e-3, "one head must make a difference"
+                assert relative(tower.encode(inputs), expected) > 5e-4, "one head must make a difference"
     finally:
         model.requires_grad_(True)
 
@@ -93,7 +149,7 @@ def test_padding_is_not_read(name: str) -> None:
     longer = F.pad(tokens[:, :-1], (0, 1)) if tower.pad else tokens[:, : int(tokens.ne(0).sum(dim=1).max())]
     with torch.no_grad():
         assert relative(tower.encode(longer), tower.encode(tokens)) < 1e-5
-        if name == "transformers CLIP":
+        if name in ("transformers CLIP", "transformers MetaCLIP 2", "transformers OWL-ViT", "transformers CLIPSeg"):
             fronted = F.pad(tokens, (2, 0))[:, :CONTEXT]
             other = fronted.masked_fill(fronted.eq(0) & (torch.arange(CONTEXT) < 2), 7)
             assert relative(tower.encode(other), tower.encode(fronted)) < 1e-5
@@ -101,7 +157,14 @@ def test_padding_is_not_read(name: str) -> None:
             "transformers BLIP",
             "transformers Chinese-CLIP",
             "transformers AltCLIP",
+            "transformers FLAVA",
+            "transformers TIPS v2",
+            "transformers ViT and BERT",
             "open_clip, text of transformers",
+            "open_clip, text of BERT, ViT of timm",
+            "open_clip, text of XLM-R",
+            "open_clip, text of NLLB",
+            "open_clip, text of mT5",
         ):
             pad = 1 if name == "transformers AltCLIP" else 0
             visible = tokens.masked_fill(tokens.eq(0), pad)
@@ -109,7 +172,11 @@ def test_padding_is_not_read(name: str) -> None:
 
 
 def test_the_token_that_is_read(model: nn.Module, family: Family) -> None:
-    """What the adapter states is what the gradient shows."""
+    """What the adapter states is what the gradient shows, and what the row says."""
+    kinds = {"class token": "token", "attention pool": "pool", "attention pool, over convolutions": "pool"}
+    readout = adapters.image_tower(model).readout
+    assert readout.kind == kinds.get(family.reads, "several")
+    assert not ("rotary" in family.positions and readout.tokenwise_tail)
     for score, inputs, _ in scores(model, family, family.size):
         with Interception(score.layers[-1:], model_heads) as seen, torch.no_grad():
             output = score(inputs)

@@ -43,9 +43,11 @@ def check_frame(own: Preprocessing, size: tuple[int, int], box: tuple[float, flo
     assert box is not None
     left, top, right, bottom = box
     _, rows, columns = pixels.shape
+    # Along the middle of the picture, which is not that of the input where colors are put on one side.
+    row, column = (size[1] / 2 - top) / (bottom - top) * rows, (size[0] / 2 - left) / (right - left) * columns
     for values, start, end, count, side in (
-        (shown[0, rows // 2], left, right, columns, size[0]),
-        (shown[1, :, columns // 2], top, bottom, rows, size[1]),
+        (shown[0, int(row)], left, right, columns, size[0]),
+        (shown[1, :, int(column)], top, bottom, rows, size[1]),
     ):
         step = (end - start) / count
         expected = start + (torch.arange(count) + 0.5) * step

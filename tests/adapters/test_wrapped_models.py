@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from captum_gradeclip import GradECLIP, ImageTextScore
+from captum_gradeclip import GradECLIP, ImageTextScore, adapters
+from captum_gradeclip.attention import Interception, model_heads
 from captum_gradeclip.attr import RawAttention
+from captum_gradeclip.check import self_check
 
 from ..conftest import FAMILIES, captions, images, relative, stir
 
@@ -113,3 +115,128 @@ def test_a_model_of_inference_mode_is_refused_where_a_gradient_is_needed() -> No
     assert RawAttention(score, score.layers[-1]).attribute(X).std() > 0
     copied = ImageTextScore(copy.deepcopy(model), captions())  # what the message advises
     assert GradECLIP(copied, copied.layers[-1]).attribute(X, target=0).std() > 0
+
+
+def own_heads(score: ImageTextScore) -> float:
+    """How far a model is from itself under interception."""
+    encode = score.tower.encode
+    with torch.no_grad():
+        expected = encode(X)
+        with Interception(score.layers, model_heads):
+            return relative(encode(X), expected)
+
+
+def clip() -> Any:
+    torch.manual_seed(0)
+    return stir(FAMILIES["transformers CLIP"].build())
+
+
+def test_lora_of_peft_is_explained_with_its_adapters() -> None:
+    peft = pytest.importorskip("peft")
+    plain = clip()
+    expected = GradECLIP(score := ImageTextScore(plain, captions()), score.layers[-1]).attribute(X, target=0)
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=True)
+    wrapped = peft.get_peft_model(copy.deepcopy(plain), config).eval()
+    score = ImageTextScore(wrapped, captions())
+    method = GradECLIP(score, score.layers[-1])
+    assert relative(method.attribute(X, target=0), expected) < 1e-5  # LoRA begins with nothing
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    assert own_heads(score) < 1e-5 and relative(method.attribute(X, target=0), expected) > 1e-2
+    assert [check.passed for check in self_check(wrapped)] == [True, True]
+
+
+QUANTIZED = {
+    "torchao, 8 bits": ("torchao", "int8"),
+    "torchao, 4 bits": ("torchao", "int4"),
+    "quanto, 8 bits": ("optimum.quanto", "qint8"),
+    "quanto, 4 bits": ("optimum.quanto", "qint4"),
+    "bitsandbytes, 8 bits": ("bitsandbytes", "Linear8bitLt"),
+    "bitsandbytes, 4 bits": ("bitsandbytes", "Linear4bit"),
+}
+
+
+def quantize(library: Any, model: nn.Module, bits: str) -> nn.Module:
+    """The linear layers of a model in few bits, as the documentation of each library has it."""
+    if library.__name__ == "torchao":
+        from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, quantize_
+
+        quantize_(model, Int8WeightOnlyConfig() if bits == "int8" else IntxWeightOnlyConfig(weight_dtype=torch.int4))
+    elif library.__name__ == "optimum.quanto":
+        library.quantize(model, weights=getattr(library, bits))
+        library.freeze(model)
+    else:
+        for parent in list(model.modules()):
+            for name, child in parent.named_children():
+                if type(child) is nn.Linear:
+                    small = getattr(library.nn, bits)(child.in_features, child.out_features, child.bias is not None)
+                    small.load_state_dict(child.state_dict())
+                    setattr(parent, name, small.to("cpu"))
+    return model
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_weights_of_few_bits_are_explained_as_they_are(name: str) -> None:
+    module, bits = QUANTIZED[name]
+    library = pytest.importorskip(module)
+    plain = ImageTextScore(clip(), captions())
+    expected = GradECLIP(plain, plain.layers[-1]).attribute(X, target=0, relu_attributions=False)
+    score = ImageTextScore(quantize(library, clip(), bits), captions())
+    assert own_heads(score) < 1e-5
+    got = GradECLIP(score, score.layers[-1]).attribute(X, target=0, relu_attributions=False)
+    assert got.std() > 0 and relative(got, expected) > 1e-6  # other weights, so other maps, which resemble the others
+    least = 0.3 if "4" in bits else 0.9
+    assert torch.corrcoef(torch.stack([got.flatten(), expected.flatten()]))[0, 1] > least
+
+
+def test_a_model_that_fsdp_has_taken_apart() -> None:
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    if not hasattr(fsdp, "fully_shard"):
+        pytest.skip("this torch has no fully_shard")
+    import torch.distributed as dist
+
+    plain = ImageTextScore(clip(), captions())
+    expected = GradECLIP(plain, plain.layers[-1]).attribute(X, target=0)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        model = clip()
+        mesh = dist.device_mesh.init_device_mesh("cpu", (1,))
+        for block in (*model.vision_model.encoder.layers, *model.text_model.encoder.layers):
+            fsdp.fully_shard(block, mesh=mesh)
+        score = ImageTextScore(model, captions())
+        assert own_heads(score) < 1e-5
+        assert relative(GradECLIP(score, score.layers[-1]).attribute(X, target=0), expected) < 1e-5
+    finally:
+        dist.destroy_process_group()
+
+
+class Remote(nn.Module):
+    """A model of remote code: no parent that anybody knows."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.inner.get_image_features(images).pooler_output  # type: ignore[operator,no-any-return]
+
+
+def test_models_of_remote_code_by_parent_and_by_callable() -> None:
+    plain = clip()
+    score = ImageTextScore(plain, captions())
+    expected = GradECLIP(score, score.layers[-1]).attribute(X, target=0)
+    parent = type(plain)
+    derived = copy.deepcopy(plain)
+    derived.__class__ = type("FineGrainedCLIP", (parent,), {"__module__": "transformers_modules.somebody.modeling"})
+    other = ImageTextScore(derived, captions())
+    assert relative(GradECLIP(other, other.layers[-1]).attribute(X, target=0), expected) < 1e-6
+    remote = Remote(plain)
+    with pytest.raises(adapters.UnsupportedModelError, match="any other model can be explained through a callable"):
+        ImageTextScore(remote, captions())
+
+    def call(images: torch.Tensor) -> torch.Tensor:
+        return nn.functional.normalize(remote(images), dim=-1) @ score.text_features.T
+
+    assert relative(GradECLIP(call, score.layers[-1]).attribute(X, target=0), expected) < 1e-5

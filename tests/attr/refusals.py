@@ -20,6 +20,15 @@ READS = {
     "open_clip CoCa": "a pool",
     "transformers SigLIP": "a pool",
     "transformers SigLIP 2": "a pool",
+    "transformers AIMv2": "a pool",
+    "transformers AIMv2, native size": "a pool",
+    "transformers DeiT, distilled": "several tokens",
+    "transformers I-JEPA": "several tokens",
+    "transformers BEiT": "several tokens",
+    "transformers CLIP, classes": "several tokens",
+    "transformers MetaCLIP 2, classes": "several tokens",
+    "transformers SigLIP, classes": "several tokens",
+    "transformers SigLIP 2, classes": "several tokens",
     "transformers DINOv2": "several tokens",
     "transformers DINOv2 with registers": "several tokens",
     "timm ViT, average": "several tokens",
@@ -59,11 +68,17 @@ MARKS_UNKNOWN = {
     "transformers Chinese-CLIP",
     "transformers BLIP",
     "transformers BLIP retrieval",
+    "transformers AIMv2",
+    "transformers AIMv2, native size",
+    "transformers FLAVA",
+    "transformers TIPS v2",
+    "transformers ViT and BERT",
 }
 
 # A token can stand in for the class token only where one is read, and each goes on by itself behind the last block.
 NO_TOKEN = "lets the model read one token after the other in place of its class token"
 NO_TEXTS = "compares dense features with texts, so it needs an ImageTextScore"
+NO_EMPTY_TEXT = "has no text encoder, and so no empty text"
 REFUSED_BY_READING = {
     ("MaskCLIP", "several tokens"): NO_TOKEN,
     ("MaskCLIP", "a pool"): NO_TOKEN,
@@ -93,8 +108,10 @@ def refusal(kind: type[Any], family: Family, image: bool) -> str | None:
         return None
     if reading(family) == "a pool over convolutions" and not kind.info.convolutional:
         return "follows attention from token to token"
-    if kind.__name__ == "CLIPSurgery" and not family.text:
+    if kind.__name__ == "CLIPSurgery" and not family.text and not family.name.endswith("features"):
         return NO_TEXTS
+    if kind.__name__ == "CLIPSurgery" and family.name.endswith("features"):
+        return NO_EMPTY_TEXT
     by_reading = REFUSED_BY_READING.get((kind.__name__, reading(family)))
     if by_reading is None and kind.__name__ == "CLIPSurgery" and family.name in MARKS_UNKNOWN:
         return "only known to its tokenizer"

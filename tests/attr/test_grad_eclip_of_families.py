@@ -16,7 +16,7 @@ from captum_gradeclip.attention import Interception, model_heads, single_head
 from captum_gradeclip.scores import BareScore
 
 from .. import reference
-from ..conftest import FAMILIES, images, relative, scores, sizes, stir, varies
+from ..conftest import FAMILIES, image_score, images, patches_of, relative, scores, sizes, stir, varies
 from ..covering import covered
 
 
@@ -175,6 +175,16 @@ def test_a_users_own_call(model: nn.Module, family: Family) -> None:
 
         def call(x: Tensor) -> Tensor:
             return F.cosine_similarity(tower.encode(x), text)[:, None]
+    elif family.name.endswith("features"):
+        score = image_score(model)
+
+        def call(x: Tensor) -> Tensor:
+            return F.normalize(model(pixel_values=x).pooler_output, dim=-1) @ score.text_features.T
+    elif family.name == "transformers SigLIP 2, classes":
+        score = ClassScore(model)
+
+        def call(x: Tensor) -> Tensor:
+            return model(**patches_of(x)).logits
     else:
         score = ClassScore(model)
         call = (lambda x: model(x).logits) if family.name.startswith("transformers") else model

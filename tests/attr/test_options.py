@@ -17,7 +17,7 @@ from captum_gradeclip.attr import METHODS
 from ..conftest import FAMILIES, relative, stir
 from ..covering import covered
 from .contract import Contract
-from .refusals import MARKS_UNKNOWN, reading, refusal
+from .refusals import MARKS_UNKNOWN, NO_EMPTY_TEXT, reading, refusal
 
 KINDS = {kind.__name__: kind for kind in METHODS}
 
@@ -55,11 +55,12 @@ def refused(variant: str, family: Family, image: bool) -> str | None:
     reason = refusal(kind, family, image)
     if options.get("similarity") == "projected" and image and "pool" in reading(family):
         return 'similarity: "projected" compares whole tokens of a block'
-    if "redundancy" in options and reason == "only known to its tokenizer":
+    unknown = ("only known to its tokenizer", NO_EMPTY_TEXT)
+    if "redundancy" in options and reason in unknown:
         reason = None  # the empty text is not asked for
     if reason is None and "key_weight" in options and convolutions:
         return "key_weight: an attention pool over convolutions has one query"
-    if "pool_query" in options and not convolutions and reason in (None, "only known to its tokenizer"):
+    if "pool_query" in options and not convolutions and reason in (None, *unknown):
         return "pool_query: this tower has no attention pool over convolutions"
     if reason is None and "wrapper_bug" in options:
         return (

@@ -60,7 +60,18 @@ ALONE = {
     "transformers AltCLIP",
     "transformers BLIP",
     "transformers BLIP retrieval",
+    "transformers MetaCLIP 2",
+    "transformers OWL-ViT",
+    "transformers OWLv2",
+    "transformers CLIPSeg",
+    "transformers FLAVA",
+    "transformers TIPS v2",
+    "transformers ViT and BERT",
     "transformers ViT",
+    "transformers ViT MSN",
+    "transformers DeiT",
+    "transformers timm's ViT",
+    "transformers DINOv2, features",
     "timm ViT",
     "timm DINOv2",
     "timm InternViT",
@@ -166,7 +177,9 @@ def test_whatever_may_look_at_all_tokens_is_given_them() -> None:
             handle.remove()  # type: ignore[attr-defined]
 
 
-CAUSAL = {name for name in DUAL if name.startswith("open_clip ") or name == "transformers CLIP"} - {
+LIKE_CLIP = ("CLIP", "MetaCLIP 2", "OWL-ViT", "OWLv2", "CLIPSeg", "AIMv2", "AIMv2, native size")
+CAUSAL = {name for name in DUAL if name.startswith("open_clip ")} | {f"transformers {name}" for name in LIKE_CLIP}
+CAUSAL -= {
     "open_clip CoCa",
     "open_clip ViT, average, no mask",
     "open_clip ViT, sines",
