@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from . import adapters, attention, maps, scenes
     from .attr import METHODS, GradECLIP, InputSpaceAttribution, WordRegionAttribution
     from .explain import Explanation, explain
-    from .scores import ClassScore, ContrastScore, ImageTextScore, TextImageScore
+    from .scores import ClassScore, ContrastScore, ImageTextScore, MatchScore, TextImageScore
 
 __all__ = [
     "METHODS",
@@ -26,6 +26,7 @@ __all__ = [
     "GradECLIP",
     "ImageTextScore",
     "InputSpaceAttribution",
+    "MatchScore",
     "TextImageScore",
     "WordRegionAttribution",
     "__version__",
@@ -44,6 +45,7 @@ _HOMES = {
     "GradECLIP": "attr",
     "ImageTextScore": "scores",
     "InputSpaceAttribution": "attr",
+    "MatchScore": "scores",
     "TextImageScore": "scores",
     "WordRegionAttribution": "attr",
     "explain": "explain",

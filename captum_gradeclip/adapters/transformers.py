@@ -83,7 +83,7 @@ def image_tower(model: nn.Module) -> ImageTower:
         return output[0]  # type: ignore[no-any-return]  # the logits, of a tuple as well (return_dict=False)
 
     pool = getattr(trunk, "head", None)
-    mean, std = _STATISTICS.get(kind, _OPENAI)
+    mean, std = _STATISTICS.get(kind, OPENAI)
     return ImageTower(
         encode=encode,
         sites=sites(blocks(trunk), pool),
@@ -348,11 +348,11 @@ _PROCESSORS = {
     **dict.fromkeys(_CLASS_AND_MEAN, "BitImageProcessor"),
 }
 _UNCHANGED = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-_OPENAI = tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD)
-_HALF = tuple(IMAGENET_STANDARD_MEAN), tuple(IMAGENET_STANDARD_STD)
+OPENAI = tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD)
+HALF = tuple(IMAGENET_STANDARD_MEAN), tuple(IMAGENET_STANDARD_STD)
 _IMAGENET = tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD)
 _STATISTICS = {
-    **dict.fromkeys(("SiglipModel", "Siglip2Model", "ViTForImageClassification"), _HALF),
+    **dict.fromkeys(("SiglipModel", "Siglip2Model", "ViTForImageClassification"), HALF),
     **dict.fromkeys(("DeiTForImageClassification", *_CLASS_AND_MEAN), _IMAGENET),
 }
 

@@ -114,18 +114,40 @@ class WordRegionAttribution:
         """
         chosen = WordRegionOptions(**options)  # type: ignore[arg-type]
         directions = self.directions(tokens, max_memory=max_memory, **options)
+        return self.regions(images, directions, image_weight=chosen.image_weight, max_memory=max_memory)
+
+    @one_call
+    def regions(
+        self, images: Tensor, directions: Tensor, *, image_weight: ImageWeight = "both", max_memory: int = 2**28
+    ) -> Tensor:
+        """The signed maps of directions, such as those of words or the features of whole texts.
+
+        Args:
+            images: N images ``(N, C, H, W)``.
+            directions: ``(N, L, D)`` of any length, finite: L for each image, its own ones.
+            image_weight: as for :class:`WordRegionOptions`.
+            max_memory: as for :meth:`attribute`.
+
+        Returns:
+            ``(N, L, h, w)``, float32, linear in the directions of an image, but for the one factor of ``"both"``.
+
+        Raises:
+            TypeError, ValueError: as :meth:`attribute`.
+        """
+        weight = WordRegionOptions(image_weight=image_weight).image_weight
+        check_tensor("directions", directions, f"(N, L, {self._features.tower.width})", kind="floats")
         check_tensor("images", images, "(N, C, H, W)", kind="floats", examples=("tokens", len(directions)))
-        if chosen.image_weight != "both":
-            found = self._regions(images, directions, chosen.image_weight, max_memory)
-        else:
-            exact = self._regions(images, directions, "softmax", max_memory)
-            other = self._regions(images, directions, "loosened", max_memory)
+        if weight == "both":
+            exact = self._signed(images, directions, "softmax", max_memory)
+            other = self._signed(images, directions, "loosened", max_memory)
             found = (exact + other * (_size(exact) / _size(other).clamp(min=torch.finfo(other.dtype).tiny))) / 2
+        else:
+            found = self._signed(images, directions, weight, max_memory)
         check_maps(found)
         return found
 
-    def _regions(self, images: Tensor, directions: Tensor, weight: SpatialWeight, max_memory: int) -> Tensor:
-        """The signed maps ``(N, L, h, w)`` of directions ``(N, L, D)`` of any length."""
+    def _signed(self, images: Tensor, directions: Tensor, weight: SpatialWeight, max_memory: int) -> Tensor:
+        """The signed maps ``(N, L, h, w)`` of directions with one spatial weight."""
         count, words = directions.shape[:2]
         length = directions.norm(dim=-1, keepdim=True)
         strongest = directions.take_along_dim(length.argmax(dim=1, keepdim=True), dim=1)
