@@ -13,7 +13,7 @@ from open_clip import CLIP
 from ...arguments import check_number, check_strings, one_of
 from ...quoting import quoted
 from ...scenes.world import Split
-from . import contrast, pointing, reading, recognition, words
+from . import contrast, pairs, pointing, reading, recognition, words
 from .finding import Finding, HeldOut
 
 FIGURES: dict[str, Callable[[CLIP, HeldOut], Iterator[Finding]]] = {
@@ -22,6 +22,7 @@ FIGURES: dict[str, Callable[[CLIP, HeldOut], Iterator[Finding]]] = {
     "contrast": contrast.measure,
     "words": words.measure,
     "reading": reading.measure,
+    "pairs": pairs.measure,
 }
 """The groups of figures by name, in the order of the tables."""
 
@@ -41,12 +42,13 @@ def evaluate_scenes(
         split: ``"evaluation"`` (default) to report figures, ``"validation"`` to choose a recipe by them.
         seed: seed of the scenes, at least 0 (default 0).
         figures: the name of a group of figures, or several: ``"recognition"``, ``"pointing"``, ``"contrast"``, ``"words"``,
-            ``"reading"``; ``"all"`` (default) for all of them.
+            ``"reading"``, ``"pairs"``; ``"all"`` (default) for all of them.
 
     Returns:
         The figures of each group: zero-shot accuracy of the model and of the pass that is explained, recall; pointing game
         and deletion of several maps, by kind of prompt, and for captions of two things; the signs of maps of one of two
-        lookalikes; weights of words by kind; and how well several readings of the words agree with leaving words out.
+        lookalikes; weights of words by kind; how well several readings of the words agree with leaving words out; and
+        whether each word of a caption points at its own thing.
 
     Raises:
         TypeError, ValueError: if an argument is not as above.
