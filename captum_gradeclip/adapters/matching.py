@@ -83,7 +83,7 @@ def _blip(owner: Foreign) -> Matching:
         )
         return output.itm_score[:, 1]  # type: ignore[no-any-return]  # transformers publishes no types for it
 
-    crossing = [block.crossattention for block in blocks(owner.text_encoder)]
+    crossing: list[Foreign] = [block.crossattention for block in blocks(owner.text_encoder)]
     return Matching(match, _image(owner, vision, crossing), _text(config.text_config), words=True)
 
 
@@ -105,7 +105,7 @@ def _blip2(owner: Foreign) -> Matching:
         )
         return output.logits_per_image[:, 1]  # type: ignore[no-any-return]
 
-    crossing = [block.crossattention for block in blocks(owner.qformer) if block.has_cross_attention]
+    crossing: list[Foreign] = [block.crossattention for block in blocks(owner.qformer) if block.has_cross_attention]
     return Matching(match, _image(owner, vision, crossing), _text(config.qformer_config), words=False)
 
 

@@ -105,8 +105,8 @@ class Method(Attribution, Generic[_O, _E]):
         if score is not None:
             asked = 0 if target is None and not self.info.class_discriminative else target
             index = Targets.parse(asked, torch.empty(count, score.columns or 1)).index[0]
-            alone = self._for(score.aligned(index))
-            return alone.attribute(inputs, 0, additional_forward_args, grad_kwargs=grad_kwargs, **options)
+            given: dict[str, Foreign] = {"grad_kwargs": grad_kwargs, **options}
+            return self._for(score.aligned(index)).attribute(inputs, 0, additional_forward_args, **given)
         chosen = self.checked(options)
         request = self._request(inputs, additional_forward_args, grad_kwargs)
         evidence = self.observe(request, chosen)
