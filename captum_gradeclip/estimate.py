@@ -35,6 +35,9 @@ class Estimate:
         patches: number of patches.
         seconds: its time.
         memory: bytes that it takes beside the weights.
+
+    >>> print(Estimate(patches=4096, seconds=0.5, memory=2**30))
+    4,096 patches, about 0.5 s and 1.0 GiB a pass
     """
 
     patches: int
@@ -59,6 +62,9 @@ def estimate(model: nn.Module, size: Sequence[int]) -> Estimate:
     Args:
         model: a model that an adapter knows; used as it is.
         size: height and width of the input in pixels.
+
+    Returns:
+        The number of patches, seconds and bytes of a pass of one image.
 
     Raises:
         UnsupportedModelError: if no adapter knows the model.
@@ -136,6 +142,9 @@ def told(seconds: Mapping[str, float]) -> str:
 
     Args:
         seconds: the time of each part by its name.
+
+    Returns:
+        One line.
 
     >>> told({"RISE": 130.0, "Grad-ECLIP": 0.4, "M2IB": 61.0, "GAME": 0.6})
     'about 3 min: RISE 2 min, M2IB 61 s, others 1.0 s'

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, TypeVar
@@ -15,21 +16,23 @@ from torch import Tensor, nn
 from . import adapters
 from .adapters.base import Foreign, execution_device
 from .adapters.loading import find_device
-from .arguments import check_strings
+from .arguments import check_number, check_strings
 from .attention import one_call
 from .attr import Method, NotDefinedError, Outcome, TokenAttribution, find_method
 from .attr.registry import AnyMethod, Kind
 from .images import Picture
-from .inputs import Images, Preprocess, read_inputs
+from .inputs import Images, Inputs, Preprocess, read_inputs
 from .maps import Words, merge_words, to_pixels
 from .notices import kept_notices, notice
 from .quoting import quoted
-from .scores import ClassScore, ImageTextScore, ModelScore, TextImageScore, Tokenizer, tokenize
+from .scores import ClassScore, ContrastScore, ImageTextScore, ModelScore, TextImageScore, Tokenizer, tokenize
 
 if TYPE_CHECKING:
     import pandas
 
     from .show import ColorScale, Drawing, Format
+
+__all__ = ["Explanation", "explain"]
 
 T = TypeVar("T")
 
@@ -44,11 +47,11 @@ class Explanation:
         words: ``words[n][t]`` is the text t as ``[(word, weight), ...]`` in reading order, explained for image n, with
             the weights as the method gives them; ``None`` without texts, for a method that does not explain texts, or if
             no words were asked for.
-        scores: scores of the unmodified model ``(N, T)``: cosines, or logits of a classifier; ``None`` if they were not
-            asked for.
+        scores: scores of the unmodified model ``(N, T)``: cosines, or logits of a classifier, with ``against`` their
+            differences; ``None`` if they were not asked for.
         explained_scores: scores ``(N, T)`` of the image pass that was explained, which is not quite the model's own where
             the method changes the model (Grad-ECLIP with one head); ``None`` for a method that has no such pass.
-        explained_word_scores: the same of the text pass; ``None`` without words.
+        explained_word_scores: the same scores ``(N, T)`` of the text pass; ``None`` without words.
         carried: the share ``(N, T)`` of the explained score that the patches carry, as far as the score is linear in what
             the explained layers of the image tower attend to; class and register tokens carry the rest. Near 1 a map can
             tell all of it, near 0 next to nothing, whatever it looks like; below 0 or far above 1 patches and other tokens
@@ -66,6 +69,17 @@ class Explanation:
             scores.
         token_weights: the weights of all tokens ``(N, T, L)``, from which ``words`` were merged; ``None`` without words.
         paths: the files of those images that were given by their paths, which results never replace.
+        against: the text, or the name of the class, that each text was held against: the maps say why an image matches the
+            one rather than the other, and all scores of images are differences. ``None`` if there was none.
+
+    >>> from captum_gradeclip import explain, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> image = scenes.SceneDataset(1, "evaluation", size=128)[0].image
+    >>> found = explain(model, image, ["cyan triangle", "red circle"], tokenizer, words=False)
+    >>> found, found.maps.shape, found.pixels(0).shape
+    (Explanation(1 images, 2 texts, method='GradECLIP'), torch.Size([1, 2, 12, 12]), torch.Size([2, 128, 128]))
+    >>> bool(found.scores[0, 0] > found.scores[0, 1])
+    True
     """
 
     maps: Tensor | list[Tensor]
@@ -84,6 +98,7 @@ class Explanation:
     probabilities: Tensor | None = None
     token_weights: Tensor | None = None
     paths: Sequence[Path] = ()
+    against: str | None = None
 
     def __len__(self) -> int:
         """The number N of images."""
@@ -92,6 +107,37 @@ class Explanation:
     def __repr__(self) -> str:
         warned = f", {len(self.warnings)} warnings" if self.warnings else ""
         return f"Explanation({len(self)} images, {len(self.texts)} texts, method={quoted(self.method)}{warned})"
+
+    def image(self, i: int) -> Explanation:
+        """What was found about one image.
+
+        Args:
+            i: the number of the image, from 0 to N - 1; negative numbers count from the end.
+
+        Returns:
+            An explanation of that image alone, which shares its tensors with this one.
+
+        Raises:
+            IndexError: if there is no such image.
+        """
+        i = range(len(self))[i]
+
+        def of(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[i : i + 1]
+
+        return replace(
+            self,
+            maps=self.maps[i][None],
+            words=None if self.words is None else [self.words[i]],
+            scores=of(self.scores),
+            explained_scores=of(self.explained_scores),
+            explained_word_scores=of(self.explained_word_scores),
+            carried=of(self.carried),
+            pictures=[self.pictures[i]],
+            names=[self.names[i]],
+            probabilities=of(self.probabilities),
+            token_weights=of(self.token_weights),
+        )
 
     def pixels(self, i: int) -> Tensor:
         """The maps of one image at the size of that image as it was given.
@@ -181,9 +227,9 @@ class Explanation:
         """A table with one row for each image and text, or for each image, text and word if there are words.
 
         Returns:
-            A data frame with the columns ``image`` (the name) and ``text``, then as far as they are known ``target``,
-            ``score``, ``probability``, ``explained_score`` and ``carried``, and with words ``explained_word_score``,
-            ``position`` (of the word in its text, from 0), ``word`` and ``weight``.
+            A data frame with the columns ``image`` (the name) and ``text``, then as far as they are known ``against``,
+            ``target``, ``score``, ``probability``, ``explained_score`` and ``carried``, and with words
+            ``explained_word_score``, ``position`` (of the word in its text, from 0), ``word`` and ``weight``.
 
         Raises:
             ModuleNotFoundError: if pandas is not installed; nothing else in this package needs it.
@@ -203,6 +249,7 @@ class Explanation:
         for n, name in enumerate(self.names):
             for t, text in enumerate(self.texts):
                 row: dict[str, object] = {"image": name, "text": text}
+                row |= {} if self.against is None else {"against": self.against}
                 row |= {} if self.targets is None else {"target": self.targets[t]}
                 row |= {column: float(values[n, t]) for column, values in columns.items() if values is not None}
                 if self.words is None:
@@ -229,18 +276,22 @@ def explain(
     preprocess: Preprocess = None,
     method: str | Kind = "GradECLIP",
     targets: int | str | Sequence[int | str] | None = None,
+    against: int | str | None = None,
     device: str | torch.device | None = None,
     words: bool = True,
     scores: bool = True,
     layers: int | None = None,
     text_layers: int | None = None,
     max_tokens: int | None = None,
+    batch_size: int = 16,
+    workers: int | None = None,
     **options: object,
 ) -> Explanation:
     """Explains which parts of some images, and which words of some texts, made them match.
 
-    The image tower and the text tower run twice each at most (images of different sizes make a group for each size): once
-    as they are, for the features, and once for the pass that is explained.
+    The image tower runs on each image twice at most, and so does the text tower on each text: once as they are, for the
+    features, and once for the pass that is explained. Images are decoded and prepared while the model looks at those before
+    them, and those of one size go through it together.
 
     Args:
         model: a model of images and texts, or an image classifier, that an adapter knows; used as it is and never changed.
@@ -267,6 +318,11 @@ def explain(
         targets: the classes of a classifier to explain, by index, by name, by a part of a name that only one class has, or
             by WordNet id (``"n02091134"``, if they are those of ImageNet), the same for all images; ``None`` (default) for
             the three that are most probable on average.
+        against: another text, or the index or name of another class of a classifier, that each text or class is held against
+            (:class:`~captum_gradeclip.ContrastScore`); ``""`` is the text without words, ``None`` (default) stands for no
+            contrast. The maps then say why an image matches the one rather than the other; ``relu_attributions=False`` shows
+            what speaks for the other as well. The words of a text do not depend on another text, so theirs are those of the
+            text itself.
         device: where to compute, to which the model is moved as by ``model.to(device)``; ``"auto"`` for a GPU if there is
             one, ``None`` (default) for where the model lies.
         words: whether to explain the words of the texts as well (default true).
@@ -277,6 +333,10 @@ def explain(
         text_layers: the same for the text tower.
         max_tokens: the most patches that ``preprocess="keep"`` and a number may give; a picture that gives more is refused.
             With ``None`` (default), one that gives more than 4,096 is shrunk until it does not, and ``warnings`` says so.
+        batch_size: how many images of the model's own size go through it at once, at least 1 (default 16); of larger ones
+            fewer, in proportion to their pixels.
+        workers: number of threads that decode and prepare images ahead of the model, at least 0; ``None`` (default) for as
+            many as there are cores, 4 at most, but none where ``preprocess`` is a callable of yours.
         options: options of the method, ``heads="model"`` for instance; they hold for images and texts.
 
     Returns:
@@ -308,8 +368,11 @@ def explain(
         model = model.to(find_device(device))
     with kept_notices() as noticed:
         processor = tokenizer if adapters.is_processor(tokenizer) else None
-        inputs = read_inputs(images, model, preprocess, processor, max_tokens)
-        job = _Job(model, find_method(method), inputs.names, inputs.pictures, layers, text_layers, options)
+        check_number("batch_size", batch_size, whole=True, least=1)
+        if workers is not None:
+            check_number("workers", workers, whole=True, least=0)
+        inputs = read_inputs(images, model, preprocess, processor, max_tokens, workers)
+        job = _Job(model, find_method(method), inputs, batch_size, layers, text_layers, options, against)
         if is_classifier(model):
             if texts is not None:
                 raise ValueError(f"texts: {job.model_name} is a classifier without a text encoder; name classes by targets")
@@ -325,15 +388,15 @@ def explain(
 
 
 def is_classifier(model: nn.Module) -> bool:
-    """Whether a model has an image tower only, as far as its adapter knows.
+    """Whether a model has an image tower only.
 
     Raises:
-        UnsupportedModelError: if no adapter knows the model.
+        UnsupportedModelError: if no adapter knows the model, or it has a text tower that none knows.
     """
     adapters.image_tower(model)
     try:
         adapters.text_tower(model)
-    except adapters.UnsupportedModelError:
+    except adapters.NoTextTowerError:
         return True
     return False
 
@@ -344,24 +407,36 @@ class _Job:
 
     model: nn.Module
     kind: Kind
-    names: list[str]
-    pictures: list[Picture]
+    inputs: Inputs
+    batch_size: int
     layers: int | None
     text_layers: int | None
     options: Mapping[str, Foreign]
+    against: int | str | None
+    pictures: list[Picture] = field(default_factory=list)  # those that have been read
 
     @property
     def model_name(self) -> str:
         return type(self.model).__name__
 
-    def each_size(self, function: Callable[[Tensor], T]) -> list[tuple[list[int], T]]:
-        """What a function returns for the inputs ``(n, C, H, W)`` of each size, beside the numbers of their images."""
+    def each_batch(self, function: Callable[[Tensor], T]) -> list[tuple[list[int], T]]:
+        """What a function returns for batches ``(n, C, H, W)`` of one size each, beside the numbers of their images."""
         device = execution_device(self.model)
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for number, picture in enumerate(self.pictures):
-            groups.setdefault(tuple(picture.pixels.shape), []).append(number)
-        stacked = ((some, torch.cat([self.pictures[n].pixels for n in some])) for some in groups.values())
-        return [(some, function(pixels.to(device))) for some, pixels in stacked]
+        return [(some, function(torch.cat([self.pictures[n].pixels for n in some]).to(device))) for some in self._batches()]
+
+    def _batches(self) -> Iterator[list[int]]:
+        """Numbers of images of one size, as soon as there are enough of them, or no further ones."""
+        usual = math.prod(adapters.image_tower(self.model).size)
+        waiting: dict[tuple[int, ...], list[int]] = {}
+        for number in range(len(self.inputs.names)):
+            if number == len(self.pictures):
+                self.pictures.append(next(self.inputs.pictures))
+            size = tuple(self.pictures[number].pixels.shape[1:])
+            some = waiting.setdefault(size, [])
+            some.append(number)
+            if len(some) >= max(1, self.batch_size * usual // math.prod(size[1:])):
+                yield waiting.pop(size)
+        yield from waiting.values()
 
     def explainer(self, score: ModelScore, name: str, count: int | None) -> AnyMethod:
         """The method on the last layers of a score, as many as were asked for by an argument of this name."""
@@ -378,7 +453,7 @@ class _Job:
     def explain_images(self, score: ModelScore, targets: list[int] | None = None) -> tuple[_Seen, dict[str, object]]:
         """What was found of all images, and the options of the explanation."""
         explainer = self.explainer(score, "layers", self.layers)
-        outcomes = self.each_size(lambda pixels: explainer.outcome(pixels, targets, carried=True, **self.options))
+        outcomes = self.each_batch(lambda pixels: explainer.outcome(pixels, targets, carried=True, **self.options))
         maps = _in_order([(some, _maps(outcome, 4)) for some, outcome in outcomes])
         explained = [(some, one.explained_scores) for some, one in outcomes if one.explained_scores is not None]
         carried = [(some, one.carried) for some, one in outcomes if one.carried is not None]
@@ -387,7 +462,8 @@ class _Job:
             explained_scores=torch.stack(_in_order(explained)) if explained else None,
             carried=torch.stack(_in_order(carried)) if carried else None,
         )
-        return seen, {"layers": _count(explainer), "text_layers": None, **outcomes[0][1].options}
+        held = {} if self.against is None else {"against": self.against}
+        return seen, {"layers": _count(explainer), "text_layers": None, **held, **outcomes[0][1].options}
 
 
 class _Seen(TypedDict):
@@ -400,15 +476,25 @@ class _Seen(TypedDict):
 
 def _explain_texts(job: _Job, texts: list[str], tokenizer: Tokenizer | None, words: bool, scores: bool) -> Explanation:
     tokens = tokenize(job.model, texts, tokenizer)
-    image_score = ImageTextScore(job.model, tokens, tokenizer)
+    image_score: ImageTextScore = ImageTextScore(job.model, tokens, tokenizer)
+    contrast = None
+    if job.against is not None:
+        if not isinstance(job.against, str):
+            raise TypeError(f"against: expected another text, got {quoted(job.against)}; numbers are those of classes")
+        if job.against in texts:
+            raise ValueError(f"against: {quoted(job.against)} is among the texts, and no text differs from itself")
+        contrast = ContrastScore(image_score, job.against)
     cosines = features = word_weights = word_scores = captions = None
     if words or scores:
-        encoded = job.each_size(lambda pixels: TextImageScore(job.model, pixels).image_features)
+        encoded = job.each_batch(lambda pixels: TextImageScore(job.model, pixels).image_features)
         features = torch.stack(_in_order(encoded))
     if features is not None and scores:
         # In double precision, which autocast leaves alone.
-        cosines = (features.double() @ image_score.text_features.detach().cpu().double().T).float()
-    seen, options = job.explain_images(image_score)
+        cosines = features.double() @ image_score.text_features.detach().cpu().double().T
+        if contrast is not None and contrast.other_features is not None:
+            cosines = cosines - features.double() @ contrast.other_features.cpu().double().T
+        cosines = cosines.float()
+    seen, options = job.explain_images(image_score if contrast is None else contrast)
     if features is not None and words and job.kind.info.text:
         explainer = job.explainer(TextImageScore(job.model, features), "text_layers", job.text_layers)
         try:
@@ -431,8 +517,9 @@ def _explain_texts(job: _Job, texts: list[str], tokenizer: Tokenizer | None, wor
         options=options,
         warnings=[],
         pictures=job.pictures,
-        names=job.names,
+        names=job.inputs.names,
         token_weights=word_weights,
+        against=job.against,
     )
 
 
@@ -441,7 +528,7 @@ def _explain_classes(job: _Job, targets: int | str | Sequence[int | str] | None,
     labels, logits = score.labels, None
     if targets is None or scores:
         with torch.no_grad():
-            logits = torch.stack(_in_order(job.each_size(score)))
+            logits = torch.stack(_in_order(job.each_batch(score)))
     if targets is None:
         assert logits is not None
         chosen = most_probable(logits)
@@ -450,21 +537,31 @@ def _explain_classes(job: _Job, targets: int | str | Sequence[int | str] | None,
         if not several:
             raise ValueError("targets: expected at least one class, or None for the three most probable ones")
         chosen = [score.find(one) for one in several]
-    seen, options = job.explain_images(score, chosen)
+    other = None
+    if job.against is not None:
+        try:
+            other = score.find(job.against)
+        except (TypeError, ValueError) as error:
+            raise type(error)(str(error).replace("targets: ", "against: ", 1)) from None
+    if other in chosen:
+        raise ValueError(f"against: {quoted(job.against)} is among the targets, and no class differs from itself")
+    seen, options = job.explain_images(score if other is None else ContrastScore(score, other), chosen)
     known = logits if scores else None
+    own = None if known is None else known[:, chosen] - (0 if other is None else known[:, [other]])
     return Explanation(
         **seen,
         words=None,
-        scores=None if known is None else known[:, chosen],
+        scores=own,
         explained_word_scores=None,
         texts=[labels[target] if labels else f"class {target}" for target in chosen],
         method=job.kind.__name__,
         options=options,
         warnings=[],
         pictures=job.pictures,
-        names=job.names,
+        names=job.inputs.names,
         targets=chosen,
         probabilities=None if known is None else known.softmax(dim=1)[:, chosen],
+        against=None if other is None else labels[other] if labels else f"class {other}",
     )
 
 

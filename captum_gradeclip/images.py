@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
@@ -21,6 +22,21 @@ from .arguments import check_number, one_of
 from .maps import Frame, nearest_multiple
 from .notices import notice
 from .quoting import line, quoted
+
+__all__ = [
+    "FORMATS",
+    "MAX_ASPECT",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "MAX_SCANS",
+    "MAX_TOKENS",
+    "USUAL_TOKENS",
+    "Picture",
+    "decoded",
+    "prepare",
+    "read",
+    "to_rgb",
+]
 
 Resize = Literal["keep", "squash", "crop"]
 
@@ -67,6 +83,11 @@ class Picture:
         frame: where that input lies in the picture.
         patch: side of the model's patches in pixels of the input, ``None`` (the default) if it is not known.
         preprocessing: how the input was made, in words and numbers; empty (the default) where that is not known.
+
+    >>> model_input = dict(size=(32, 32), patch=8, mean=(0.5,) * 3, std=(0.5,) * 3)
+    >>> picture = prepare(Image.new("RGB", (64, 48), "white"), resize="crop", **model_input)
+    >>> picture.pixels.shape, picture.frame.box  # the input shows the center of the picture
+    (torch.Size([1, 3, 32, 32]), (8.0, 0.0, 56.0, 48.0))
     """
 
     image: Image.Image
@@ -105,6 +126,13 @@ def read(path: str | os.PathLike[str]) -> Image.Image:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no file (a folder, a pipe, a device), if the file is no picture or is cut off or broken, or if
             the picture is larger than :data:`MAX_PIXELS` or longer than :data:`MAX_ASPECT` allow; nothing is decoded then.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("L", (3, 2), 255).save(f"{folder}/gray.png")
+    ...     image = read(f"{folder}/gray.png")
+    >>> image.mode, image.size, image.getpixel((0, 0))
+    ('RGB', (3, 2), (255, 255, 255))
     """
     image = decode(path)
     try:
@@ -166,11 +194,33 @@ def decode(path: str | os.PathLike[str]) -> Image.Image:
         raise ValueError(f"path: {quoted(path)} cannot be read: {_line(error)}") from None
 
 
+def from_bytes(content: bytes) -> Image.Image:
+    """The picture in the content of a file, as :func:`read` reads it.
+
+    Args:
+        content: what a file of one of :data:`FORMATS` holds.
+
+    Raises:
+        ValueError: as :func:`read` does.
+    """
+    Image.init()
+    file = io.BytesIO(content)
+    try:
+        _check_scans(file)
+        with Image.open(file, formats=[one for one in FORMATS if one in Image.OPEN]) as image:
+            return to_rgb(upright(decoded(image)))
+    except Exception as error:  # decoders raise nearly anything on a broken file
+        raise ValueError(f"image: it cannot be read: {_line(error)}") from None
+
+
 def decoded(image: Image.Image) -> Image.Image:
     """The same picture with its pixels in memory, after its size was found to be within bounds.
 
     Args:
         image: a picture that may come from a file which is not decoded yet.
+
+    Returns:
+        The picture itself.
 
     Raises:
         ValueError: if it comes from a file of another format than :data:`FORMATS`, if the file is cut off or broken, or if

@@ -8,11 +8,12 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from html import escape
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import quote
 
 from .explain import Explanation
@@ -23,6 +24,10 @@ from .report import results_in, save, slug
 from .results import Results
 from .show import Style
 
+__all__ = ["Entry", "OccupiedError", "explain_files", "one_by_one"]
+
+Explainer: TypeAlias = "Callable[[Iterable[Path]], Iterator[Explanation | Exception]]"
+"""Explains pictures in their order; the error in the place of an explanation is about that picture."""
 ResultsIn = Callable[[Path], Results]
 """The results of a kind that would lie in a folder."""
 _NAMES = re.compile(r"index\.(csv|html)")
@@ -47,6 +52,10 @@ class Entry:
         texts: the numbers of each text or class, as ``explanation.json`` has them.
         error: why there are no results; empty if there are.
         taken: whether the results are those of an earlier run (default false).
+
+    >>> entry = Entry("dog.jpg", folder="dog", texts=[{"text": "a dog", "score": 0.31}])
+    >>> [(entry.picture, text["text"], text["score"]) for text in entry.texts]
+    [('dog.jpg', 'a dog', 0.31)]
     """
 
     picture: str
@@ -58,7 +67,7 @@ class Entry:
 
 def explain_files(
     paths: Sequence[Path],
-    explain_one: Callable[[Path], Explanation],
+    explain_all: Explainer,
     folder: Path,
     request: Mapping[str, object],
     about: Mapping[str, object] | None = None,
@@ -68,7 +77,7 @@ def explain_files(
     style: Style | None = None,
     track: Callable[[Sequence[Path]], Iterable[Path]] = iter,
 ) -> list[Entry]:
-    """Explains many pictures, one after the other, and writes a folder for each and an index of all.
+    """Explains many pictures, and writes a folder for each as soon as it is explained, and an index of all.
 
     What is finished is kept, whatever happens later: a picture that cannot be read or explained becomes an entry with the
     reason, and after an interrupt ``resume`` goes on. Only an error that comes before any picture was explained, and is none
@@ -76,7 +85,8 @@ def explain_files(
 
     Args:
         paths: the pictures.
-        explain_one: explains one of them.
+        explain_all: explains those of them that an earlier run has not explained; it may work ahead and on several at once,
+            see :func:`one_by_one` for the plain way.
         folder: where the folders and ``index.json``, ``index.csv`` and ``index.html`` are written.
         request: everything that acts on the results, in values that JSON has: model, texts, options.
         about: further entries for ``options`` in each ``explanation.json``.
@@ -93,21 +103,65 @@ def explain_files(
         OccupiedError: before the work, if results of an earlier run lie in the folder and neither ``resume`` nor
             ``overwrite`` was asked for; or if those that are to be taken up were made by another request.
         OSError, TypeError, ValueError: as said above.
+
+    >>> import tempfile
+    >>> from captum_gradeclip import explain, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> def explain_one(path):
+    ...     return explain(model, path, "a red circle", tokenizer, words=False)
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     folder = Path(name)
+    ...     scenes.SceneDataset(1, "evaluation")[0].image.save(folder / "scene.png")
+    ...     paths = [folder / "scene.png", folder / "missing.png"]
+    ...     found = explain_files(paths, one_by_one(explain_one), folder / "results", {"texts": ["a red circle"]})
+    ...     [entry.folder for entry in found], sorted(path.name for path in (folder / "results").iterdir())
+    (['scene', ''], ['index.csv', 'index.html', 'index.json', 'scene'])
+    >>> found[1].error.startswith("there is no file")
+    True
     """
     # As JSON has it, so that it can be compared with what was written.
     request = json.loads(to_json(dict(request)))
     earlier = check_index(folder, request, resume, overwrite)
-    run = _Run(explain_one, folder, request, about or {}, resume and not overwrite, overwrite, style)
+    run = _Run(folder, request, about or {}, resume and not overwrite, overwrite, style)
+    plans: list[_Plan] = []
+    for path in paths:
+        plans.append(run.plan(path, {one.entry.folder for one in plans}))
+    found = explain_all(one.path for one in plans if one.source)
     entries: list[Entry] = []
     try:
-        for path in track(paths):
-            entries.append(run.entry(path, entries))
+        for number, _ in enumerate(track(paths)):
+            entries.append(run.entry(plans[number], found, any(one.folder for one in entries)))
     finally:
         if entries:
             now = {one.folder for one in entries if one.folder} | {one.picture for one in entries}
             kept = [one for one in earlier if one.folder not in now and one.picture not in now]
             _write_index(folder, [*entries, *kept], request)
     return entries
+
+
+def one_by_one(explain_one: Callable[[Path], Explanation]) -> Explainer:
+    """What explains pictures one after the other, each when it is asked for.
+
+    Args:
+        explain_one: explains one picture; an OSError, TypeError or ValueError is taken to be about that picture.
+
+    Returns:
+        The ``explain_all`` of :func:`explain_files`.
+
+    >>> def refuse(path):
+    ...     raise ValueError(f"images: {path} is no picture")
+    >>> list(one_by_one(refuse)([Path("a.txt")]))
+    [ValueError('images: a.txt is no picture')]
+    """
+
+    def explain_all(paths: Iterable[Path]) -> Iterator[Explanation | Exception]:
+        for path in paths:
+            try:
+                yield explain_one(path)
+            except (OSError, TypeError, ValueError) as error:
+                yield error
+
+    return explain_all
 
 
 def check_index(folder: Path, request: Mapping[str, object], resume: bool = False, overwrite: bool = False) -> list[Entry]:
@@ -166,10 +220,24 @@ def _is_occupied(folder: Path, kinds: Sequence[ResultsIn]) -> bool:
 
 
 @dataclass(frozen=True)
+class _Plan:
+    """What is known of a picture before it is explained.
+
+    Attributes:
+        path: its file.
+        entry: what became of it already, or the folder that its results will have.
+        source: the name and the checksum of the file; empty if it is not to be explained.
+    """
+
+    path: Path
+    entry: Entry
+    source: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class _Run:
     """What is the same for all pictures; attributes as the arguments of :func:`explain_files`."""
 
-    explain_one: Callable[[Path], Explanation]
     folder: Path
     request: Mapping[str, object]
     about: Mapping[str, object]
@@ -177,27 +245,39 @@ class _Run:
     overwrite: bool
     style: Style | None
 
-    def entry(self, path: Path, done: Sequence[Entry]) -> Entry:
-        """Explains a picture, or takes what an earlier run has found out about it."""
-        entry = Entry(os.fspath(path))
+    def plan(self, path: Path, taken: set[str]) -> _Plan:
+        """Whether a picture is to be explained, or an earlier run has done it, or it cannot be."""
+        name = os.fspath(path)
         try:
-            source = {"picture": entry.picture, "sha256": checksum(path)}
-            entry = replace(entry, folder=_place(self.folder, path, source, {one.folder for one in done}))
+            source = {"picture": name, "sha256": checksum(path)}
+            entry = Entry(name, _place(self.folder, path, source, taken))
             if self.resume and (told := self._earlier(entry.folder, source)) is not None:
-                return replace(entry, texts=_texts(told), taken=True)
+                return _Plan(path, replace(entry, texts=_texts(told), taken=True), {})
             if not self.overwrite and results_in(self.folder / entry.folder).content() is not None:
                 raise OccupiedError(
                     f"folder: {quoted(entry.folder)} holds results of an earlier run, of another picture or made otherwise;"
                     f" {_WAYS}"
                 )
-            found = self.explain_one(path)
         except (OSError, TypeError, ValueError) as error:
-            if not isinstance(error, OSError) and not _is_about_picture(error) and not any(one.folder for one in done):
+            if not isinstance(error, OSError) and not _is_about_picture(error):
                 raise
-            return Entry(entry.picture, error=_reason(error))
-        about = {**self.about, "source": source, "request": self.request}
+            return _Plan(path, Entry(name, error=_reason(error)), {})
+        return _Plan(path, entry, source)
+
+    def entry(self, plan: _Plan, explained: Iterator[Explanation | Exception], any_before: bool) -> Entry:
+        """Writes the results of a picture, if it is to be explained and could be."""
+        entry = plan.entry
+        if not plan.source:
+            return entry
+        found = next(explained)
+        if isinstance(found, Exception):
+            expected = isinstance(found, OSError) or _is_about_picture(found)
+            if not (expected or (any_before and isinstance(found, (TypeError, ValueError)))):
+                raise found
+            return Entry(entry.picture, error=_reason(found))
+        about = {**self.about, "source": plan.source, "request": self.request}
         try:
-            (told,) = save(replace(found, paths=[path]), self.folder / entry.folder, about, style=self.style)
+            (told,) = save(replace(found, paths=[plan.path]), self.folder / entry.folder, about, style=self.style)
         except OSError as error:
             if error.errno in _FULL:
                 raise

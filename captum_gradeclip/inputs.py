@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from . import adapters
 from .adapters.base import Foreign
+from .ahead import ahead, usual_workers
 from .images import MAX_TOKENS, Picture, Resize, decoded, prepare, read, to_rgb
 from .maps import Frame
 from .notices import notice
@@ -34,16 +35,16 @@ Preprocess: TypeAlias = "str | int | Transform | Foreign"
 
 @dataclass(frozen=True)
 class Inputs:
-    """Pictures with the inputs that were made of them.
+    """Pictures with the inputs that are made of them.
 
     Attributes:
         names: the name of each: that of the file, or ``"image 0"`` and so on.
-        pictures: the pictures and the inputs.
+        pictures: gives the pictures and their inputs, once and in order, each when it is asked for or a little earlier.
         paths: the files of those that were given by their paths.
     """
 
     names: list[str]
-    pictures: list[Picture]
+    pictures: Iterator[Picture]
     paths: list[Path]
 
 
@@ -53,6 +54,7 @@ def read_inputs(
     preprocess: Preprocess = None,
     processor: Foreign = None,
     max_tokens: int | None = None,
+    workers: int | None = None,
 ) -> Inputs:
     """The pictures that somebody passed, as inputs of a model; arguments as for :func:`captum_gradeclip.explain`.
 
@@ -62,32 +64,43 @@ def read_inputs(
         preprocess: how a picture becomes an input.
         processor: a processor of transformers that knows the model's own preprocessing (default ``None``).
         max_tokens: the most patches that ``"keep"`` and a number may give.
+        workers: number of threads that decode and prepare pictures ahead; ``None`` (default) for as many as there are
+            cores, 4 at most, and none for one picture or for a callable of the user, which may not bear it.
 
     Raises:
-        FileNotFoundError, TypeError, ValueError: naming the argument.
+        FileNotFoundError, TypeError, ValueError: naming the argument. What is wrong with a picture itself is told when it is
+            asked for.
     """
-    found = Inputs([], [], [])
-    tower = adapters.image_tower(model)
     _check_preprocess(preprocess)
-    to_input: Callable[[Image.Image], Picture] | None = None
-    for number, one in enumerate(_listed(images, model)):
+    sources, names, paths = _listed(images, model), [], []
+    for number, one in enumerate(sources):
         if isinstance(one, (str, os.PathLike)):
             check_utf8("images", os.fspath(one))
-            found.paths.append(Path(one).absolute())
-            found.names.append(found.paths[-1].name)
+            paths.append(Path(one).absolute())
+            names.append(paths[-1].name)
+            if not paths[-1].exists():  # before the others are explained
+                raise FileNotFoundError(f"images: there is no file {quoted(one)}")
         else:
-            found.names.append(f"image {number}")
-        if isinstance(one, Picture):
-            found.pictures.append(one)
-        elif isinstance(one, Tensor):
-            found.pictures.append(_prepared(one, tower))
-        else:
-            # Tensors need none, and the libraries of processors take a while to import.
-            to_input = to_input or preparation(model, preprocess, processor, max_tokens=max_tokens)
-            found.pictures.append(to_input(_picture(one)))
-        _check_tokens(found.pictures[-1].pixels, tower)
-    if not found.names:
+            names.append(f"image {number}")
+    if not names:
         raise ValueError("images: expected at least one, got none")
+    # Tensors need no preparation, and the libraries of processors take a while to import.
+    raw = any(not isinstance(one, (Picture, Tensor)) for one in sources)
+    to_input = preparation(model, preprocess, processor, max_tokens=max_tokens) if raw else None
+    if workers is None:
+        workers = usual_workers(len(sources)) if raw and not callable(preprocess) else 0
+    return Inputs(names, ahead(partial(_read, adapters.image_tower(model), to_input), sources, workers), paths)
+
+
+def _read(tower: adapters.ImageTower, to_input: Callable[[Image.Image], Picture] | None, source: Source) -> Picture:
+    if isinstance(source, Picture):
+        found = source
+    elif isinstance(source, Tensor):
+        found = _prepared(source, tower)
+    else:
+        assert to_input is not None
+        found = to_input(_picture(source))
+    _check_tokens(found.pixels, tower)
     return found
 
 

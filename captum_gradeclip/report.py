@@ -30,6 +30,8 @@ from .show import Format, Style
 from .show.bar import bar_colors, ends
 from .show.fonts import shown
 
+__all__ = ["OVERLAY", "WORDS", "Comparison", "figure", "file_names", "html", "save", "save_comparison"]
+
 OVERLAY = 1600
 """The most pixels along the longer side of an overlay, unless the size of the picture is asked for."""
 WORDS = ", words"
@@ -69,6 +71,18 @@ def save(
     Raises:
         FileExistsError: if a file that is not of an earlier explanation lies where one is to be written.
         OSError: if a file cannot be written. What lay there before is then still there, in both cases.
+
+    >>> import tempfile
+    >>> from captum_gradeclip import explain, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> image = scenes.SceneDataset(1, "evaluation")[0].image
+    >>> found = explain(model, image, "cyan triangle", tokenizer)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     told = save(found, Path(folder))
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['explanation.json', 'maps.npz', 'overlay-0-cyan-triangle.png', 'strip.png', 'words.html', 'words.png']
+    >>> told[0]["texts"][0]["text"], [entry["word"] for entry in told[0]["texts"][0]["words"]]
+    ('cyan triangle', ['cyan', 'triangle'])
     """
     with saving(explanation, folder, about, image, style) as saved:
         return saved
@@ -130,6 +144,9 @@ def file_names(texts: Sequence[str], words: bool, image: bool = False, format: F
         image: as for :func:`save`.
         format: format of the figures (default ``"png"``).
 
+    Returns:
+        The names, in the order in which the files are written.
+
     >>> file_names(["a <red> circle"], words=False)
     ['overlay-0-a-red-circle.png', 'strip.png', 'maps.npz']
     """
@@ -161,6 +178,14 @@ class Comparison:
         probabilities: the share of each class in the softmax over all classes; ``None`` (default) for texts.
         missing: names of the methods, as they are printed, that an interrupt has left to be run, and of those whose words
             are left, ``"M2IB, words"`` for instance (default none).
+
+    >>> from torch import rand
+    >>> from captum_gradeclip.images import prepare
+    >>> picture = prepare(Image.new("RGB", (64, 64)), size=(64, 64), patch=8, mean=(0.5,) * 3, std=(0.5,) * 3)
+    >>> maps = Outcome("GradECLIP", "Grad-ECLIP", rand(1, 1, 8, 8)), Outcome("GAME", "GAME", refused="it has no text")
+    >>> both = Comparison("dog.jpg", picture, ["a dog"], [0.31], maps, of_texts=None, captions=[None, None])
+    >>> [one.refused or tuple(one.maps.shape) for one in both.of_images]
+    [(1, 1, 8, 8), 'it has no text']
     """
 
     name: str
@@ -192,6 +217,17 @@ def save_comparison(
     Raises:
         FileExistsError: if a file that is not of an earlier comparison lies where one is to be written.
         OSError: if a file cannot be written. What lay there before is then still there, in both cases.
+
+    >>> import tempfile
+    >>> from torch import rand
+    >>> from captum_gradeclip.images import prepare
+    >>> picture = prepare(Image.new("RGB", (64, 64)), size=(64, 64), patch=8, mean=(0.5,) * 3, std=(0.5,) * 3)
+    >>> maps = Outcome("GradECLIP", "Grad-ECLIP", rand(1, 1, 8, 8)), Outcome("GAME", "GAME", refused="it has no text")
+    >>> both = Comparison("dog.jpg", picture, ["a dog"], [0.31], maps, of_texts=None, captions=[None, None])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_comparison(both, Path(folder))
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['compare.json', 'compare.npz', 'compare.png']
     """
     look, texts, picture = style or Style(), comparison.texts, comparison.picture
     small = _shrunk(picture.image, round(3 * look.dpi))
@@ -248,13 +284,20 @@ def figure(explanation: Explanation, i: int | None = None, style: Style | None =
 
     Returns:
         A figure that belongs to no window, and that a notebook shows.
+
+    >>> from captum_gradeclip import explain, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> image = scenes.SceneDataset(1, "evaluation")[0].image
+    >>> found = explain(model, image, "cyan triangle", tokenizer, words=False)
+    >>> [axis.get_title() for axis in figure(found, 0).axes if axis.get_title()]
+    ['image 0', 'cyan triangle']
     """
     look = style or Style()
     parts = []
     for n in range(len(explanation)) if i is None else [i]:
         small, fine = _view(explanation, n, round(5 * look.dpi))
         captions, notes = _captions(explanation, n), _notes(explanation, n)
-        parts.append(show.Strip(small, fine, explanation.texts, captions, notes, explanation.names[n]))
+        parts.append(show.Strip(small, fine, _titles(explanation), captions, notes, explanation.names[n]))
     return show.strips(parts, unit=unit_of(explanation.method, _score_of(explanation)), style=look)
 
 
@@ -279,6 +322,17 @@ def html(explanation: Explanation) -> str:
 
     Args:
         explanation: what :func:`captum_gradeclip.explain` returned.
+
+    Returns:
+        The fragment, one ``div``.
+
+    >>> from captum_gradeclip import explain, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> image = scenes.SceneDataset(1, "evaluation")[0].image
+    >>> found = explain(model, image, "cyan triangle", tokenizer, words=False)
+    >>> page = html(found)
+    >>> "cyan triangle" in page, "data:image/png;base64" in page, "<script" in page
+    (True, True, False)
     """
     style, rows = "vertical-align:top;text-align:left;padding:4px;max-width:320px", []
     for i, name in enumerate(explanation.names):
@@ -287,7 +341,7 @@ def html(explanation: Explanation) -> str:
         notes = _notes(explanation, i) or ["" for _ in explanation.texts]
         scale = show.Scale.of(fine)
         cells = [f"{_png(small)}<div>{escape(legible(name))}</div>{_key(explanation, fine, scale)}"]
-        for one, text, note, caption in zip(fine, explanation.texts, notes, captions):
+        for one, text, note, caption in zip(fine, _titles(explanation), notes, captions):
             told = (f'<div dir="auto">{part}</div>' for part in (escape(shown(text)), note, show.colored(caption)))
             cells.append(_png(_overlay(small, one, scale, Style())) + "".join(told))
         rows.append("<tr>" + "".join(f'<td style="{style}">{cell}</td>' for cell in cells) + "</tr>")
@@ -321,7 +375,7 @@ def _saving(
 ) -> Iterator[dict[str, object]]:
     picture, maps, texts = explanation.pictures[i], explanation.maps[i], explanation.texts
     captions, notes = _captions(explanation, i), _notes(explanation, i)
-    legend = show.legend_of(texts, captions or [])
+    legend = show.legend_of(_titles(explanation), captions or [])
     result: dict[str, object] = {
         "image": explanation.names[i],
         "size": list(picture.image.size),
@@ -398,11 +452,20 @@ def _entries(explanation: Explanation, i: int, captions: Sequence[Words] | None)
     return entries
 
 
+def _titles(explanation: Explanation) -> list[str]:
+    """What each map is of: a text, or a text rather than another one."""
+    against = explanation.against
+    other = "" if against is None else f" rather than {against}" if against.strip() else " rather than no words"
+    return [f"{text}{other}" for text in explanation.texts]
+
+
 def _notes(explanation: Explanation, i: int) -> list[str] | None:
     """The score of each text with its sign, and the probability of each class, if they are known."""
     if explanation.scores is None:
         return None
     likely = None if explanation.probabilities is None else explanation.probabilities[i].tolist()
+    if explanation.against is not None:
+        return [f"difference {_signed(score)}" for score in explanation.scores[i].tolist()]
     return _score_lines(explanation.scores[i].tolist(), likely, of_classes=explanation.targets is not None)
 
 

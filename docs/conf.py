@@ -105,7 +105,10 @@ html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_show_sourcelink = False
 # Pages without pages below them have nothing to show at the side, and wide tables.
-ALONE = "index getting-started which-method what-a-map-is methods models metrics pictures benchmark speed recipe glossary"
+ALONE = (
+    "index getting-started which-method what-a-map-is methods one-equation models metrics pictures benchmark speed recipe"
+    " glossary whose-score"
+)
 html_sidebars = {page: [] for page in (*ALONE.split(), "bibliography", "contributing", "security", "changelog")}
 html_theme_options = {
     "navigation_with_keys": False,

@@ -23,6 +23,7 @@ ROAD = {
     "arguments",
     "options",
     "timing",
+    "ahead",
     "progress",
     "notices",
     "quoting",
@@ -44,6 +45,7 @@ ALLOWED = {
     "arguments": {"quoting"},
     "options": {"arguments", "quoting"},
     "timing": set(),
+    "ahead": set(),
     "progress": set(),
     "notices": {"quoting"},
     "quoting": set(),
@@ -54,7 +56,7 @@ ALLOWED = {
     "attention": {"quoting"},
     "maps": {"arguments", "quoting"},
     "images": {"arguments", "maps", "notices", "quoting"},
-    "inputs": {"adapters", "images", "maps", "notices", "placement", "quoting"},
+    "inputs": {"adapters", "ahead", "images", "maps", "notices", "placement", "quoting"},
     "placement": {"maps"},
     "selection": {"images", "quoting"},
     "estimate": {"adapters", "attr", "progress", "scores", "timing"},
@@ -75,7 +77,8 @@ ALLOWED = {
     "explain": {*MODELS, "arguments", "timing", "notices", "quoting", "images", "inputs", "report"},
     "report": {*MODELS, "files", "results", "quoting", "images", "explain", "check", "_version"},
     "experiments": ROAD,
-    "cli": {*ROAD, "experiments", "_version"},
+    "tuning": {*ROAD, "experiments"},
+    "cli": {*ROAD, "experiments", "tuning", "_version"},
     "__main__": {"cli"},
     # for one version: where things were before, each nothing but a list of names
     "loading": {"adapters", "notices"},
@@ -85,8 +88,9 @@ ALLOWED = {
     "benchmark": {"experiments", "notices"},
 }
 LIBRARIES = {"open_clip", "timm", "transformers", "torchvision"}
-# The embedded CLIP is one of open_clip's, zero-shot templates are open_clip's, published protocols name released models.
-MAY_NAME_LIBRARIES = {"adapters", "scenes", "experiments", "scores/prompts"}
+# The embedded CLIP is one of open_clip's, zero-shot templates are open_clip's, published protocols name released models, and
+# fine-tuning takes open_clip's contrastive loss and torchvision's operations on boxes.
+MAY_NAME_LIBRARIES = {"adapters", "scenes", "experiments", "tuning", "scores/prompts"}
 
 
 def some_file(folder: Path, code: str) -> Path:

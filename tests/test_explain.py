@@ -198,6 +198,68 @@ def test_images_of_different_sizes(clip: tuple[nn.Module, Any, Any], picture: Im
             assert word == same and abs(weight - expected) < 1e-6
 
 
+@pytest.mark.parametrize("workers", [None, 0, 3])
+def test_batches_of_images_that_threads_prepare(
+    clip: tuple[nn.Module, Any, Any], picture: Image.Image, tmp_path: Path, workers: int | None
+) -> None:
+    """However they come together, each image has the explanation that it has alone, in its own place."""
+    model, _, tokenizer = clip
+    given: list[Any] = []
+    for number, size in enumerate([(96, 64), (64, 96), (96, 64), (96, 64), (192, 192), (64, 96), (96, 64)]):
+        given.append(picture.rotate(10 * number).resize(size))
+        given[-1].save(tmp_path / f"{number}.png")
+    given[3], given[5] = tmp_path / "3.png", tmp_path / "5.png"
+    with counted(model) as passes:
+        found = explain(model, given, TEXTS, tokenizer, preprocess="keep", batch_size=1, workers=workers)
+    # Of 96 x 64 pixels one fits into a batch for one image of 96 x 96, of 192 x 192 as well.
+    assert passes == {"image": 14, "text": 2} and [one.name for one in found.paths] == ["3.png", "5.png"]
+    with counted(model) as passes:
+        together = explain(model, given, TEXTS, tokenizer, preprocess="keep", batch_size=2, workers=workers)
+    assert passes == {"image": 2 * 4, "text": 2}  # three of four in one size, both of another, the large one, and the last
+    for number, one in enumerate(given):
+        alone = explain(model, one, TEXTS, tokenizer, preprocess="keep")
+        for several in (found, together):
+            part = several.image(number)
+            assert part.pictures[0].image.size == alone.pictures[0].image.size and len(part) == 1
+            assert torch.allclose(part.maps[0], alone.maps[0], atol=1e-6) and float(part.maps[0].std()) > 0
+            assert torch.allclose(part.scores, alone.scores, atol=1e-6)  # type: ignore[arg-type]
+            assert part.words is not None and alone.words is not None
+            assert [word for word, _ in part.words[0][1]] == [word for word, _ in alone.words[0][1]]
+            assert torch.allclose(part.token_weights, alone.token_weights, atol=1e-6)  # type: ignore[arg-type]
+    assert together.image(-1).names == ["image 6"]
+    with pytest.raises(IndexError):
+        together.image(7)
+
+
+def test_a_picture_that_cannot_be_read_is_named_also_by_threads(
+    clip: tuple[nn.Module, Any, Any], picture: Image.Image, tmp_path: Path
+) -> None:
+    model, _, tokenizer = clip
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"^images: .*broken\.jpg"):
+        explain(model, [picture, tmp_path / "broken.jpg", picture], "a star", tokenizer, workers=2)
+    with counted(model) as passes, pytest.raises(FileNotFoundError, match=r"^images: there is no file .*nowhere"):
+        explain(model, [picture] * 3 + [tmp_path / "nowhere.png"], "a star", tokenizer, batch_size=1)  # type: ignore[list-item]
+    assert passes["image"] == 0  # told before the work
+    before = threading.active_count()
+    explain(model, [picture] * 3, "a star", tokenizer, preprocess=lambda image: squashed(image)[0])
+    assert threading.active_count() == before
+
+
+def test_a_transform_of_the_user_is_called_in_the_users_thread(
+    clip: tuple[nn.Module, Any, Any], picture: Image.Image
+) -> None:
+    model, _, tokenizer = clip
+    threads = set()
+
+    def transform(image: Image.Image) -> Tensor:
+        threads.add(threading.current_thread())
+        return squashed(image)[0]
+
+    explain(model, [picture] * 3, "a star", tokenizer, preprocess=transform)
+    assert threads == {threading.current_thread()}
+
+
 def test_pixels_are_nan_where_the_model_saw_nothing(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
     model, _, tokenizer = clip
     found = explain(model, picture, TEXTS, tokenizer)  # cropped to the center 160 x 160
@@ -229,6 +291,47 @@ def test_classes_of_a_classifier(picture: Image.Image) -> None:
     assert alone.targets == [7] and alone.scores is None and alone.probabilities is None
     columns = ["image", "text", "target", "score", "probability", "explained_score", "carried"]
     assert list(found.to_pandas().columns) == columns
+
+
+def test_one_text_rather_than_another(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
+    model, _, tokenizer = clip
+    signed: dict[str, Any] = {"relu_attributions": False}
+    plain = explain(model, picture, [*TEXTS, "a blue star"], tokenizer, **signed)
+    found = explain(model, picture, TEXTS, tokenizer, against="a blue star", **signed)
+    assert isinstance(found.maps, Tensor) and isinstance(plain.maps, Tensor)
+    assert torch.allclose(found.maps, plain.maps[:, :2] - plain.maps[:, 2:], atol=1e-6) and found.maps.std() > 1e-4
+    for name in ("scores", "explained_scores"):
+        one, other = vars(found)[name], vars(plain)[name]
+        assert torch.allclose(one, other[:, :2] - other[:, 2:], atol=1e-6)
+    assert found.words == explain(model, picture, TEXTS, tokenizer, **signed).words, "words do not depend on the other text"
+    assert found.against == "a blue star" == found.options["against"] and found.texts == TEXTS
+    assert list(found.to_pandas()["against"].unique()) == ["a blue star"] and "against" not in plain.to_pandas()
+    page = found._repr_html_()
+    assert "a red circle rather than a blue star" in page and "difference " in page
+    empty = explain(model, picture, TEXTS, tokenizer, against="", words=False)
+    score = ImageTextScore(model, TEXTS, tokenizer)
+    own = score(empty.pictures[0].pixels) - ImageTextScore(model, score.empty_features)(empty.pictures[0].pixels)
+    assert torch.allclose(empty.scores, own.detach(), atol=1e-5) and "rather than no words" in empty._repr_html_()  # type: ignore[arg-type]
+    for against, error, message in (
+        (1, TypeError, "against: expected another text, got 1"),
+        (TEXTS[0], ValueError, "against: 'a red circle' is among the texts"),
+    ):
+        with pytest.raises(error, match=message):
+            explain(model, picture, TEXTS, tokenizer, against=against)
+
+
+def test_one_class_rather_than_another(picture: Image.Image) -> None:
+    model = stir(FAMILIES["timm ViT"].build())
+    signed: dict[str, Any] = {"relu_attributions": False}
+    plain = explain(model, picture, targets=[3, 7, 5], **signed)
+    found = explain(model, picture, targets=[3, 7], against=5, **signed)
+    assert torch.allclose(found.maps, plain.maps[:, :2] - plain.maps[:, 2:], atol=1e-5)  # type: ignore[index,call-overload,arg-type]
+    assert torch.allclose(found.scores, plain.scores[:, :2] - plain.scores[:, 2:], atol=1e-5)  # type: ignore[index,arg-type]
+    assert found.against and torch.equal(found.probabilities, plain.probabilities[:, :2])  # type: ignore[index,arg-type]
+    with pytest.raises(ValueError, match="against: 5 is among the targets"):
+        explain(model, picture, targets=[5], against=5)
+    with pytest.raises(ValueError, match="against: "):
+        explain(model, picture, targets=[5], against=5000)
 
 
 def test_other_methods(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
@@ -477,6 +580,8 @@ def test_results_of_several_images_are_replaced_together(
         ({"text_layers": 0}, ValueError, "^text_layers: expected 1 to 8"),
         ({"device": "nowhere"}, ValueError, "device: torch cannot use 'nowhere'"),
         ({"heads": "both"}, ValueError, "heads: expected"),
+        ({"batch_size": 0}, ValueError, "^batch_size: expected at least 1, got 0"),
+        ({"workers": -1}, ValueError, "^workers: expected at least 0, got -1"),
         ({"heads": "each"}, ValueError, "heads: "),
     ],
 )

@@ -10,25 +10,22 @@ from types import ModuleType
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks_of_all
 
-from .base import Family, Foreign, ImageTower, Readout, Site, TextTower, UnsupportedModelError, unwrapped
+from .base import Family, Foreign, ImageTower, NoTextTowerError, Readout, Site, TextTower, UnsupportedModelError, unwrapped
 from .preprocessing import Preprocessing
 
 __all__ = [
     "LIBRARIES",
     "Family",
     "ImageTower",
+    "NoTextTowerError",
     "Preprocessing",
     "Readout",
     "Site",
     "TextTower",
     "UnsupportedModelError",
     "families",
-    "front",
     "image_tower",
-    "is_known",
-    "is_processor",
-    "is_untouched",
-    "pixel_values",
+    "logit_scale",
     "preprocessing",
     "text_tower",
 ]
@@ -49,8 +46,16 @@ def image_tower(model: nn.Module) -> ImageTower:
     Args:
         model: a model of one of the libraries in :data:`LIBRARIES`.
 
+    Returns:
+        The facts of the encoder, its sites, read-out, patch, size and normalization among them.
+
     Raises:
         UnsupportedModelError: if no adapter knows the model.
+
+    >>> from captum_gradeclip import scenes
+    >>> tower = image_tower(scenes.load()[0])
+    >>> tower.size, tower.patch, tower.width, tower.readout.kind
+    ((96, 96), 8, 128, 'token')
     """
     model = unwrapped(model)
     tower: ImageTower = _adapter(model).image_tower(model)
@@ -63,8 +68,17 @@ def text_tower(model: nn.Module) -> TextTower:
     Args:
         model: a model of one of the libraries in :data:`LIBRARIES`.
 
+    Returns:
+        The facts of the encoder, its sites, read-out, longest text and marks among them.
+
     Raises:
-        UnsupportedModelError: if no adapter knows the model, or it has no text encoder.
+        NoTextTowerError: if the model has no text encoder.
+        UnsupportedModelError: if no adapter knows the model, or its text encoder.
+
+    >>> from captum_gradeclip import scenes
+    >>> tower = text_tower(scenes.load()[0])
+    >>> tower.context_length, tower.start, tower.end, len(tower.layers)
+    (24, 647, 648, 8)
     """
     model = unwrapped(model)
     tower: TextTower = _adapter(model).text_tower(model)
@@ -80,7 +94,7 @@ def front(tower: TextTower, tokens: Tensor) -> tuple[Tensor, Callable[[Tensor], 
 
     Returns:
         Token ids ``(N, l)`` with ``1 <= l <= L``, and a function from these to the features ``(N, D)`` of the whole texts.
-        These are the whole texts and :attr:`TextTower.encode` itself where the encoder sees all positions, or where
+        These are the whole texts and the ``encode`` of the tower itself where the encoder sees all positions, or where
         somebody looks on or has changed a part of it, who may expect all of them.
     """
     known = tower.front
@@ -88,6 +102,29 @@ def front(tower: TextTower, tokens: Tensor) -> tuple[Tensor, Callable[[Tensor], 
         return tokens, tower.encode
     length = known.length(tokens)
     return (tokens[:, :length], known.encode) if length < tokens.shape[1] else (tokens, tower.encode)
+
+
+def logit_scale(model: nn.Module) -> nn.Parameter:
+    """The logarithm of the factor on the cosines of a model of images and texts, a scalar that is trained with it.
+
+    Args:
+        model: a model of one of the libraries in :data:`LIBRARIES`.
+
+    Returns:
+        The parameter itself, without dimensions or with one element.
+
+    Raises:
+        UnsupportedModelError: for a model without one.
+
+    >>> from captum_gradeclip import scenes
+    >>> logit_scale(scenes.load()[0]).shape
+    torch.Size([])
+    """
+    own: nn.Module = unwrapped(model)
+    found = dict(own.named_parameters()).get("logit_scale")
+    if found is None:
+        raise UnsupportedModelError(f"model: {type(model).__name__} has no logit scale, so it was not trained by contrast")
+    return found
 
 
 def is_untouched(parts: Iterable[nn.Module]) -> bool:
@@ -104,8 +141,16 @@ def preprocessing(model: nn.Module, processor: Foreign = None) -> Preprocessing:
         model: a model of one of the libraries in :data:`LIBRARIES`.
         processor: a processor of transformers that says it in place of the model (default ``None``).
 
+    Returns:
+        The library's transform, with the size and the box of pixels that it takes of a picture.
+
     Raises:
         UnsupportedModelError: if no adapter knows the model.
+
+    >>> from captum_gradeclip import scenes
+    >>> own = preprocessing(scenes.load()[0])
+    >>> own.resize, own.box((640, 480))
+    ('shorter side to 96', (80.0, 0.0, 560.0, 480.0))
     """
     model = unwrapped(model)
     if processor is None:
@@ -141,6 +186,9 @@ def pixel_values(features: Foreign, model: nn.Module) -> Tensor:
 
 def families() -> dict[str, Family]:
     """Everything that is supported by the installed libraries, by name.
+
+    Returns:
+        The rows of the table of families, each by its name.
 
     >>> families()["transformers CLIP"].models
     'CLIPModel'

@@ -27,6 +27,10 @@ class UnsupportedModelError(TypeError):
     """No adapter knows this model, or its tower has no attention that could be explained."""
 
 
+class NoTextTowerError(UnsupportedModelError):
+    """The model has no text encoder, so that nothing but its image tower can be explained."""
+
+
 @dataclass(frozen=True)
 class Site:
     """An attention that can be explained.
@@ -35,6 +39,11 @@ class Site:
         module: the module that makes the attention call, or the block around it.
         kind: ``"self"`` where the tokens attend to each other, ``"pool"`` where learned queries attend to the tokens, and
             ``"cross"`` where tokens of one kind attend to tokens of another.
+
+    >>> from captum_gradeclip.adapters import families, image_tower
+    >>> model = families()["open_clip CoCa"].build()
+    >>> [site.kind for site in image_tower(model).sites]
+    ['self', 'self', 'self', 'self', 'pool']
     """
 
     module: nn.Module
@@ -52,6 +61,11 @@ class Readout:
         tokenwise_tail: whether everything behind the attention of the last block also runs on the token that is read
             alone. This fails where the block itself expects all tokens, as with rotary positions (default False).
         rows: maps inputs to the row of the token that is read, integers ``(N,)``; ``None`` where several tokens are read.
+
+    >>> from captum_gradeclip.adapters import families, image_tower
+    >>> readout = image_tower(families()["open_clip ViT"].build()).readout
+    >>> readout.kind, readout.rows(torch.zeros(2, 3, 32, 32))  # the class token of both images
+    ('token', tensor([0, 0]))
     """
 
     kind: Literal["token", "pool", "several", "unknown"]
@@ -79,6 +93,13 @@ class ImageTower:
         labels: returns the class names of a classifier, or ``None`` if the model does not carry them.
         pads: whether the tower pads images on the right and below to whole patches; if not (default), what is left over
             there is not seen.
+
+    >>> from captum_gradeclip.adapters import families, image_tower
+    >>> tower = image_tower(families()["open_clip ViT"].build())
+    >>> tower.size, tower.patch, tower.grid((40, 24)), len(tower.layers)
+    ((32, 32), 8, (5, 3), 4)
+    >>> tower.encode(torch.zeros(2, 3, 40, 24)).shape == (2, tower.width)
+    True
     """
 
     encode: Callable[[Tensor], Tensor]
@@ -123,7 +144,7 @@ class Front:
 
     Attributes:
         length: maps token ids ``(N, L)`` to the number of positions, from the first on, that their features depend on. It
-            refuses what :attr:`TextTower.encode` refuses.
+            refuses what ``encode`` refuses.
         encode: the model's own forward pass on that many positions; its features are those of the whole texts.
         parts: lists the modules that run in it. Where one is not the library's own, the whole texts have to run.
         causal: whether the tower is causal: no token attends to those behind it (default False).
@@ -152,6 +173,12 @@ class TextTower:
         end: id of the mark behind a text, or ``None`` if only the tokenizer knows it.
         project: applies the square matrix ``(D, D)`` with which the encoder ends to ``(N, D)``; ``None`` if there is none.
         front: how the encoder runs without the padding that it never sees; ``None`` (default) where it sees all of it.
+
+    >>> from captum_gradeclip import adapters, scenes
+    >>> model, _, tokenizer = scenes.load()
+    >>> tower = adapters.text_tower(model)
+    >>> tower.context_length, tower.vocabulary, tower.readout.rows(tokenizer(["a red circle"]))  # the end mark
+    (24, 649, tensor([4]))
     """
 
     encode: Callable[[Tensor], Tensor]
@@ -172,6 +199,11 @@ class TextTower:
         return [site.module for site in self.sites]
 
 
+CLASS_TOKEN, MEAN, POOL = "class token", "mean of the patches", "attention pool"
+END_MARK, LAST, FIRST, MEAN_OF_WORDS = "end mark", "last token", "first token", "mean of the tokens"
+TABLE, ROTATED, BIASED, SINES = "table", "rotary", "relative bias", "sines"
+
+
 @dataclass(frozen=True)
 class Family:
     """A row of the table of what is supported, with a tiny random model on which that can be checked offline.
@@ -185,6 +217,15 @@ class Family:
         oblong: another height and width that the tiny model takes, or ``None`` if it takes one size only.
         text: whether there is a text encoder beside the image encoder (default True).
         note: what a user should know about the family (default empty).
+        reads: what of an image the score reads (default its class token).
+        text_reads: which token of a text the score reads (default the mark behind it); without meaning if there is no text.
+        positions: how patches know their place (default from a table with a row for each).
+        examples: models of this layout that are known by other names, as a checkpoint's name is no row (default none).
+
+    >>> from captum_gradeclip.adapters import families, image_tower
+    >>> family = families()["timm ViT"]
+    >>> family.text, image_tower(family.build()).size == family.size
+    (False, True)
     """
 
     name: str
@@ -194,10 +235,20 @@ class Family:
     oblong: tuple[int, int] | None = (40, 24)
     text: bool = True
     note: str = ""
+    reads: str = CLASS_TOKEN
+    text_reads: str = END_MARK
+    positions: str = TABLE
+    examples: str = ""
+
+    @property
+    def layout(self) -> tuple[str, str, str, str]:
+        """What tells a family from others, class, read-out of images, read-out of texts, positions."""
+        return self.models, self.reads, self.text_reads if self.text else "", self.positions
 
 
 ROTARY = "rotary positions are applied in front of the attention, so queries and keys are the rotated ones"
 SEVERAL = "no single read-out token: summed over the tokens that the score reads (our extension)"
+PAIRS = "one size; a bias for each pair of positions arrives in the attention mask, and one head averages it over the heads"
 CONTEXT, VOCABULARY = 12, 50
 START, END = VOCABULARY - 2, VOCABULARY - 1
 

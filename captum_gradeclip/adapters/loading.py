@@ -20,6 +20,8 @@ from .hub import hub, is_out_of_reach
 from .tokenizers import Tokenizer
 from .wall import refused_code, wall, wish_for_code
 
+__all__ = ["NAMES", "Loaded", "LoadingError", "find_device", "load"]
+
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _FOLDERS = ("hf-hub", "local-dir")  # how open_clip calls what has its own weights
@@ -44,6 +46,10 @@ class Loaded:
         statistics: mean and standard deviation per channel with which the library's processor normalizes images;
             ``None`` where it has no processor, so that those of the model's image tower hold.
         processor: the image processor of transformers that lies beside the weights; ``None`` where there is none.
+
+    >>> loaded = load("scenes")
+    >>> loaded.tokenizer(["a red circle"]).shape, loaded.statistics
+    (torch.Size([1, 24]), None)
     """
 
     model: nn.Module
@@ -114,6 +120,9 @@ def find_device(device: str | torch.device) -> torch.device:
     Args:
         device: a device of torch or its name, ``"cpu"`` or ``"cuda:1"`` for instance; ``"auto"`` for a GPU if torch can use
             one here, and else for the CPU.
+
+    Returns:
+        The device, which has computed a sum.
 
     Raises:
         LoadingError: if torch does not know the name, or cannot use the device on this machine.

@@ -9,16 +9,28 @@ from typing import TypedDict
 
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from torch import Tensor, nn
 
 from ..quoting import quoted
 from . import timm
 from .base import (
+    BIASED,
+    CLASS_TOKEN,
     CONTEXT,
     END,
+    FIRST,
+    LAST,
+    MEAN,
+    MEAN_OF_WORDS,
+    PAIRS,
+    POOL,
     ROTARY,
+    ROTATED,
     SEVERAL,
+    SINES,
+    TABLE,
     VOCABULARY,
     Family,
     Foreign,
@@ -268,7 +280,7 @@ def _hugging_face(model: Foreign, tower: Foreign) -> TextTower:
         encode=model.encode_text,
         sites=sites(blocks(tower.transformer)),
         readout=Readout("token", rows=first_row) if first else Readout("several"),
-        context_length=int(tower.context_length),
+        context_length=_context(tower),
         width=projections[-1].out_features if projections else int(tower.transformer.config.hidden_size),
         pad=False,
         vocabulary=int(tower.vocab_size),
@@ -281,6 +293,18 @@ def _hugging_face(model: Foreign, tower: Foreign) -> TextTower:
         if first or "Mean" in type(tower.pooler).__name__
         else None,
     )
+
+
+def _context(tower: Foreign) -> int:
+    """The largest number of tokens of a text encoder of transformers.
+
+    T5 compares positions and has no table of them, which open_clip notes as 0; its tokenizers then cut texts at their usual
+    length. RoBERTa counts its positions from behind the id of the padding.
+    """
+    noted = int(tower.context_length)
+    if not noted:
+        return int(DEFAULT_CONTEXT_LENGTH)
+    return noted - (tower.config.pad_token_id + 1 if "roberta" in tower.config.model_type else 0)
 
 
 _TEXT = {"context_length": CONTEXT, "vocab_size": VOCABULARY, "layers": 8, "width": 32, "heads": 4}
@@ -297,18 +321,21 @@ def _tiny(
     return build(24, {**_VIT, **(image or {})}, {**_TEXT, **(text or {})}, **settings)  # type: ignore[no-any-return]
 
 
-def _tiny_timm(name: str, pool: str, **settings: Foreign) -> nn.Module:
+def _tiny_timm(trunk: nn.Module, size: int = 32, text: dict[str, object] | None = None) -> nn.Module:
     """open_clip names its timm tower; this one is cut down to a tiny trunk of the same architecture."""
-    model: Foreign = _tiny(kind="CustomTextCLIP")
+    model: Foreign = _tiny(text=text, kind="CustomTextCLIP")
+    model.visual = _timm_tower(trunk, size)
+    return model  # type: ignore[no-any-return]
+
+
+def _timm_tower(trunk: nn.Module, size: int = 32) -> nn.Module:
     import open_clip.timm_model
 
-    trunk: Foreign = timm.tiny(name, num_classes=0, global_pool=pool, **settings)
     visual: Foreign = open_clip.timm_model.TimmModel.__new__(open_clip.timm_model.TimmModel)
     nn.Module.__init__(visual)
-    visual.image_size, visual.trunk = (32, 32), trunk
+    visual.image_size, visual.trunk = (size, size), trunk
     visual.head = nn.Sequential(nn.Linear(48, 24, bias=False))
-    model.visual = visual
-    return model  # type: ignore[no-any-return]
+    return visual  # type: ignore[no-any-return]
 
 
 def _tiny_coca() -> nn.Module:
@@ -320,41 +347,216 @@ def _tiny_coca() -> nn.Module:
     return CoCa(24, multimodal, {**_TEXT, **both, "embed_cls": True}, vit)  # type: ignore[no-any-return]
 
 
-def _tiny_hugging_face() -> nn.Module:
+def _tiny_hugging_face(kind: str, pooler: str, projection: str = "linear", trunk: nn.Module | None = None) -> nn.Module:
+    """A tiny CLIP whose text encoder is one of transformers, of an encoder with a decoder its encoder."""
+    import transformers
     from open_clip.hf_model import HFTextEncoder
-    from transformers import BertConfig
 
-    config = BertConfig(
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=8,
-        num_attention_heads=4,
-        vocab_size=VOCABULARY,
-        max_position_embeddings=CONTEXT,
-        pad_token_id=0,
-    )
+    config = getattr(transformers, kind)(**_HUGGING_FACE[kind], vocab_size=VOCABULARY, pad_token_id=0)
     model: Foreign = _tiny(kind="CustomTextCLIP")
-    model.text = HFTextEncoder("", output_dim=24, config=config, pooler_type="mean_pooler", proj_type="linear")
+    model.text = HFTextEncoder("", output_dim=24, config=config, pooler_type=pooler, proj_type=projection)
+    if config.is_encoder_decoder:
+        model.text.transformer = model.text.transformer.encoder
+    if trunk is not None:
+        model.visual = _timm_tower(trunk)
     return model  # type: ignore[no-any-return]
 
 
+_BERT = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 8, "num_attention_heads": 4}
+_HUGGING_FACE: dict[str, dict[str, Foreign]] = {
+    "BertConfig": {**_BERT, "max_position_embeddings": CONTEXT},
+    "XLMRobertaConfig": {**_BERT, "max_position_embeddings": CONTEXT + 1},
+    "M2M100Config": {
+        **{"d_model": 48, "encoder_layers": 8, "encoder_attention_heads": 4, "encoder_ffn_dim": 96},
+        **{"decoder_layers": 1, "decoder_attention_heads": 4, "decoder_ffn_dim": 96, "max_position_embeddings": CONTEXT},
+    },
+    "MT5Config": {"d_model": 48, "d_kv": 12, "d_ff": 96, "num_layers": 8, "num_decoder_layers": 1, "num_heads": 4},
+}
+
+
+def _family(name: str, models: str, build: Callable[[], nn.Module], **told: Foreign) -> Family:
+    several = [] if told.get("reads", CLASS_TOKEN) in (CLASS_TOKEN, POOL) else [SEVERAL]
+    note = "; ".join([*([told.pop("note")] if "note" in told else []), *several])
+    return Family(f"open_clip{name}", models, build, note=note, **told)
+
+
+_UNMASKED: dict[str, object] = {"no_causal_mask": True}
+_OF_TIMM, _OF_TRANSFORMERS = "CustomTextCLIP with TimmModel", "CustomTextCLIP with HFTextEncoder"
+
+
 FAMILIES = (
-    Family("open_clip ViT", "CLIP, also OpenAI's", lambda: _tiny(quick_gelu=True)),
-    Family(
-        "open_clip ViT, custom text",
+    _family(
+        " ViT",
+        "CLIP, also OpenAI's",
+        lambda: _tiny(quick_gelu=True),
+        examples="LAION's and OpenAI's CLIP, DFN, MetaCLIP, RemoteCLIP, GeoRSCLIP, BioCLIP 2, `ViT-*-alt`",
+    ),
+    _family(
+        " ViT, custom text",
         "CustomTextCLIP",
         lambda: _tiny(text={"pool_type": "eos", "eos_id": END}, kind="CustomTextCLIP"),
         oblong=(24, 56),
     ),
-    Family("open_clip ViT, average", "CLIP", lambda: _tiny({"pool_type": "avg"}), note=SEVERAL),
-    Family("open_clip ResNet", "CLIP with ModifiedResNet", lambda: _tiny(_RESNET), (64, 64), (96, 128)),
-    Family("open_clip SigLIP", "CustomTextCLIP with TimmModel", lambda: _tiny_timm("vit_base_patch16_siglip_224", "map")),
-    Family(
-        "open_clip EVA-02",
-        "CustomTextCLIP with TimmModel",
-        lambda: _tiny_timm("eva02_base_patch16_clip_224", "token"),
-        note=ROTARY,
+    _family(
+        " ViT, end mark by id",
+        "CLIP whose text tower is told its end mark",
+        lambda: _tiny(text={"pool_type": "eos", "eos_id": END}),
+        examples="MetaCLIP 2 (`*-worldwide`)",
     ),
-    Family("open_clip CoCa", "CoCa", _tiny_coca, note="explained is the contrastive score, not the caption decoder"),
-    Family("open_clip, text of transformers", "CustomTextCLIP with HFTextEncoder", _tiny_hugging_face, note=SEVERAL),
+    _family(" ViT, average", "CLIP", lambda: _tiny({"pool_type": "avg"}), reads=MEAN),
+    _family(
+        " ViT, average, no mask",
+        "CLIP without norm in front",
+        lambda: _tiny(
+            {"no_ln_pre": True, "pool_type": "avg", "final_ln_after_pool": True}, {"pool_type": "last", **_UNMASKED}
+        ),
+        reads=MEAN,
+        text_reads=LAST,
+        examples="CLIPA",
+    ),
+    _family(
+        " ViT, sines",
+        "CLIP without norm in front",
+        lambda: _tiny(
+            {"no_ln_pre": True, "pool_type": "avg", "pos_embed_type": "sin_cos_2d"}, {"pool_type": "first", **_UNMASKED}
+        ),
+        reads=MEAN,
+        text_reads=FIRST,
+        positions=SINES,
+        examples="OpenVision",
+    ),
+    _family(
+        " ViT, attention pool",
+        "CLIP with attention pool",
+        lambda: _tiny({"attentional_pool": True, "attn_pooler_heads": 4, "attn_pooler_queries": 8}),
+        reads=POOL,
+    ),
+    _family(
+        " ResNet",
+        "CLIP with ModifiedResNet",
+        lambda: _tiny(_RESNET),
+        size=(64, 64),
+        oblong=(96, 128),
+        reads=f"{POOL}, over convolutions",
+    ),
+    _family(
+        " SigLIP",
+        _OF_TIMM,
+        lambda: _tiny_timm(timm.tiny("vit_base_patch16_siglip_224", num_classes=0)),
+        reads=POOL,
+    ),
+    _family(
+        " SigLIP, last token",
+        _OF_TIMM,
+        lambda: _tiny_timm(
+            timm.tiny("vit_base_patch16_siglip_224", num_classes=0),
+            text={"pool_type": "last", "proj_bias": True, **_UNMASKED},
+        ),
+        reads=POOL,
+        text_reads=LAST,
+        examples="SigLIP, SigLIP 2, FashionSigLIP",
+    ),
+    _family(
+        " EVA-02",
+        _OF_TIMM,
+        lambda: _tiny_timm(timm.tiny("eva02_base_patch16_clip_224", num_classes=0, global_pool="token")),
+        note=ROTARY,
+        positions=f"{TABLE} and {ROTATED}",
+    ),
+    _family(
+        " EVA-01",
+        _OF_TIMM,
+        lambda: _tiny_timm(timm.tiny("eva_giant_patch14_224", num_classes=0, global_pool="token")),
+        examples="EVA01-g-14",
+    ),
+    _family(
+        " PE-Core",
+        _OF_TIMM,
+        lambda: _tiny_timm(timm.tiny("vit_pe_core_base_patch16_224", num_classes=0, attn_pool_num_heads=4)),
+        note=ROTARY,
+        reads=POOL,
+        positions=f"{TABLE} and {ROTATED}",
+        examples="PE-Core T, S, B, L, bigG",
+    ),
+    _family(
+        " ViT of timm, no mask",
+        f"{_OF_TIMM}, whose text tower has no mask",
+        lambda: _tiny_timm(timm.tiny("vit_base_patch16_clip_224", num_classes=0), text=_UNMASKED),
+        examples="MobileCLIP2-L-14",
+    ),
+    _family(
+        " ViT behind convolutions",
+        f"{_OF_TIMM} and HybridEmbed",
+        lambda: _tiny_timm(timm.tiny_stem(num_classes=0)),
+        oblong=None,
+        note="one size",
+        positions=f"{TABLE} of the patches alone",
+        examples="MobileCLIP-B, MobileCLIP2-B",
+    ),
+    _family(
+        " ViTamin",
+        f"{_OF_TIMM} and HybridEmbed",
+        lambda: _tiny_timm(timm.tiny_vitamin(num_classes=0), 64),
+        size=(64, 64),
+        oblong=None,
+        note="one size",
+        reads=MEAN,
+        examples="ViTamin S, B, L, XL",
+    ),
+    _family(
+        " ViT, relative positions",
+        _OF_TIMM,
+        lambda: _tiny_timm(timm.tiny("vit_relpos_base_patch16_cls_224", num_classes=0)),
+        oblong=None,
+        note=PAIRS,
+        positions=f"{BIASED} by a network",
+        examples="vit_relpos_medium_patch16_cls_224",
+    ),
+    _family(
+        " CoCa",
+        "CoCa",
+        _tiny_coca,
+        note="explained is the contrastive score, not the caption decoder",
+        reads=POOL,
+        text_reads="token behind all others",
+    ),
+    _family(
+        ", text of transformers",
+        _OF_TRANSFORMERS,
+        lambda: _tiny_hugging_face("BertConfig", "mean_pooler"),
+        text_reads=MEAN_OF_WORDS,
+        note=f"{SEVERAL}",
+    ),
+    _family(
+        ", text of BERT, ViT of timm",
+        f"{_OF_TRANSFORMERS} and TimmModel",
+        lambda: _tiny_hugging_face(
+            "BertConfig", "cls_last_hidden_state_pooler", "mlp", timm.tiny("vit_tiny_patch16_224", num_classes=0)
+        ),
+        text_reads=FIRST,
+        examples="BiomedCLIP",
+    ),
+    _family(
+        ", text of XLM-R",
+        f"{_OF_TRANSFORMERS} (RoBERTa)",
+        lambda: _tiny_hugging_face("XLMRobertaConfig", "mean_pooler", "mlp"),
+        text_reads=MEAN_OF_WORDS,
+        note=SEVERAL,
+        examples="xlm-roberta-base-ViT-B-32, roberta-ViT-B-32",
+    ),
+    _family(
+        ", text of NLLB",
+        f"{_OF_TRANSFORMERS} (M2M-100)",
+        lambda: _tiny_hugging_face("M2M100Config", "cls_pooler"),
+        text_reads=FIRST,
+        examples="nllb-clip-base, nllb-clip-large",
+    ),
+    _family(
+        ", text of mT5",
+        f"{_OF_TRANSFORMERS} (T5)",
+        lambda: _tiny_hugging_face("MT5Config", "mean_pooler", "mlp"),
+        text_reads=MEAN_OF_WORDS,
+        note=f"the words' positions are a bias that arrives in the mask; {SEVERAL}",
+        examples="mt5-base-ViT-B-32, mt5-xl-ViT-H-14",
+    ),
 )

@@ -29,6 +29,11 @@ class Preprocessing:
         std: standard deviation of each channel, likewise.
         floors: whether a box that cannot be centered lies half a pixel to the left and above; if not (default), its place is
             rounded to even numbers, as torchvision does it.
+
+    >>> from captum_gradeclip import adapters, scenes
+    >>> own = adapters.preprocessing(scenes.load()[0])
+    >>> own.pixels(Image.new("RGB", (640, 480), "white")).shape, own.mean, own.interpolation
+    (torch.Size([3, 96, 96]), (0.5, 0.5, 0.5), 'bicubic')
     """
 
     transform: Callable[[Image.Image], Tensor]

@@ -1,21 +1,31 @@
-"""timm's vision transformers: ViT, DeiT, DINOv2, EVA, BEiT, SigLIP's image tower; classifiers or feature extractors."""
+"""timm's vision transformers: ``VisionTransformer``, ``Eva``, ``Beit``, NaFlex, relative positions; classifiers or not."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from functools import partial
 
 import timm.data
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from .base import (
+    BIASED,
+    CLASS_TOKEN,
+    MEAN,
+    PAIRS,
+    POOL,
     ROTARY,
+    ROTATED,
     SEVERAL,
+    TABLE,
     VOCABULARY,
     Family,
     Foreign,
     ImageTower,
+    NoTextTowerError,
     Readout,
     TextTower,
     UnsupportedModelError,
@@ -33,15 +43,21 @@ from .base import (
 )
 from .preprocessing import Preprocessing, longer_side, shorter_side, to_size
 
+_CLASSES = ("VisionTransformer", "VisionTransformerRelPos", "NaFlexVit", "Eva", "Beit")
+
 
 def image_tower(model: nn.Module) -> ImageTower:
     """The facts of a timm model; what it encodes to are its logits, or features if it was made with no classes."""
-    if not class_among(model, ("VisionTransformer", "Eva", "Beit")):
-        raise unsupported(type(model).__name__, "timm's VisionTransformer (and DeiT, DINOv2, SigLIP), Eva and Beit")
+    if not class_among(model, _CLASSES):
+        raise unsupported(type(model).__name__, f"timm's {', '.join(_CLASSES)}")
     trunk: Foreign = model
-    embed = trunk.patch_embed
+    embed = _embed(trunk)
     patch = _patch(embed)
     pool = getattr(trunk, "attn_pool", None)
+    if not trunk.global_pool and pool is None:
+        raise UnsupportedModelError(
+            "model: global_pool '' leaves all tokens, so there is no score; create it with global_pool='avg' or 'token'"
+        )
     one_token = trunk.global_pool == "token" and pool is None and not class_among(model, ["VisionTransformerDistilled"])
     # Rotary positions and a bias for each pair of positions are made for all tokens, and a block expects them so.
     tokenwise = getattr(trunk, "rope", None) is None and not _biased_by_pairs(trunk)
@@ -56,7 +72,7 @@ def image_tower(model: nn.Module) -> ImageTower:
         sites=sites(trunk.blocks, pool),
         readout=readout,
         patch=patch,
-        size=pair(embed.img_size or settings.get("input_size", (3, 224, 224))[1:]),
+        size=pair(_stated_size(embed) or settings.get("input_size", (3, 224, 224))[1:]),
         # Without settings these are what timm itself resolves.
         mean=per_channel(settings.get("mean") or IMAGENET_DEFAULT_MEAN, channels),
         std=per_channel(settings.get("std") or IMAGENET_DEFAULT_STD, channels),
@@ -95,7 +111,7 @@ def preprocessing(model: nn.Module) -> Preprocessing:
 
 def text_tower(model: nn.Module) -> TextTower:
     """Always an error: timm's models have no text side."""
-    raise UnsupportedModelError(
+    raise NoTextTowerError(
         f"model: {type(model).__name__} of timm has no text encoder; explain a class of it with"
         " captum_gradeclip.ClassScore, or with GradECLIP(model, layer).attribute(images, target=class)"
     )
@@ -109,16 +125,15 @@ def resized(model: nn.Module, images: Tensor) -> Foreign:
             for each pair of positions.
     """
     trunk: Foreign = model
-    embed = trunk.patch_embed
+    embed = _embed(trunk)
     patch, pads = _patch(embed), _pads(embed)
-    dynamic = getattr(trunk, "dynamic_img_size", False)  # then timm takes no rest, at the native size neither
+    # These take no rest, at the native size neither.
+    dynamic = getattr(trunk, "dynamic_img_size", False) or embed is not getattr(trunk, "patch_embed", None)
     size = check_size(images, patch, None if dynamic else embed.img_size, channels_of(embed, patch), pads)
     grid = grid_of(size, patch, pads)
     if dynamic or (size == tuple(embed.img_size) and grid == tuple(embed.grid_size)):
         return trunk
-    if any(hasattr(part, "relative_position_bias_table") for part in trunk.modules()) or not hasattr(
-        embed, "strict_img_size"
-    ):
+    if _biased_by_pairs(trunk) or not hasattr(embed, "strict_img_size"):
         raise ValueError(
             f"inputs: images, this {type(trunk).__name__} takes {embed.img_size[0]} x {embed.img_size[1]} only, got"
             f" {size[0]} x {size[1]}; create it with timm.create_model(..., img_size={size})"
@@ -152,6 +167,17 @@ def _classes(trunk: Foreign) -> int:
     return head.out_features if isinstance(head, nn.Linear) else int(trunk.num_classes)
 
 
+def _embed(trunk: Foreign) -> Foreign:
+    """What makes tokens of images; that of NaFlex interpolates its positions for any grid by itself."""
+    return trunk.embeds if hasattr(trunk, "embeds") else trunk.patch_embed
+
+
+def _stated_size(embed: Foreign) -> tuple[int, int] | None:
+    """The size that the positions were made for, as far as the model states it."""
+    stated: tuple[int, int] | None = getattr(embed, "default_img_size", None) or getattr(embed, "img_size", None)
+    return stated
+
+
 def _patch(embed: Foreign) -> int:
     """Side length in pixels of what becomes a token; behind a convolutional stem, ``patch_size`` counts its features."""
     return square_patch(embed.feat_ratio(as_scalar=False) if hasattr(embed, "feat_ratio") else embed.patch_size)
@@ -163,8 +189,8 @@ def _pads(embed: Foreign) -> bool:
 
 
 def _biased_by_pairs(trunk: Foreign) -> bool:
-    """Whether attention has a bias for each pair of positions, as in BEiT."""
-    return any(hasattr(part, "relative_position_bias_table") for part in trunk.modules())
+    """Whether attention has a bias for each pair of positions, from a table as in BEiT or from a small network."""
+    return any(hasattr(part, "relative_position_bias_table") or hasattr(part, "rel_coords_log") for part in trunk.modules())
 
 
 def _labels(model: Foreign) -> tuple[str, ...] | None:
@@ -184,30 +210,237 @@ def tiny(name: str, size: int = 32, patch: int = 8, **settings: Foreign) -> nn.M
     import timm
 
     small = {"embed_dim": 48, "depth": 3, "num_heads": 4, "num_classes": VOCABULARY, "img_size": size, "patch_size": patch}
-    model: nn.Module = timm.create_model(name, pretrained=False, **{**small, **settings})
+    native = {"input_size": (3, size, size)}
+    model: nn.Module = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=native, **{**small, **settings})
     return model
 
 
+def tiny_stem(**settings: Foreign) -> nn.Module:
+    """A tiny random vision transformer whose patches are cut by several convolutions, as in MobileCLIP's base model."""
+    from timm.layers.hybrid_embed import HybridEmbed
+    from timm.models.vision_transformer import VisionTransformer
+    from timm.models.vision_transformer_hybrid import ConvStem
+
+    steps = (4, 2, 1)
+    stem = ConvStem(channels=(12, 24, 48), stride=steps, kernel_size=steps, padding=0, in_chans=3, act_layer=nn.GELU)
+    cut = partial(HybridEmbed, backbone=stem, proj=False)
+    small = {"embed_dim": 48, "depth": 3, "num_heads": 4, "num_classes": VOCABULARY, "img_size": 32, "patch_size": 1}
+    return VisionTransformer(embed_layer=cut, no_embed_class=True, **{**small, **settings})
+
+
+def tiny_vitamin(**settings: Foreign) -> nn.Module:
+    """A tiny random ViTamin: two stages of convolutions, then a transformer."""
+    from timm.models.vitamin import VitCfg, VitConvCfg
+
+    convolutions = VitConvCfg(norm_layer="layernorm2d", norm_eps=1e-6)
+    stages = VitCfg(embed_dim=(8, 16, 48), depths=(1, 1, 1), stem_width=8, conv_cfg=convolutions, head_type="1d")
+    return tiny("vitamin_small_224", size=64, patch=1, embed_cfg=stages, **settings)
+
+
 def _family(
-    name: str, models: str, architecture: str, *, oblong: bool = True, note: str = "", **settings: Foreign
+    name: str,
+    models: str,
+    build: str | Callable[..., nn.Module],
+    settings: dict[str, Foreign] | None = None,
+    size: int = 32,
+    oblong: tuple[int, int] | None = (40, 24),
+    **told: str,
 ) -> Family:
-    size = (40, 24) if oblong else None
-    return Family(f"timm {name}", models, lambda: tiny(architecture, **settings), oblong=size, text=False, note=note)
+    made = partial(tiny, build) if isinstance(build, str) else build
+    if told.get("reads", CLASS_TOKEN) not in (CLASS_TOKEN, POOL):
+        told = {"note": SEVERAL, **told}
+    return Family(f"timm {name}", models, lambda: made(**(settings or {})), (size, size), oblong, text=False, **told)
 
 
 FAMILIES = (
-    _family("ViT", "VisionTransformer", "vit_tiny_patch16_224"),
-    _family("ViT, average", "VisionTransformer", "vit_tiny_patch16_224", global_pool="avg", note=SEVERAL),
-    _family("DeiT", "VisionTransformerDistilled", "deit_tiny_distilled_patch16_224", note=SEVERAL),
-    _family("DINOv2", "VisionTransformer with registers", "vit_small_patch14_reg4_dinov2"),
-    _family("EVA-02", "Eva", "eva02_tiny_patch14_224", note=ROTARY),
-    _family("EVA-02, sub-norm", "Eva", "eva02_base_patch14_224", scale_attn_inner=True, note=ROTARY),
+    _family("ViT", "VisionTransformer", "vit_tiny_patch16_224", examples="AugReg, CLIP's towers (`*_clip_*`), DINO, MAE"),
+    _family("ViT, average", "VisionTransformer", "vit_tiny_patch16_224", {"global_pool": "avg"}, reads=MEAN),
     _family(
-        "BEiT",
-        "Beit",
-        "beit_base_patch16_224",
-        oblong=False,
-        note="one size; a position bias arrives in the attention mask, and one head averages it over the heads",
+        "DeiT",
+        "VisionTransformerDistilled",
+        "deit_tiny_distilled_patch16_224",
+        reads="class and distillation token",
     ),
-    _family("SigLIP", "VisionTransformer with attention pool", "vit_base_patch16_siglip_224"),
+    _family(
+        "DINOv2",
+        "VisionTransformer with registers",
+        "vit_small_patch14_reg4_dinov2",
+        examples="DINOv2, RADIO v3",
+    ),
+    _family(
+        "EVA-02",
+        "Eva",
+        "eva02_tiny_patch14_224",
+        note=f"{ROTARY}; {SEVERAL}",
+        reads=MEAN,
+        positions=f"{TABLE} and {ROTATED}",
+    ),
+    _family(
+        "EVA-02, sub-norm",
+        "Eva with norms inside of its attention",
+        "eva02_base_patch14_224",
+        {"scale_attn_inner": True},
+        note=f"{ROTARY}; {SEVERAL}",
+        reads=MEAN,
+        positions=f"{TABLE} and {ROTATED}",
+    ),
+    _family("BEiT", "Beit", "beit_base_patch16_224", oblong=None, note=f"{PAIRS}; {SEVERAL}", reads=MEAN, positions=BIASED),
+    _family(
+        "SigLIP",
+        "VisionTransformer with attention pool",
+        "vit_base_patch16_siglip_224",
+        reads=POOL,
+        examples="SigLIP, SigLIP 2",
+    ),
+    _family(
+        "SigLIP, average",
+        "VisionTransformer without class token",
+        "vit_base_patch16_siglip_gap_224",
+        reads=MEAN,
+        examples="SigLIP (`*_gap_*`), PaliGemma's tower",
+    ),
+    _family(
+        "AIMv2",
+        "VisionTransformer with RMS norms and gated units, without class token",
+        "aimv2_large_patch14_224",
+        reads=MEAN,
+    ),
+    _family(
+        "BEiT-3",
+        "VisionTransformer with norms inside of its attention",
+        "beit3_base_patch16_224",
+        reads=MEAN,
+    ),
+    _family(
+        "InternViT",
+        "VisionTransformer with layer scale",
+        "vit_intern300m_patch14_448",
+    ),
+    _family(
+        "DeiT-3",
+        "VisionTransformer with layer scale",
+        "deit3_small_patch16_224",
+        positions=f"{TABLE} of the patches alone",
+        examples="DeiT III, FlexiViT",
+    ),
+    _family(
+        "TIPS v2",
+        "VisionTransformer with registers",
+        "vit_base_patch14_reg1_tipsv2",
+        {"global_pool": "avg"},
+        reads=MEAN,
+    ),
+    _family(
+        "PE-Core",
+        "Eva with attention pool",
+        "vit_pe_core_base_patch16_224",
+        {"attn_pool_num_heads": 4},
+        note=ROTARY,
+        reads=POOL,
+        positions=f"{TABLE} and {ROTATED}",
+        examples="PE-Core T, S, B, L, G",
+    ),
+    _family(
+        "PE-Spatial",
+        "Eva without a norm at its end",
+        "vit_pe_spatial_base_patch16_512",
+        note=f"{ROTARY}; {SEVERAL}",
+        reads=MEAN,
+        positions=f"{TABLE} and {ROTATED}",
+        examples="PE-Spatial, PE-Lang",
+    ),
+    _family(
+        "DINOv3",
+        "Eva with registers",
+        "vit_small_patch16_dinov3",
+        note=f"{ROTARY}; {SEVERAL}",
+        reads=MEAN,
+        positions=ROTATED,
+        examples="DINOv3, also `*_qkvb`",
+    ),
+    _family(
+        "DINOv3, class token",
+        "Eva with registers",
+        "vit_small_patch16_dinov3",
+        {"global_pool": "token"},
+        note=ROTARY,
+        positions=ROTATED,
+    ),
+    _family("EVA giant", "Eva", "eva_giant_patch14_clip_224", examples="EVA-01"),
+    _family("ViT, rotary", "Eva", "vit_small_patch16_rope_224", note=ROTARY, positions=ROTATED),
+    _family(
+        "ViT, learned rotations",
+        "Eva",
+        "vit_small_patch16_rope_mixed_ape_224",
+        note=ROTARY,
+        positions=f"{TABLE} and learned {ROTATED}",
+    ),
+    _family(
+        "ViT, relative positions",
+        "VisionTransformerRelPos",
+        "vit_relpos_small_patch16_224",
+        oblong=None,
+        note=f"{PAIRS}; {SEVERAL}",
+        reads=MEAN,
+        positions=f"{BIASED} by a network",
+    ),
+    _family(
+        "ViT, relative positions, class token",
+        "VisionTransformerRelPos",
+        "vit_relpos_base_patch16_cls_224",
+        {"rel_pos_type": "bias"},
+        oblong=None,
+        note=PAIRS,
+        positions=BIASED,
+    ),
+    _family(
+        "NaFlex",
+        "NaFlexVit with registers",
+        "naflexvit_base_patch16_gap",
+        reads=MEAN,
+        positions=f"{TABLE} for any grid",
+    ),
+    _family(
+        "NaFlex, attention pool",
+        "NaFlexVit",
+        "naflexvit_base_patch16_siglip",
+        reads=POOL,
+        positions=f"{TABLE} for any grid",
+        examples="SigLIP 2 NaFlex",
+    ),
+    _family(
+        "NaFlex, factorized positions",
+        "NaFlexVit",
+        "naflexvit_base_patch16_parfac_gap",
+        reads=MEAN,
+        positions=f"{TABLE} of rows and one of columns",
+    ),
+    _family(
+        "ViT behind convolutions",
+        "VisionTransformer with HybridEmbed",
+        tiny_stem,
+        oblong=None,
+        note="one size",
+        positions=f"{TABLE} of the patches alone",
+        examples="MobileCLIP-B, MobileCLIP2-B",
+    ),
+    _family(
+        "ViTamin",
+        "VisionTransformer with HybridEmbed",
+        tiny_vitamin,
+        size=64,
+        oblong=None,
+        note=f"one size; {SEVERAL}",
+        reads=MEAN,
+        examples="ViTamin S, B, L, XL",
+    ),
+    _family(
+        "ViT behind a ResNet",
+        "VisionTransformer with HybridEmbed",
+        "vit_tiny_r_s16_p8_224",
+        {"patch": 2},
+        oblong=None,
+        note="one size",
+        examples="R26 + ViT, R50 + ViT",
+    ),
 )

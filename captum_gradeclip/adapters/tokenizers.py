@@ -15,13 +15,15 @@ Tokenizer: TypeAlias = Callable[..., Foreign]
 processor of transformers, which holds a tokenizer."""
 
 
-def token_ids(tokenizer: Tokenizer, texts: list[str], tower: TextTower) -> Tensor:
+def token_ids(tokenizer: Tokenizer, texts: list[str], tower: TextTower, cut: bool = False) -> Tensor:
     """Token ids ``(T, L)`` of T texts, padded as the model wants them.
 
     Args:
         tokenizer: the model's own tokenizer, or the processor of transformers that holds it.
         texts: T strings.
         tower: the facts of the text encoder.
+        cut: whether a tokenizer of transformers may cut what the model cannot read (default False: what it returns is
+            refused by the model then); open_clip's always do.
 
     Raises:
         TypeError: if the tokenizer is none, or gives no token ids.
@@ -34,7 +36,7 @@ def token_ids(tokenizer: Tokenizer, texts: list[str], tower: TextTower) -> Tenso
     settings: dict[str, Foreign] = {}
     if is_transformers(tokenizer):
         padding = "max_length" if tower.pad else "longest"
-        settings = {"padding": padding, "max_length": tower.context_length, "return_tensors": "pt"}
+        settings = {"padding": padding, "max_length": tower.context_length, "return_tensors": "pt", "truncation": cut}
     encoding: Foreign = tokenizer  # a callable of either library
     found = encoding(texts, **settings)
     ids: Tensor = found["input_ids"] if settings else found

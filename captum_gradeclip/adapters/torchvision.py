@@ -10,8 +10,8 @@ from .base import (
     Family,
     Foreign,
     ImageTower,
+    NoTextTowerError,
     TextTower,
-    UnsupportedModelError,
     channels_of,
     check_size,
     class_among,
@@ -79,7 +79,7 @@ def preprocessing(model: nn.Module) -> Preprocessing:
 
 def text_tower(model: nn.Module) -> TextTower:
     """Always an error: torchvision's models have no text side."""
-    raise UnsupportedModelError(
+    raise NoTextTowerError(
         f"model: {type(model).__name__} of torchvision has no text encoder; explain a class of it with"
         " captum_gradeclip.ClassScore"
     )

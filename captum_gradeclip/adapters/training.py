@@ -72,6 +72,10 @@ def check_mode(model: nn.Module | None) -> None:
 
     Raises:
         ValueError: naming the module.
+
+    >>> check_mode(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5)))
+    Traceback (most recent call last):
+    ValueError: model: Dropout '1' is in training mode, which drops values at random; call model.eval() first
     """
     found = None if model is None else disturbance(model)
     if found:

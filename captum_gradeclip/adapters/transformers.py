@@ -25,9 +25,9 @@ from .base import (
     Foreign,
     Front,
     ImageTower,
+    NoTextTowerError,
     Readout,
     TextTower,
-    UnsupportedModelError,
     blocks,
     channels_of,
     check_size,
@@ -189,7 +189,7 @@ def text_tower(model: nn.Module) -> TextTower:
     kind = _kind(model)
     owner: Foreign = model
     if kind in _CLASSIFIERS:
-        raise UnsupportedModelError(
+        raise NoTextTowerError(
             f"model: {kind} of transformers has no text encoder; explain a class of it with captum_gradeclip.ClassScore"
         )
     config = owner.config.text_config
@@ -382,6 +382,7 @@ def _tiny(name: str, **settings: Foreign) -> nn.Module:
     if name in ("BlipModel", "BlipForImageTextRetrieval"):
         text |= {"encoder_hidden_size": 48, "sep_token_id": END}
         settings |= {"image_text_hidden_size": 24}
+        image["initializer_range"] = 0.02  # the library's own is nothing, with which no head makes a difference
     if name == "AltCLIPModel":
         text |= {"max_position_embeddings": CONTEXT + 1, "project_dim": 48}
     model = getattr(transformers, name)

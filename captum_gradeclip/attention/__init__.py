@@ -2,7 +2,6 @@
 
 from .call import one_call
 from .capture_input import CaptureInput
-from .hooks import own_hooks
 from .interception import Interception, RowInterception
 from .layout import examples_axis
 from .probe import shown_patches
@@ -20,6 +19,7 @@ from .record import (
     value_value,
 )
 from .replace_output import ReplaceOutput, tokens_as_batch
+from .several_answers import Answer, SeveralAnswers
 from .side_path import SidePath
 from .tap import SeeOutputs, Tap, is_observed
 
@@ -27,6 +27,7 @@ from .tap import SeeOutputs, Tap, is_observed
 Branches, LayerInput, LayerOutput, each_token = SidePath, CaptureInput, ReplaceOutput, tokens_as_batch
 
 __all__ = [
+    "Answer",
     "CaptureInput",
     "Interception",
     "LayerError",
@@ -35,6 +36,7 @@ __all__ = [
     "RowInterception",
     "Rule",
     "SeeOutputs",
+    "SeveralAnswers",
     "SidePath",
     "Tap",
     "examples_axis",
@@ -43,7 +45,6 @@ __all__ = [
     "merge_heads",
     "model_heads",
     "one_call",
-    "own_hooks",
     "shown_patches",
     "single_head",
     "split_heads",

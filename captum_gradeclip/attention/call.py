@@ -95,6 +95,12 @@ def close_over() -> None:
 def one_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Makes a function one call of this package: it leaves hooks, modes and the grad mode as it found them.
 
+    Args:
+        function: the function; a call of it inside another call of this package belongs to that one.
+
+    Returns:
+        The function with the same arguments and results.
+
     >>> @one_call
     ... def forgetful():
     ...     torch.set_grad_enabled(False)

@@ -14,6 +14,9 @@ def examples_axis(x: Tensor, batch: int) -> int:
         x: a tensor that a layer was given or has returned.
         batch: number of examples, at least 1.
 
+    Returns:
+        0 or 1.
+
     Raises:
         LayerError: if the shape does not show it.
 

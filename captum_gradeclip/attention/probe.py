@@ -63,6 +63,15 @@ def shown_patches(
 
     Returns:
         The number of keys in front of the patches, and their grid.
+
+    >>> patches = nn.Unfold(8, stride=8)  # (n, 3 * 64, 4) of an image of 16 x 16
+    >>> attention = nn.MultiheadAttention(192, 2, batch_first=True).eval()
+    >>> def run(images, context):
+    ...     tokens = patches(images).mT
+    ...     with torch.no_grad(), context:
+    ...         attention(tokens, tokens, tokens)
+    >>> shown_patches(run, (attention, attention), torch.rand(1, 3, 16, 16), 4, [(2, 2)])
+    (0, (2, 2))
     """
     first, layer = layers
     front = _keys_follow_tokens(run, layer, image, rows)

@@ -30,6 +30,12 @@ class Record:
             It takes part in the graph of the forward pass, so gradients can be asked for at this place.
         order: place of the layer among the chosen ones in the order in which they ran, counted from 0.
         attention: the attention weights ``(B, H, Lq, Lk)`` that made the output, if the rule keeps them in the graph.
+
+    >>> record = Record(*torch.randn(3, 2, 4, 5, 8), mask=None, scale=8**-0.5)  # 2 examples, 4 heads, 5 tokens
+    >>> record.heads, record.probabilities().shape, record.merged().query.shape
+    (4, torch.Size([2, 4, 5, 5]), torch.Size([2, 1, 5, 32]))
+    >>> record.at(0).query.shape, record.visible() is None  # the query of one token, which sees all keys
+    (torch.Size([2, 4, 1, 8]), True)
     """
 
     query: Tensor
@@ -136,6 +142,10 @@ def model_heads(record: Record) -> Tensor:
 
     Returns:
         Values per head ``(B, heads, Lq, dv)``.
+
+    >>> key, value = torch.zeros(1, 1, 2, 4), torch.tensor([[[[1.0], [3.0]]]])
+    >>> model_heads(Record(key[:, :, :1], key, value, None, 0.5)).flatten()  # equal keys: the mean of the values
+    tensor([2.])
     """
     return F.scaled_dot_product_attention(
         record.query,
@@ -155,6 +165,11 @@ def kept_attention(record: Record) -> Tensor:
 
     Returns:
         Values per head ``(B, heads, Lq, dv)``.
+
+    >>> record = Record(torch.randn(1, 2, 3, 4), torch.randn(1, 2, 3, 4), torch.ones(1, 2, 3, 4), None, 0.5)
+    >>> output = kept_attention(record)
+    >>> torch.autograd.grad(output.sum(), record.attention)[0].unique()  # each weight brings four values of 1
+    tensor([4.])
     """
     with torch.enable_grad():
         attention = record.probabilities()
@@ -170,6 +185,10 @@ def single_head(record: Record) -> Tensor:
 
     Returns:
         Values of the one head ``(B, 1, Lq, C)``.
+
+    >>> record = Record(*torch.randn(3, 2, 4, 5, 8), mask=None, scale=8**-0.5)
+    >>> model_heads(record).shape, single_head(record).shape
+    (torch.Size([2, 4, 5, 8]), torch.Size([2, 1, 5, 32]))
     """
     return model_heads(record.merged())
 
@@ -185,6 +204,10 @@ def value_only(record: Record) -> Tensor:
 
     Raises:
         LayerError: when the layer has another number of queries than of keys (an attention pool, say).
+
+    >>> record = Record(*torch.randn(3, 2, 4, 5, 8), mask=None, scale=8**-0.5)
+    >>> torch.equal(value_only(record), record.value)
+    True
     """
     if record.query.shape[-2] != record.key.shape[-2]:
         raise LayerError(
@@ -202,6 +225,12 @@ def value_value(record: Record) -> Tensor:
 
     Returns:
         Values per head ``(B, heads, Lq, dv)``.
+
+    >>> value = torch.tensor([[[[100.0, 0.0], [0.0, 100.0]]]])
+    >>> key = torch.zeros(1, 1, 2, 2)  # all alike, so that the layer itself would return the mean
+    >>> value_value(Record(key, key, value, None, 1.0))  # by its value, each token finds itself
+    tensor([[[[100.,   0.],
+              [  0., 100.]]]])
     """
     return F.scaled_dot_product_attention(
         record.value, record.value, record.value, attn_mask=record.mask, scale=record.scale

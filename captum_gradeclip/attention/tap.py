@@ -27,6 +27,20 @@ class Tap:
     """Context in which hooks on layers are attached; only the thread that entered is seen.
 
     It belongs to the call that goes on (see :mod:`~captum_gradeclip.attention.call`), or is one itself.
+
+    >>> class Calls(Tap):
+    ...     def __init__(self, layer):
+    ...         self.layer, self.count = layer, 0
+    ...     def _taps(self):
+    ...         yield self.layer, self.see
+    ...     def see(self, layer, args, kwargs):
+    ...         self.count += self._here
+    >>> layer = nn.Identity()
+    >>> with Calls(layer) as calls:
+    ...     for _ in range(3):
+    ...         _ = layer(1)
+    >>> calls.count, len(layer._forward_pre_hooks)
+    (3, 0)
     """
 
     call: Call
@@ -75,6 +89,13 @@ class SeeOutputs(Tap):
     Args:
         modules: the modules.
         see: given a module, its arguments and its output; what it returns is left out.
+
+    >>> from torch import ones
+    >>> model, seen = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), []
+    >>> with SeeOutputs(list(model), lambda module, args, output: seen.append(tuple(output.shape))):
+    ...     output = model(ones(1, 4))
+    >>> seen
+    [(1, 3), (1, 2)]
     """
 
     def __init__(self, modules: Sequence[nn.Module], see: Callable[[nn.Module, object, Any], object]) -> None:
@@ -91,6 +112,12 @@ class SeeOutputs(Tap):
 
 def is_observed(modules: Iterable[nn.Module]) -> bool:
     """Whether somebody else's hook looks into some modules, and expects to find all tokens there.
+
+    Args:
+        modules: the modules; hooks that this package has put on them do not count.
+
+    Returns:
+        True also where a hook is on all modules of torch.
 
     >>> layer = nn.Linear(2, 2)
     >>> is_observed(layer.modules())

@@ -3,6 +3,7 @@
 from ..options import Options as Options
 from ..scores import Targets as Targets
 from ..timing import Stopwatch as Stopwatch
+from .account import Account as Account, account as account
 from .attention_rollout import AttentionRollout as AttentionRollout
 from .base import Method as Method, TokenAttribution as TokenAttribution
 from .baselines import (
@@ -14,6 +15,8 @@ from .baselines import (
 from .captum_methods import IntegratedGradients as IntegratedGradients, LayerGradCam as LayerGradCam, Occlusion as Occlusion
 from .clip_surgery import CLIPSurgery as CLIPSurgery, feature_surgery as feature_surgery, word_relevance as word_relevance
 from .compare import compare as compare
+from .dense import dense_features as dense_features
+from .ensemble import Ensemble as Ensemble, GradECLIPReadings as GradECLIPReadings
 from .game import GAME as GAME
 from .grad_eclip import GradECLIP as GradECLIP
 from .info import MethodInfo as MethodInfo, NotDefinedError as NotDefinedError

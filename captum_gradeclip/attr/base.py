@@ -38,6 +38,16 @@ class Method(Attribution, Generic[_O, _E]):
 
     Everything else is written once here: checks, targets, the fold from tokens to maps. ``forward_func`` stays public and
     may be replaced between calls, as Captum's TCAV does; nothing is derived from it before ``attribute``.
+
+    >>> from captum_gradeclip.scores import Tokens
+    >>> class Brightness(Method):
+    ...     info = MethodInfo("brightness", "an example", class_discriminative=False)
+    ...     def observe(self, request, options):
+    ...         return Evidence(request, request.forward(), Tokens("patches", tuple(request.inputs.shape[-2:])))
+    ...     def explain(self, evidence, targets, options):
+    ...         return evidence.request.inputs.mean(dim=1).flatten(1).expand(len(targets), -1, -1)
+    >>> Brightness(lambda images: images.mean(dim=(1, 2, 3))).attribute(torch.tensor([[[[0.0, 1.0]], [[1.0, 3.0]]]]))
+    tensor([[[[0.5000, 2.0000]]]])
     """
 
     info: ClassVar[MethodInfo]
@@ -188,6 +198,13 @@ class Method(Attribution, Generic[_O, _E]):
             carried: whether to say how much of the score the tokens of the maps carry (default False), where the method
                 knows it; this takes a second backward pass through what lies behind the first layer.
             options: the fields of the method's :attr:`Options`.
+
+        Returns:
+            The maps, with the scores of the pass that was explained, the seconds, and the shares that are carried if they
+            were asked for.
+
+        Raises:
+            AssertionError, ValueError: as :meth:`attribute_targets`.
         """
         chosen = self.checked(options)
         if chunk_size is not None and not (isinstance(chunk_size, int) and chunk_size >= 1):
@@ -333,6 +350,9 @@ class Method(Attribution, Generic[_O, _E]):
             inputs: images or token ids.
             targets: number of targets.
             options: the options of the method.
+
+        Returns:
+            A number of forward passes, above 0.
         """
         return 1.5
 
@@ -392,6 +412,19 @@ class TokenAttribution(Method[_O, _E], LayerAttribution, GradientAttribution):
         forward_func: a score of this package, the model, or any callable that returns ``(N,)`` or ``(N, T)``.
         layer: the attention layer, or a list of them; each a block or its attention module, inside the model.
         device_ids: accepted for Captum's sake; a model under ``nn.DataParallel`` is refused.
+
+    >>> from captum_gradeclip import ImageTextScore, scenes
+    >>> from captum_gradeclip.attention import merge_heads, model_heads
+    >>> class LengthOfValues(TokenAttribution):
+    ...     info = MethodInfo("length of values", "an example", class_discriminative=False)
+    ...     def observe(self, request, options):
+    ...         return request.intercept(model_heads)
+    ...     def explain(self, evidence, targets, options):
+    ...         return merge_heads(evidence.records[-1].value).norm(dim=-1).expand(len(targets), -1, -1)
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle"], tokenizer)
+    >>> LengthOfValues(score, score.layers[-1]).attribute(torch.rand(2, 3, 64, 64)).shape
+    torch.Size([2, 1, 8, 8])
     """
 
     layer: nn.Module | Sequence[nn.Module]

@@ -23,7 +23,24 @@ class WithoutWeightOptions(GradECLIPOptions):
 
 @BASELINES.register
 class GradECLIPWithoutWeight(GradECLIP):
-    """Grad-ECLIP without the spatial weight, the ablation of its papers."""
+    """Grad-ECLIP without the spatial weight, the ablation of its papers.
+
+    Args:
+        forward_func: as for :class:`~captum_gradeclip.GradECLIP`, and so is the rest.
+        layer: the layer to explain, or a list of layers.
+        device_ids: accepted for Captum's sake.
+
+    >>> from captum_gradeclip import ImageTextScore, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    >>> method = GradECLIPWithoutWeight(score, score.layers[-1])
+    >>> images = torch.rand(1, 3, 64, 64)
+    >>> without = GradECLIP(score, score.layers[-1]).attribute(images, 1, spatial_weight="none")
+    >>> torch.equal(method.attribute(images, 1), without)
+    True
+
+    Source: the rows "w/o lambda" of tables I to IV of arXiv 2502.18816.
+    """
 
     info = replace(GradECLIP.info, name="Grad-ECLIP w/o weight")
     Options = WithoutWeightOptions
@@ -60,7 +77,21 @@ class RandomMapOptions(Options):
 
 @BASELINES.register
 class RandomMap(Baseline[RandomMapOptions]):
-    """Uniform random numbers between 0 and 1: chance."""
+    """Uniform random numbers between 0 and 1: chance.
+
+    Args:
+        forward_func: a score of this package, of images or of texts.
+
+    >>> from captum_gradeclip import ImageTextScore, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    >>> method, images = RandomMap(score), torch.rand(2, 3, 64, 64)
+    >>> maps = method.attribute(images, seeds=[3, 3])
+    >>> maps.shape, torch.equal(maps[0], maps[1])
+    (torch.Size([2, 1, 8, 8]), True)
+
+    Source: this package.
+    """
 
     info = replace(_INFO, name="random map", text=True, stochastic=True, needs=("seeds",))
     Options = RandomMapOptions
@@ -80,7 +111,27 @@ class RandomMap(Baseline[RandomMapOptions]):
 
 @BASELINES.register
 class CenterPrior(Baseline[Options]):
-    """A bell over the center of the picture, where photographers put what they mean."""
+    r"""A bell over the center of the picture, where photographers put what they mean.
+
+    .. math:: H_{xy} = \exp\left(-2 (x^2 + y^2)\right)
+
+    with rows and columns from -1 to 1.
+
+    Args:
+        forward_func: a score of images of this package.
+
+    >>> from captum_gradeclip import ImageTextScore, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    >>> bell = CenterPrior(score).attribute(torch.rand(1, 3, 24, 24))
+    >>> bell[0, 0].round(decimals=3)
+    tensor([[0.0180, 0.1350, 0.0180],
+            [0.1350, 1.0000, 0.1350],
+            [0.0180, 0.1350, 0.0180]])
+
+    Source: this package; the prior is that of benchmarks of saliency, Judd et al.: "Learning to Predict Where Humans Look",
+    ICCV 2009.
+    """
 
     info = _INFO
 
@@ -107,6 +158,20 @@ class Oracle(Baseline[OracleOptions]):
     """1 on the mask of what is asked for; outside it, a value below 1e-6 that decreases with distance.
 
     This orders the pixels outside the mask without changing any sum.
+
+    Args:
+        forward_func: a score of images of this package.
+
+    >>> from captum_gradeclip import ImageTextScore, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    >>> mask = torch.zeros(1, 16, 16)
+    >>> mask[0, 4:8, 4:8] = 1
+    >>> best = Oracle(score).attribute(torch.rand(1, 3, 16, 16), target=0, masks=mask)
+    >>> best.shape, best[0, 0, 5, 5].item(), best[0, 0, 3, 5].item() > best[0, 0, 15, 15].item()
+    (torch.Size([1, 1, 16, 16]), 1.0, True)
+
+    Source: this package.
     """
 
     info = replace(_INFO, name="oracle (mask)", class_discriminative=True, needs=("masks",))

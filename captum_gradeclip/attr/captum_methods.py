@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..adapters.base import Foreign
-from ..attention import SeeOutputs, own_hooks
+from ..attention import SeeOutputs
+from ..attention.hooks import own_hooks
 from ..scores import ImageScore, ModelScore, Tokens
 from .base import Evidence, Method, MethodInfo, NotDefinedError, Options, Request, Targets, number
 from .registry import CAPTUM
@@ -60,7 +61,19 @@ class IntegratedGradientsOptions(Options):
 
 @CAPTUM.register
 class IntegratedGradients(CaptumMethod[IntegratedGradientsOptions]):
-    """Captum's integrated gradients, summed over the channels."""
+    """Captum's integrated gradients, summed over the channels.
+
+    Args:
+        forward_func: any callable of images that returns ``(N,)`` or ``(N, T)``.
+
+    >>> from captum_gradeclip import ImageTextScore, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    >>> IntegratedGradients(score).attribute(torch.rand(1, 3, 32, 32), target=1, n_steps=2).shape
+    torch.Size([1, 1, 32, 32])
+
+    Source: Sundararajan, Taly, Yan: "Axiomatic Attribution for Deep Networks", ICML 2017, as Captum has it.
+    """
 
     info = MethodInfo(
         "IntegratedGradients", "Sundararajan et al., ICML 2017, of Captum", convolutional=True, gradient=True, layers=0
@@ -104,7 +117,19 @@ class LayerGradCamOptions(Options):
 
 @CAPTUM.register
 class LayerGradCam(Method[LayerGradCamOptions, LastConvolution]):
-    """Captum's Grad-CAM of the last convolution."""
+    """Captum's Grad-CAM of the last convolution.
+
+    Args:
+        forward_func: a model or a score of images, in which a convolution is found.
+
+    >>> from captum_gradeclip import ImageTextScore, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    >>> LayerGradCam(score).attribute(torch.rand(1, 3, 32, 32), target=1).shape  # the convolution that cuts patches
+    torch.Size([1, 1, 4, 4])
+
+    Source: Selvaraju et al.: "Grad-CAM", ICCV 2017, as Captum has it.
+    """
 
     info = MethodInfo("LayerGradCam", "Selvaraju et al., ICCV 2017, of Captum", convolutional=True, gradient=True, layers=0)
     Options = LayerGradCamOptions
@@ -153,7 +178,20 @@ class OcclusionOptions(Options):
 
 @CAPTUM.register
 class Occlusion(CaptumMethod[OcclusionOptions]):
-    """Captum's occlusion by windows of zeros; a pixel has the mean change of the score under the windows over it."""
+    """Captum's occlusion by windows of zeros; a pixel has the mean change of the score under the windows over it.
+
+    Args:
+        forward_func: a score of images of this package; or any callable that returns ``(N,)`` or ``(N, T)``, with
+            ``sliding_window_shapes`` and ``strides``.
+
+    >>> from captum_gradeclip import ImageTextScore, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    >>> Occlusion(score).attribute(torch.rand(1, 3, 32, 32), target=1).shape
+    torch.Size([1, 1, 32, 32])
+
+    Source: Zeiler, Fergus: "Visualizing and Understanding Convolutional Networks", ECCV 2014, as Captum has it.
+    """
 
     info = MethodInfo("Occlusion", "Zeiler and Fergus, ECCV 2014, of Captum", convolutional=True, layers=0)
     Options = OcclusionOptions

@@ -84,6 +84,9 @@ def feature_surgery(
     >>> feature_surgery(torch.eye(2), torch.eye(2), torch.tensor([1.0, 0.0]))
     tensor([[ 0., -1.],
             [ 0.,  1.]])
+
+    Source: Li, Wang, Duan, Li: "CLIP Surgery for Better Explainability with Enhancement in Open-Vocabulary Tasks",
+    arXiv 2304.05653.
     """
     one_of("normalization", normalization, Normalization)
     check_finite("image_features", check_tensor("image_features", image_features, kind="floats"))
@@ -251,6 +254,8 @@ def word_relevance(score: TextImageScore, tokens: Tensor, redundancy: Tensor | N
     >>> model, preprocess, tokenizer = scenes.load()
     >>> word_relevance(TextImageScore(model, torch.rand(2, 3, 64, 64)), tokenizer(["a red circle"])).shape
     torch.Size([1, 2, 24])
+
+    Source: ours, after the feature surgery of arXiv 2304.05653.
     """
     if not isinstance(score, TextImageScore):
         raise TypeError(f"score: expected a TextImageScore, got {type(score).__name__}")

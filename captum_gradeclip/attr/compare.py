@@ -80,10 +80,9 @@ def compare(
         asked = Targets.columns(columns, score(inputs))  # warms up as well, so that one-time costs are charged to no method
     results: list[Outcome] = []
     costs = [kind.passes(score, inputs, len(asked), kind.checked(given.get(kind, {}))) for kind in map(find_method, chosen)]
+    title = "methods" if inputs.is_floating_point() else "methods, words"
     with display() if show_progress else nullcontext():
-        for one in track(
-            chosen, "methods", name=lambda one: find_method(one).info.name, costs=costs, disable=not show_progress
-        ):
+        for one in track(chosen, title, name=lambda one: find_method(one).info.name, costs=costs, disable=not show_progress):
             kind = find_method(one)
             own: dict[str, Foreign] = given.get(kind, {})
             if isinstance(one, Method) and describe(one.forward_func) is not score:

@@ -159,6 +159,9 @@ class GradECLIP(LinearAttribution[GradECLIPOptions, Attention]):
         """Equation 19 before its ReLU, for each layer, ``(T, layers, N, L)`` or ``(T, layers, N, heads, L)``."""
         gradients = evidence.gradient(targets)
         rows = evidence.rows(targets, gradients)
+        counts = sorted({record.heads for record in evidence.records})
+        if options.heads == "each" and len(counts) > 1:
+            raise ValueError(f'heads: "each" needs layers with as many heads, got layers with {counts}; choose one of them')
         maps = []
         with torch.autocast(evidence.output.device.type, enabled=False):
             for gradient, record in zip(gradients, evidence.records):

@@ -33,6 +33,11 @@ class MethodInfo:
             given the true masks (default none).
         unit: what the values of its maps are measured in; ``None`` (default) for the unit of the score, which also products
             of its gradient with what the model computed have, or for attention where maps do not depend on the target.
+
+    >>> from captum_gradeclip import GradECLIP
+    >>> info = GradECLIP.info
+    >>> info.name, info.image, info.text, info.layers, info.text_layers
+    ('Grad-ECLIP', True, True, 1, 8)
     """
 
     name: str

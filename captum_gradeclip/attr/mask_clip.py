@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ..attention import Record, ReplaceOutput, SidePath, tokens_as_batch, value_only
 from .base import MethodInfo, Options, Request, Targets, TokenAttribution
-from .dense import Dense, last_block
+from .dense import Dense, last_block, token_values
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class MaskCLIP(TokenAttribution[MaskCLIPOptions, Dense]):
                 raise ValueError(
                     "key_weight: an attention pool over convolutions has one query and no residual stream; leave it out"
                 )
-            last, rule, contexts = request.score.sites[-1].module, _values, []
+            last, rule, contexts = request.score.sites[-1].module, token_values, []
         else:
             last = last_block(request)
             axis = request.examples_axis(last)
@@ -87,8 +87,3 @@ class MaskCLIP(TokenAttribution[MaskCLIPOptions, Dense]):
 
 def _keys(record: Record) -> Tensor:
     return record.key
-
-
-def _values(record: Record) -> Tensor:
-    """The values of a pool's tokens, each as if it were the one answer to an example of its own."""
-    return record.value.transpose(1, 2).flatten(0, 1)[:, :, None]

@@ -30,6 +30,15 @@ class MatchRegionAttribution:
     Raises:
         NotDefinedError: for BLIP-2, whose queries are learned and stand for no word.
 
+    >>> from transformers import BlipConfig, BlipForImageTextRetrieval
+    >>> small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    >>> config = BlipConfig(
+    ...     vision_config={**small, "image_size": 32, "patch_size": 8}, text_config={**small, "encoder_hidden_size": 16}
+    ... )
+    >>> score = MatchScore(BlipForImageTextRetrieval(config).eval(), torch.tensor([[2, 7, 9, 3]]))
+    >>> MatchRegionAttribution(score).attribute(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 4, 4, 4])
+
     Source: this package; for one query it is Grad-ECLIP with ``spatial_weight="softmax"`` and the model's heads.
     """
 

@@ -27,6 +27,14 @@ class Outcome:
         class_discriminative: whether the maps depend on the target.
         carried: the share ``(N, T)`` of the first-order score that the tokens of the maps carry; ``None`` if it was not
             asked for, or the method does not know it.
+
+    >>> import torch
+    >>> from captum_gradeclip import GradECLIP, ImageTextScore, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    >>> found = GradECLIP(score, score.layers[-1:]).outcome(torch.rand(3, 3, 64, 64))
+    >>> found.name, found.maps.shape, found.explained_scores.shape, found.refused
+    ('Grad-ECLIP', torch.Size([3, 2, 8, 8]), torch.Size([3, 2]), None)
     """
 
     method: str

@@ -67,6 +67,14 @@ def register(kind: _K) -> _K:
 
     Raises:
         ValueError: if another class of this name is there.
+
+    >>> from captum_gradeclip.attr import RandomMap
+    >>> @register
+    ... class Chance(RandomMap):
+    ...     info = RandomMap.info
+    >>> find_method("chance") is Chance
+    True
+    >>> METHODS.unregister(Chance)
     """
     return METHODS.register(kind)
 
@@ -76,6 +84,9 @@ def find_method(method: Named) -> Kind:
 
     Args:
         method: name of its class, or the name that papers print, in any spelling; or the class; or an object of it.
+
+    Returns:
+        The class, as it was registered.
 
     Raises:
         ValueError: listing what there is.
@@ -102,6 +113,9 @@ def find_methods(methods: Named | list[Named] | tuple[Named, ...] | Registry) ->
 
     Args:
         methods: a name, a class or an object, or several of them.
+
+    Returns:
+        Classes, and the objects that were given, in their order.
 
     Raises:
         ValueError: listing what there is.

@@ -53,6 +53,13 @@ class Request:
         first: place of the first input among all inputs of the call, counted from 0 (default 0).
         left_out: number of tokens that were cut off at the end of the texts, since the score does not depend on them.
         second_order: whether the gradient is differentiated once more, though the maps keep no graph (default False).
+
+    >>> from captum_gradeclip import GradECLIP, ImageTextScore, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    >>> request = Request(GradECLIP.info, score, score, score.layers[-1:], torch.rand(3, 3, 64, 64))
+    >>> request.forward().shape, request.content().shape, [len(part.inputs) for part in request.split(2)]
+    (torch.Size([3, 2]), (8, 8), [2, 1])
     """
 
     info: MethodInfo
@@ -313,6 +320,14 @@ class Evidence:
         output: scores ``(N, T)`` of the pass that is explained.
         tokens: what the rows of the maps stand for.
         features: unit features ``(N, D)`` that the scores are linear in, with their graph, where they were asked for.
+
+    >>> from captum_gradeclip import GradECLIP, ImageTextScore, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    >>> request = Request(GradECLIP.info, score, score, [], torch.rand(2, 3, 64, 64))
+    >>> evidence = Evidence(request, request.forward(), request.content())
+    >>> evidence.tokens.kind, evidence.tokens.shape, evidence.output.shape
+    ('patches', (8, 8), torch.Size([2, 2]))
     """
 
     request: Request
@@ -343,6 +358,20 @@ class Attention(Evidence):
 
     Attributes:
         records: one for each layer, in the order in which the layers were given.
+
+    The other fields are those of :class:`Evidence`.
+
+    >>> from captum_gradeclip.attention import model_heads
+    >>> from captum_gradeclip import GradECLIP, ImageTextScore, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle", "two stars"], tokenizer)
+    >>> request = Request(GradECLIP.info, score, score, score.layers[-1:], torch.rand(2, 3, 64, 64))
+    >>> evidence = request.intercept(model_heads)
+    >>> evidence.records[0].key.shape, evidence.tokens.start  # 64 patches behind the class token
+    (torch.Size([2, 2, 65, 96]), 1)
+    >>> (gradient,) = evidence.gradient(Targets.columns(None, evidence.output))
+    >>> gradient.shape  # (T, N, Lq, C)
+    torch.Size([2, 2, 65, 192])
     """
 
     records: Sequence[Record]

@@ -34,18 +34,27 @@ if TYPE_CHECKING:
     from ..experiments.findings import Finding
 
 HELP = "measure methods over many images"
-ALIASES = ("evaluate",)
 
 
 def add(subparsers: Subparsers) -> None:
     """Adds the parser of the command, with one of its own for each task."""
-    parser = subparsers.add_parser("benchmark", aliases=ALIASES, help=HELP, description=HELP)
-    tasks = parser.add_subparsers(dest="task", required=True, metavar="WHAT")
+    parser = subparsers.add_parser("benchmark", help=HELP, description=HELP)
+    add_benchmarks(parser.add_subparsers(dest="task", required=True, metavar="WHAT"))
+
+
+def add_benchmarks(tasks: Subparsers, without: Sequence[str] = ()) -> None:
+    """Adds all tasks but some.
+
+    Args:
+        tasks: the subparsers of a command.
+        without: names of tasks that are left out (default none).
+    """
     from ..experiments import TASKS
 
     add_scenes(tasks)
     for name, kinds in TASKS.items():
-        add_task(tasks, name, kinds[0])
+        if name not in without:
+            add_task(tasks, name, kinds[0])
     add_time(tasks)
 
 
@@ -170,12 +179,28 @@ def _tables(findings: Sequence[Finding], title: str) -> Iterator[Table]:
     placed = {one.place: one for one in findings if one.place is not None}
     if placed:
         rows, columns = (list(dict.fromkeys(place[axis] for place in placed)) for axis in (0, 1))
-        table = Table(Column("", no_wrap=True), *columns, "cases", title=title)
+        tests = sum(one.p_value is not None for one in placed.values())
+        caption = None
+        if tests:
+            caption = (
+                "In brackets, the interval of 95 %. *: another mean than that of the paper's reading,"
+                f" p < 0.05 by {tests} paired t-tests with Bonferroni's correction."
+            )
+        table = Table(Column("", no_wrap=True), *columns, "cases", title=title, caption=caption)
         for row in rows:
             own = [placed.get((row, column)) for column in columns]
             cases = max(one.cases for one in own if one is not None)
-            table.add_row(row, *("-" if one is None else f"{one.value:.3f}" for one in own), str(cases))
+            table.add_row(row, *("-" if one is None else _cell(one, tests) for one in own), str(cases))
         yield table
+
+
+def _cell(one: Finding, tests: int) -> str:
+    """The value of a figure, with its interval and a mark if its mean is another one than that it was compared with."""
+    if one.interval is None:
+        return f"{one.value:.3f}"
+    low, high = one.interval
+    differs = one.p_value is not None and one.p_value < 0.05 / tests
+    return f"{one.value:.3f}{'*' if differs else ''} [{low:.3f}, {high:.3f}]"
 
 
 def run_task(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""``gradeclip check``: does a model reproduce itself while its attention is intercepted?"""
+"""``gradeclip check``: does a model reproduce itself under interception, and keep what its adapter says?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .common import (
     say,
 )
 
-HELP = "check that models reproduce themselves while their attention is intercepted"
+HELP = "check that models reproduce themselves while their attention is intercepted, and keep what their adapters say"
 
 
 def add(subparsers: Subparsers) -> None:
@@ -40,13 +40,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Checks each tower of each model, prints a table and writes ``check.json``.
 
     Returns:
-        0, or 1 if some of several models cannot be checked or do not reproduce themselves.
+        0, or 1 if some of several models cannot be checked or have faults.
 
     Raises:
-        UsageError: if the only model does not reproduce itself; what keeps it from being checked is raised as it is.
+        UsageError: if the only model has faults; what keeps it from being checked is raised as it is.
     """
     from ..adapters.loading import first_line
-    from ..check import self_check
+    from ..check import faults_of, self_check
     from ..report import versions
 
     table = Table("model", "tower", "layers", "tokens", "own heads", "one head", "map", "seconds", "passed")
@@ -75,13 +75,13 @@ def run(arguments: argparse.Namespace) -> int:
             table.add_row(Text(line(name)), one.tower, str(one.layers), str(one.tokens), *figures)
             results.append({"model": name, **asdict(one), "passed": one.passed})
         if not all(one.passed for one in checks):
-            failed[name] = "it does not reproduce itself, so its maps would explain something else"
+            failed[name] = faults_of(checks)
     if results:
         print_table(table)
     told = {**({"failed": failed} if failed else {}), **({"missing": missing} if missing else {})}
     save_json(arguments.out / "check.json", {"checks": results, **told, "versions": versions()})
     if failed and alone:
-        raise UsageError("a model does not reproduce itself, so its maps would explain something else")
+        raise UsageError(f"{quoted(arguments.model[0])} fails its check: {failed[arguments.model[0]]}")
     for name, reason in failed.items():
         say(f"failed: {quoted(name)}: {reason}")
     if missing:

@@ -405,36 +405,53 @@ def about_input(arguments: argparse.Namespace) -> dict[str, object]:
     return {**{name: getattr(arguments, name) for name in names}, "resize": resize_of(arguments)}
 
 
-def prepared(loaded: Loaded, image: Image.Image, name: str, arguments: argparse.Namespace) -> tuple[Picture, list[str]]:
-    """A picture as the input of a model, as ``--resize``, ``--scale`` and ``--max-tokens`` say.
+Made: TypeAlias = "tuple[Picture, list[str]]"
+"""A picture with its input, and what was noticed when that was made."""
 
-    What there is to know about it is printed: what was noticed and, of an input that is not of the model's own size, what it
-    will cost. All ways follow the processor beside the weights, or the model's library if there is none.
+
+def input_maker(loaded: Loaded, arguments: argparse.Namespace) -> Callable[[Image.Image], Made]:
+    """What makes a picture the input of a model, as ``--resize``, ``--scale`` and ``--max-tokens`` say.
+
+    All ways follow the processor beside the weights, or the model's library if there is none.
 
     Args:
         loaded: the model.
-        image: the picture.
-        name: its name.
         arguments: those of the command.
 
     Returns:
-        The picture with its input, and what was noticed.
+        A function that tells nothing by itself, so that threads may call it; :func:`tell_input` tells what is to be said.
     """
-    from ..adapters import image_tower
-    from ..estimate import estimate
     from ..inputs import preparation
     from ..notices import kept_notices
 
-    way = resize_of(arguments)
-    with kept_notices() as noticed:
-        picture = preparation(loaded.model, way, loaded.processor, arguments.scale, arguments.max_tokens)(image)
+    make = preparation(loaded.model, resize_of(arguments), loaded.processor, arguments.scale, arguments.max_tokens)
+
+    def made(image: Image.Image) -> Made:
+        with kept_notices() as noticed:
+            return make(image), noticed
+
+    return made
+
+
+def tell_input(loaded: Loaded, name: str, made: Made, arguments: argparse.Namespace) -> None:
+    """Prints what was noticed of an input and, if it is not of the model's own size, what it will cost.
+
+    Args:
+        loaded: the model.
+        name: the name of the picture.
+        made: the picture with its input.
+        arguments: those of the command.
+    """
+    from ..adapters import image_tower
+    from ..estimate import estimate
+
+    picture, noticed = made
     warn(noticed, arguments)
     height, width = picture.pixels.shape[-2:]
-    usual = way in _TO_MODEL_SIZE or (height, width) == image_tower(loaded.model).size
+    usual = resize_of(arguments) in _TO_MODEL_SIZE or (height, width) == image_tower(loaded.model).size
     if not usual and "told" not in arguments:  # of several pictures, it is told of the first
         arguments.told = True
         say(f"{line(name)}: {width} x {height} pixels make {estimate(loaded.model, (height, width))}")
-    return picture, noticed
 
 
 def warn(messages: Sequence[str], arguments: argparse.Namespace) -> None:

@@ -27,12 +27,13 @@ from .common import (
     add_targets,
     check_numbers,
     console,
+    input_maker,
     load_model,
     names_of,
     place_of,
-    prepared,
     require_tokenizer,
     style_of,
+    tell_input,
     tell_scope,
     tell_time,
     value_of,
@@ -114,7 +115,9 @@ def run(arguments: argparse.Namespace) -> None:
     loaded = load_model(arguments)
     classifier = is_classifier(loaded.model)
     check_asked(arguments, texts, classifier)
-    picture, _ = prepared(loaded, image, path.name, arguments)
+    made = input_maker(loaded, arguments)(image)
+    tell_input(loaded, path.name, made, arguments)
+    picture, _ = made
     methods: list[Named] = [*names_of(arguments.methods)]
     options = method_options(methods, arguments)
     if classifier:

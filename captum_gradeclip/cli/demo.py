@@ -40,8 +40,10 @@ def add(subparsers: Subparsers) -> None:
     add_drawing(parser)
     add_full_size(parser)
     add_overwrite(parser)
-    parser.set_defaults(model="scenes", pretrained=None, resize="model", scale=1.0, max_tokens=None, targets=None)
-    parser.set_defaults(method="GradECLIP", option=[], several=True)
+    parser.set_defaults(
+        model="scenes", pretrained=None, resize="model", scale=1.0, max_tokens=None, targets=None, against=None
+    )
+    parser.set_defaults(method="GradECLIP", option=[], several=True, no_score=False)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -31,13 +31,14 @@ from .common import (
     add_targets,
     console,
     in_flags,
+    input_maker,
     load_model,
     place_of,
-    prepared,
     require_tokenizer,
     resize_of,
     say,
     style_of,
+    tell_input,
     tell_scope,
     tell_time,
     value_of,
@@ -53,12 +54,18 @@ if TYPE_CHECKING:
     from ..explain import Explanation
     from ..images import Picture
     from ..index import Entry
+    from .common import Made
 
 HELP = "explain pictures and one or more texts, or classes of a classifier"
 _USAGE = """gradeclip explain [option ...] IMAGE TEXT [TEXT ...]
        gradeclip explain [option ...] --text TEXT [--text TEXT ...] IMAGE|FOLDER|PATTERN [...]"""
-_ASKED = ("targets", "method", "option", "layers", "text_layers", "heads", "spatial_weight", "signed")
+_ASKED = (
+    *("targets", "against", "method", "option", "layers", "text_layers"),
+    *("heads", "spatial_weight", "signed", "no_score"),
+)
 """The arguments by which :func:`explain_picture` explains a picture, beside those of its input."""
+_AT_ONCE = 8
+"""How many pictures are explained together."""
 _MOST_ROWS = 40
 """The most rows of a table of many pictures on the terminal."""
 _MOST_TEXT = 2**20
@@ -87,9 +94,18 @@ def add(subparsers: Subparsers) -> None:
     add_drawing(parser)
     add_full_size(parser)
     add_targets(parser)
+    parser.add_argument(
+        "--against",
+        metavar="TEXT",
+        help="explain each text rather than this one, or each class rather than this one; '' is the text without words. With"
+        " --signed, what speaks for this one is shown as well",
+    )
     add_overwrite(parser)
     parser.add_argument(
         "--resume", action="store_true", help="of several pictures, leave out those that an earlier run has explained"
+    )
+    parser.add_argument(
+        "--no-score", action="store_true", help="leave out the score of the unmodified model, and with it a pass of it"
     )
 
 
@@ -137,7 +153,6 @@ def run_one(path: Path, texts: Sequence[str], arguments: argparse.Namespace) -> 
 def run_many(paths: Sequence[Path], texts: Sequence[str], arguments: argparse.Namespace) -> int:
     """Explains each picture into a folder of its own, and writes an index of all."""
     from ..adapters.weights import weights_checksum
-    from ..images import read
     from ..index import check_index, explain_files, index_in
     from ..report import results_in
 
@@ -149,14 +164,11 @@ def run_many(paths: Sequence[Path], texts: Sequence[str], arguments: argparse.Na
     tell_scope(arguments, texts, paths)
     loaded = load_model(arguments)
 
-    def explain_one(path: Path) -> Explanation:
-        return explain_picture(loaded, read(path), path.name, texts, arguments)
-
     try:
         with display(console):
             entries = explain_files(
                 paths,
-                explain_one,
+                partial(explain_pictures, loaded, texts, arguments),
                 out,
                 {**request, "weights": weights_checksum(loaded.model)},
                 about_input(arguments),
@@ -325,27 +337,101 @@ def explain_picture(
         texts: what it is compared with; empty for a classifier.
         arguments: those of :func:`add_grad_eclip` and :func:`~captum_gradeclip.cli.common.add_preparation`, and ``targets``.
     """
+    made = input_maker(loaded, arguments)(image)
+    return explain_inputs(loaded, [(name, made)], texts, arguments)
+
+
+def explain_pictures(
+    loaded: Loaded, texts: Sequence[str], arguments: argparse.Namespace, paths: Iterable[Path]
+) -> Iterator[Explanation | Exception]:
+    """Explains pictures, some at once, while threads read and prepare those that come next.
+
+    Args:
+        loaded: the model.
+        texts: what they are compared with; empty for a classifier.
+        arguments: as for :func:`explain_picture`.
+        paths: the files.
+
+    Yields:
+        For each file its explanation, or the error that says why there is none.
+    """
+    from ..ahead import MOST_WORKERS, ahead, usual_workers
+    from ..attr import find_method
+    from ..images import read
+
+    make = input_maker(loaded, arguments)
+
+    def read_and_make(path: Path) -> tuple[Path, Made | Exception]:
+        try:
+            return path, make(read(path))
+        except (OSError, TypeError, ValueError) as error:
+            return path, error
+
+    # Of a slow method little is lost when the user stops; the classes of a classifier are those of each picture.
+    alone = "passes" in find_method(arguments.method).__dict__ or not (texts or arguments.targets)
+    waiting: list[tuple[Path, Made | Exception]] = []
+    for one in ahead(read_and_make, paths, usual_workers(MOST_WORKERS)):
+        waiting.append(one)
+        if len(waiting) == (1 if alone else _AT_ONCE):
+            yield from explain_some(loaded, waiting, texts, arguments)
+            waiting = []
+    yield from explain_some(loaded, waiting, texts, arguments)
+
+
+def explain_some(
+    loaded: Loaded, some: Sequence[tuple[Path, Made | Exception]], texts: Sequence[str], arguments: argparse.Namespace
+) -> Iterator[Explanation | Exception]:
+    """Explains pictures together, and each alone where that is refused, so that one does not stand for the others."""
+    good = [(path.name, made) for path, made in some if not isinstance(made, Exception)]
+    try:
+        together = explain_inputs(loaded, good, texts, arguments) if good else None
+    except (OSError, TypeError, ValueError) as error:
+        if len(some) == 1:
+            yield error
+            return
+        for one in some:
+            yield from explain_some(loaded, [one], texts, arguments)
+        return
+    number = 0
+    for _, made in some:
+        if isinstance(made, Exception):
+            yield made
+        else:
+            assert together is not None
+            found = together.image(number)
+            yield replace(found, warnings=[*made[1], *found.warnings])
+            number += 1
+
+
+def explain_inputs(
+    loaded: Loaded, inputs: Sequence[tuple[str, Made]], texts: Sequence[str], arguments: argparse.Namespace
+) -> Explanation:
+    """Explains inputs that are made already, each with its name; arguments as for :func:`explain_picture`."""
     from ..explain import explain, is_classifier
 
     if texts and not is_classifier(loaded.model):
         require_tokenizer(loaded, arguments.model)
-    picture, noticed = prepared(loaded, image, name, arguments)
-    options = options_of(arguments)
-    tell_duration(loaded, picture, texts, options, arguments)
+    for name, made in inputs:
+        tell_input(loaded, name, made, arguments)
+    pictures, options = [picture for _, (picture, _) in inputs], options_of(arguments)
+    tell_duration(loaded, pictures[0], texts, options, arguments)
     with display(console):
         found = explain(
             loaded.model,
-            picture,
+            pictures,
             texts or None,
             loaded.tokenizer,
             method=arguments.method,
             targets=arguments.targets,
+            scores=not arguments.no_score,
+            against=arguments.against,
             layers=arguments.layers,
             text_layers=arguments.text_layers,
             **options,
         )
     warn(found.warnings, arguments)
-    return replace(found, names=[name], warnings=[*noticed, *found.warnings])
+    names, noticed = [name for name, _ in inputs], inputs[0][1][1] if len(inputs) == 1 else []
+    return replace(found, names=names, warnings=[*noticed, *found.warnings])
 
 
 def print_scores(explanations: Sequence[Explanation], out: Path) -> None:
@@ -354,7 +440,8 @@ def print_scores(explanations: Sequence[Explanation], out: Path) -> None:
     from ..maps import shares
 
     of_texts = explanations[0].targets is None
-    headings = ("text", "score", "explained", "words") if of_texts else ("class", "logit", "explained", "probability")
+    score = "score" if explanations[0].against is None else f"over {line(explanations[0].against) or 'no words'}"
+    headings = ("text", score, "explained", "words") if of_texts else ("class", "logit", "explained", "probability")
     table = Table("picture", *headings, title=find_method(explanations[0].method).info.name)
     for found in explanations:
         for t, text in enumerate(found.texts):

@@ -17,12 +17,13 @@ from types import ModuleType
 from typing import Any
 
 from ..quoting import MOST_OF_MESSAGE, line, quoted
-from .common import Parser, UsageError, check_arguments, check_writable, console, in_flags
+from .common import Parser, UsageError, check_arguments, check_writable, in_flags, say
 from .interrupt import CODE
 
 _NO_COMMANDS = ("common", "interrupt", "main")
 _EXTRA = {
     **dict.fromkeys(("torchmetrics", "scipy", "sklearn", "accelerate"), "bench"),
+    "textblob": "tuning",
     **dict.fromkeys(("ot", "wordfreq", "openpyxl"), "study"),
 }
 """Packages that only an extra of this package installs, and which."""
@@ -174,7 +175,12 @@ def _legible_messages() -> Iterator[None]:
 
 
 def _log_to_console() -> None:
-    from rich.logging import RichHandler
-
     logger = logging.getLogger("captum_gradeclip")
-    logger.handlers, logger.propagate = [RichHandler(console=console, show_time=False, show_path=False)], False
+    logger.handlers, logger.propagate = [_Lines()], False
+
+
+class _Lines(logging.Handler):
+    """Prints what is logged as the commands print their own notes: a line each, of whatever length."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"{record.levelname.lower()}: {record.getMessage()}")

@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from .. import adapters
     from ..adapters.loading import NAMES, first_line
-    from ..check import TOLERANCE, self_check
+    from ..check import TOLERANCE, faults_of, self_check
     from ..report import versions
 
     json_in(arguments.out, "models.json").check(())
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
         torch.manual_seed(0)
         try:
             checks = self_check(family.build().eval())
-            checked = "yes" if all(check.passed for check in checks) else "FAILED"
+            checked = "yes" if all(check.passed for check in checks) else f"FAILED: {faults_of(checks)}"
         except Exception as error:  # another version of a library may have moved something; the others still count
             checks, checked = [], f"FAILED: {first_line(error)}"
         sizes = "one" if family.oblong is None else "squares" if family.oblong[0] == family.oblong[1] else "any"
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
         screen.print(f"{number}  {note}", markup=False, highlight=False)
     screen.print(
         "\nchecked: a tiny random model of the family gives the same output while its attention is intercepted, to"
-        f" {TOLERANCE:.0e},\nand a map that is not constant, with"
+        f" {TOLERANCE:.0e},\nkeeps what its adapter says of read-out, patches and padding, and gives a map that varies, with"
         f" {', '.join(f'{name} {number}' for name, number in installed.items())}.\nmodels are named as {NAMES}.",
         markup=False,
         highlight=False,

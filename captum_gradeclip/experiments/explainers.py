@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ..adapters.base import Foreign
-from ..attr import BASELINES, METHODS, RISE, GradECLIP, NotDefinedError, TokenAttribution, find_method
+from ..attr import BASELINES, METHODS, RISE, Ensemble, GradECLIP, NotDefinedError, TokenAttribution, find_method
 from ..attr.outcome import Outcome
 from ..attr.registry import AnyMethod, Kind
 from ..scores import Columns, ModelScore
@@ -164,6 +164,9 @@ def explainers(
         rise_masks: number of RISE's masks, at least 1 (default 500).
         setup: decides on layers and options of the methods.
 
+    Returns:
+        The methods, each with the layers and options that the setup has for it; at least one.
+
     Raises:
         ValueError: for an unknown name, or if none of the methods explains such inputs.
 
@@ -185,5 +188,5 @@ def explainers(
 
 def _all() -> list[Kind]:
     """All methods and baselines; a variant of a method stands behind it."""
-    variants = [kind for kind in BASELINES if issubclass(kind, GradECLIP)]
+    variants = [kind for kind in BASELINES if issubclass(kind, (GradECLIP, Ensemble))]
     return [*METHODS[:1], *variants, *METHODS[1:], *(kind for kind in BASELINES if kind not in variants)]

@@ -32,6 +32,24 @@ def partial_table(
 
     Raises:
         RecordError: for records of another run, naming what differs.
+
+    >>> import tempfile
+    >>> from captum_gradeclip.adapters import loading
+    >>> from captum_gradeclip.experiments import DataArguments, make_dataset, run
+    >>> class Sides(Task):
+    ...     name, summary = "sides", "the sides of pictures in pixels"
+    ...     def begin(self):
+    ...         self.explainers = []
+    ...     def measure(self, samples):
+    ...         found = [(one.sample.id, one.sample.image.width) for one in samples]
+    ...         return [{"id": name, "method": "none", "values": {"width": width}} for name, width in found]
+    >>> data, settings = make_dataset("scenes", DataArguments(samples=2)), Settings()
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     before = partial_table(Sides, data, settings, Path(out))
+    ...     records = run(Sides, loading.load(), data, settings, Path(out))
+    ...     after = partial_table(Sides, data, settings, Path(out))
+    >>> before, after.note
+    (None, 'All 2 samples have been measured.')
     """
     records, count = read_finished(out, stated(kind, data, settings, about))
     if not count:

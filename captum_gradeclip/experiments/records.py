@@ -89,6 +89,12 @@ class Record(TypedDict, total=False):
         captions: for each caption, its words with their weights.
         broken: why the sample cannot be used; then nothing else is there.
         left_out: what the task would need to see in the sample; then nothing else is there.
+
+    >>> from captum_gradeclip.experiments import FAIR, TASKS
+    >>> (task,) = TASKS["localization"]
+    >>> records: list[Record] = [{"id": "a", "method": "GradECLIP", "values": {"PG": hit}} for hit in (1.0, 0.0)]
+    >>> print(task.table(records, "two pictures", FAIR).rows["GradECLIP"]["PG"])
+    0.500
     """
 
     id: str

@@ -59,6 +59,23 @@ def run(
         ProcessError: if another process of this run has ended.
         MethodError: if a method fails for another reason than not being defined for the model, naming it.
         OSError: if the records cannot be written.
+
+    >>> import tempfile
+    >>> from captum_gradeclip.adapters import loading
+    >>> from captum_gradeclip.experiments import DataArguments, make_dataset
+    >>> class Sides(Task):
+    ...     name, summary = "sides", "the sides of pictures in pixels"
+    ...     def begin(self):
+    ...         self.explainers = []
+    ...     def measure(self, samples):
+    ...         found = [(one.sample.id, one.sample.image.width) for one in samples]
+    ...         return [{"id": name, "method": "none", "values": {"width": width}} for name, width in found]
+    >>> loaded, data = loading.load(), make_dataset("scenes", DataArguments(samples=2))
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     records = run(Sides, loaded, data, Settings(), Path(out))
+    ...     again = run(Sides, loaded, data, Settings(), Path(out))  # read from disk
+    >>> records[0], again == records
+    ({'id': 'evaluation-0-000000', 'method': 'none', 'values': {'width': 96}}, True)
     """
     processes = Processes.launched()
     task = kind(loaded, data, settings)

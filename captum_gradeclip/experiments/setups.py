@@ -103,6 +103,10 @@ class Setup:
     """Everything in which one way of measuring differs from another one; as it stands here, the fair one.
 
     One input is shown to all methods and to the model that judges them, and everything is taken away and given back.
+
+    >>> from captum_gradeclip.experiments import FAIR, RELEASED
+    >>> FAIR.schedule.shares("insertion")[0], RELEASED.schedule.shares("insertion")[-1], FAIR.published, RELEASED.published
+    (0.0, 1.0, False, True)
     """
 
     id: ClassVar[str] = "fair"

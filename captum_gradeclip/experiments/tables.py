@@ -69,6 +69,11 @@ class Table:
         lower: names of the columns whose lowest value is the best; in all others the highest is.
         note: what a reader must know.
         published: figures of the papers, by row and column; ``None`` where they cannot be compared.
+
+    >>> rows = {"GradECLIP": {"PG": Cell(0.9), "seconds": Cell(0.02)}, "RISE": {"PG": Cell(0.7), "seconds": Cell(4.0)}}
+    >>> table = Table("Localization", ["PG", "seconds"], rows, lower=frozenset({"seconds"}))
+    >>> table.best("PG"), table.ranked("seconds"), table.cells()[0]
+    ('GradECLIP', ['GradECLIP', 'RISE'], ['Grad-ECLIP', '0.900', '0.020'])
     """
 
     title: str
@@ -157,6 +162,21 @@ def tabulate(kind: type[Task], records: Sequence[Record], data: Dataset, setting
         data: the data set that they were measured on.
         settings: the settings that they were measured with.
         out: an existing folder for the files.
+
+    Returns:
+        The table.
+
+    Raises:
+        OSError: if a file cannot be written.
+
+    >>> import tempfile
+    >>> from captum_gradeclip.experiments import TASKS, DataArguments, Settings, make_dataset
+    >>> (task,), data = TASKS["localization"], make_dataset("scenes", DataArguments(samples=2))
+    >>> records = [{"id": name, "method": "GradECLIP", "values": {"PG": hit}} for name, hit in (("a", 1.0), ("b", 0.0))]
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     table = tabulate(task, records, data, Settings(), Path(out))
+    ...     table.columns, sorted(path.name for path in Path(out).iterdir())
+    (['PG'], ['localization.csv', 'localization.md', 'localization.tex'])
     """
     table = make_table(kind, records, data, settings)
     name = kind.name.replace(" ", "-")

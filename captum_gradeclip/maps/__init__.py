@@ -4,6 +4,7 @@ Nothing in here knows a model: all functions take tensors and numbers, and impor
 arguments.
 """
 
+from .ensemble import ensemble
 from .frame import Frame, to_pixels
 from .grid import MOST_PREFIX_OTHERWISE, MOST_PREFIX_TOKENS, infer_grid, nearest_multiple, possible_grids
 from .over_targets import ranks, strongest
@@ -18,6 +19,7 @@ __all__ = [
     "Frame",
     "Words",
     "by_parts",
+    "ensemble",
     "infer_grid",
     "merge_regions",
     "merge_words",

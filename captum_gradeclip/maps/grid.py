@@ -66,6 +66,9 @@ def possible_grids(tokens: int, size: Sequence[int]) -> list[tuple[int, int]]:
         tokens: number of tokens, at least 1.
         size: height and width of the image in pixels.
 
+    Returns:
+        Rows and columns of each grid; none if no grid fits.
+
     >>> possible_grids(21, (64, 64)), possible_grids(13, (7, 7))
     ([(4, 4)], [(3, 3)])
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Protocol, TypeGuard
 
@@ -92,6 +93,18 @@ def merge_regions(maps: Tensor, tokens: Tensor, tokenizer: object) -> list[tuple
     return [(word, region) for (word, _), region in zip(each[0], torch.einsum("lk,lhw->khw", belongs, maps))]
 
 
+def _joined(words: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The words, with signs that stand on a letter (vowels of Devanagari) at that letter: CLIP takes them for words."""
+    found: list[tuple[str, float]] = []
+    for word, weight in words:
+        if found and word and unicodedata.category(word[0])[0] == "M":
+            before, so_far = found[-1]
+            found[-1] = before + word, so_far + weight
+        else:
+            found.append((word, weight))
+    return found
+
+
 class _Speller:
     """Reads the words behind token ids, for every way in which a vocabulary marks the borders of words."""
 
@@ -126,7 +139,7 @@ class _Speller:
             if begins or not words:
                 words.append(([], 0.0))
             words[-1] = [*words[-1][0], ids[position]], words[-1][1] + weights[position]
-        return [(self.inner.decode(numbers).strip(), weight) for numbers, weight in words]
+        return _joined([(self.inner.decode(numbers).strip(), weight) for numbers, weight in words])
 
     def _content(self, ids: list[int]) -> list[int]:
         """The positions between the start and the end mark.

@@ -35,6 +35,11 @@ class Schedule:
 
     Raises:
         TypeError, ValueError: if a number is not as above.
+
+    >>> Schedule().shares("deletion")  # the unchanged picture, then 5, 10, ..., 50 % of its pixels
+    [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5]
+
+    Source: the protocol of arXiv 2502.18816; all pixels (``share=1.0``) as in Petsiuk, Das, Saenko: "RISE", BMVC 2018.
     """
 
     points: int = 10
@@ -52,6 +57,9 @@ class Schedule:
             pixels: number of pixels of the image.
             mode: ``"deletion"`` or ``"insertion"``.
 
+        Returns:
+            Numbers of changed pixels, in rising order.
+
         >>> Schedule(points=2).counts(200, "deletion"), Schedule(2, untouched=True).counts(200, "insertion")
         ([0, 50, 100], [50, 100, 200])
         """
@@ -63,6 +71,9 @@ class Schedule:
 
         Args:
             mode: ``"deletion"`` or ``"insertion"``.
+
+        Returns:
+            As many numbers in rising order.
         """
         steps = [self.share * number / self.points for number in range(1, self.points + 1)]
         return [*steps, 1.0] if self.untouched and mode == "insertion" else [0.0, *steps]
@@ -84,6 +95,8 @@ def ranks(maps: Tensor, size: Sequence[int], generator: torch.Generator | None =
 
     >>> ranks(torch.tensor([[[1.0, 3.0], [2.0, 3.0]]]), (2, 2))
     tensor([[3, 0, 2, 1]])
+
+    Source: the order in which arXiv 2502.18816 changes pixels; that ties go in raster order is ours.
     """
     maps = check_maps(maps)[:, None]
     if tuple(maps.shape[-2:]) != tuple(size):
@@ -137,6 +150,8 @@ def curves(
     ...     {"mean": lambda output, example: output[:, 0]}, background=torch.zeros(1, 1, 2, 2), schedule=Schedule(2))
     >>> means["mean"]
     tensor([[1.0000, 0.7500, 0.5000]])
+
+    Source: Petsiuk, Das, Saenko: "RISE", BMVC 2018, with the steps of arXiv 2502.18816.
     """
     one_of("mode", mode, Mode)
     check_number("batch_size", batch_size, whole=True, least=1)
@@ -176,6 +191,9 @@ def area_under(curve: Tensor, auc: Auc = "mean") -> Tensor:
 
     >>> area_under(torch.tensor([1.0, 0.5, 0.0])), area_under(torch.tensor([1.0, 0.0, 0.0]), "trapezoid")
     (tensor(0.5000), tensor(0.2500))
+
+    Source: the mean is equations 21 and 22 of arXiv 2502.18816, the trapezoidal rule Petsiuk, Das, Saenko: "RISE", BMVC
+    2018.
     """
     one_of("auc", auc, Auc)
     if auc == "mean":

@@ -54,6 +54,8 @@ def pointing_game(maps: Tensor, masks: Tensor, tolerance: float = 0.0) -> Tensor
 
     >>> pointing_game(torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]]), torch.tensor([[[0, 1]], [[0, 1]]]))
     tensor([ True, False])
+
+    Source: Zhang et al.: "Top-down Neural Attention by Excitation Backprop", ECCV 2016; table IV of arXiv 2502.18816.
     """
     check_number("tolerance", tolerance, least=0)
     maps, masks = _aligned(maps, masks)
@@ -85,6 +87,8 @@ def energy_pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
     tensor([0.7500])
     >>> energy_pointing_game(torch.tensor([[[0.0, 1.0, 3.0]]]), torch.tensor([[[0.0, 0.0, 0.5]]]))
     tensor([0.3750])
+
+    Source: Wang et al.: "Score-CAM", CVPR Workshops 2020; table IV of arXiv 2502.18816.
     """
     values, masks = _normalized(maps, masks, fractions=True)
     values = values * (masks >= 0)
@@ -181,6 +185,9 @@ def pixel_accuracy(maps: Tensor, masks: Tensor, threshold: Threshold = "mean", a
 
     >>> pixel_accuracy(torch.tensor([[[0.0, 1.0, 1.0]]]), torch.tensor([[[0, 0, 1]]]))
     tensor([0.6667])
+
+    Source: the segmentation test of Chefer, Gur, Wolf: "Transformer Interpretability Beyond Attention Visualization", CVPR
+    2021; table IV of arXiv 2502.18816.
     """
     one_of("accuracy", accuracy, Accuracy)
     right, labelled = _accuracy(pixel_counts(maps, masks, threshold), accuracy)
@@ -205,6 +212,9 @@ def mask_iou(maps: Tensor, masks: Tensor, threshold: Threshold = 0.5, overlap: O
 
     >>> mask_iou(torch.tensor([[[0.0, 1.0, 1.0]]]), torch.tensor([[[0, 0, 1]]]))
     tensor([0.5000])
+
+    Source: the segmentation test of Chefer, Gur, Wolf: "Transformer Interpretability Beyond Attention Visualization", CVPR
+    2021; table IV of arXiv 2502.18816.
     """
     one_of("overlap", overlap, Overlap)
     foreground, background = _overlaps(pixel_counts(maps, masks, threshold))
@@ -229,6 +239,9 @@ def heatmap_average_precision(maps: Tensor, masks: Tensor, classes: Classes = "b
 
     >>> heatmap_average_precision(torch.tensor([[[0.0, 1.0, 0.6]]]), torch.tensor([[[0, 1, 1]]]))
     tensor([1.])
+
+    Source: the segmentation test of Chefer, Gur, Wolf: "Transformer Interpretability Beyond Attention Visualization", CVPR
+    2021; table IV of arXiv 2502.18816.
     """
     one_of("classes", classes, Classes)
     values, masks = _normalized(maps, masks)
@@ -333,7 +346,8 @@ class HeatmapAveragePrecision(_Mean):
     >>> metric.compute()
     tensor(1.)
 
-    Source: the segmentation test of Chefer, Gur, Wolf: "Transformer Interpretability Beyond Attention Visualization".
+    Source: the segmentation test of Chefer, Gur, Wolf: "Transformer Interpretability Beyond Attention Visualization", CVPR
+    2021; table IV of arXiv 2502.18816.
     """
 
     def __init__(self, classes: Classes = "both", **settings: object) -> None:
@@ -398,6 +412,9 @@ class PixelAccuracy(_Pooled):
     >>> metric.update(torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[0, 1]]]))
     >>> metric.compute()
     tensor(1.)
+
+    Source: the segmentation test of Chefer, Gur, Wolf: "Transformer Interpretability Beyond Attention Visualization", CVPR
+    2021; table IV of arXiv 2502.18816.
     """
 
     def __init__(
@@ -433,6 +450,9 @@ class MaskIoU(_Pooled):
     >>> metric.update(torch.tensor([[[0.0, 1.0, 1.0]]]), torch.tensor([[[0, 0, 1]]]))
     >>> metric.compute()
     tensor(0.5000)
+
+    Source: the segmentation test of Chefer, Gur, Wolf: "Transformer Interpretability Beyond Attention Visualization", CVPR
+    2021; table IV of arXiv 2502.18816.
     """
 
     def __init__(

@@ -48,6 +48,9 @@ def noisy_linear_imputation(image: Tensor, removed: Tensor, generator: torch.Gen
     >>> hole = torch.tensor([[False, True, False]])
     >>> noisy_linear_imputation(image, hole, torch.Generator().manual_seed(0), noise=0.0)
     tensor([[[0.0000, 1.5000, 3.0000]]])
+
+    Source: Rong, Leemann, Borisov, Kasneci, Kasneci: "A Consistent and Efficient Evaluation Strategy for Attribution
+    Methods", ICML 2022.
     """
     check_finite("image", check_tensor("image", image, "(C, H, W)", kind="floats"))
     check_number("noise", noise, least=0)

@@ -30,6 +30,8 @@ def mean_change(curve: Tensor) -> Tensor:
     >>> import torch
     >>> mean_change(torch.tensor([0.5, 0.25, 0.0]))
     tensor(-0.3750)
+
+    Source: this package.
     """
     check_tensor("curve", curve, kind="floats")
     if curve.dim() == 0 or curve.shape[-1] < 2:

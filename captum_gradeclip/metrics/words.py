@@ -34,6 +34,9 @@ def word_steps(
     ['a red', 'a']
     >>> list(word_steps(["a", "red", "dog"], [0.0, 0.2, 0.8], "insertion", [1, 2]))
     ['dog', 'red dog']
+
+    Source: the deletion and insertion of words in table III of arXiv 2502.18816; that they return in the order of the
+    sentence is our reading.
     """
     one_of("mode", mode, Mode)
     numbers = check_numbers("weights", weights, count=len(words))

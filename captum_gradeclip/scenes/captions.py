@@ -41,6 +41,9 @@ class Phrase:
         material: one of :data:`MATERIALS`, or ``None``.
         size: a key of :data:`SIZES`, or ``None``.
         place: one of :data:`PLACES`, or ``None``.
+
+    >>> Phrase(colour="red", shape="ring").words(), Phrase(material="striped", place="left").words()
+    ('red ring', 'striped thing')
     """
 
     colour: str | None = None
@@ -117,6 +120,12 @@ def truth(scenes: Sequence[Scene], captions: Sequence[Caption]) -> npt.NDArray[n
 
     Returns:
         ``(scenes, captions)``, boolean.
+
+    >>> from captum_gradeclip.scenes import sample_scene
+    >>> pictures = [sample_scene(seed=0, index=index, counts=(1,)) for index in range(3)]
+    >>> captions = [name(scene.things[0]) for scene in pictures]
+    >>> truth(pictures, captions).shape, truth(pictures, captions).diagonal().tolist()
+    ((3, 3), [True, True, True])
     """
     most = max(len(scene.things) for scene in scenes)
     present = np.zeros((len(scenes), most), dtype=bool)
@@ -169,6 +178,9 @@ def sample_caption(scene: Scene, rng: np.random.Generator, name_colour: float = 
         rng: source of the random choices.
         name_colour: share of the descriptions that name the color, 0 to 1 (default 0.85, as for the shape).
 
+    Returns:
+        The caption, with its meaning.
+
     >>> from captum_gradeclip.scenes import sample_scene
     >>> scene = sample_scene(seed=0, index=0)
     >>> captions = [sample_caption(scene, np.random.default_rng(seed)) for seed in range(50)]
@@ -215,6 +227,9 @@ def with_article(words: str) -> str:
 
     Args:
         words: at least one word.
+
+    Returns:
+        The article and the words.
 
     >>> with_article("orange ring")
     'an orange ring'

@@ -21,6 +21,11 @@ class SceneItem(NamedTuple):
         image: the picture, RGB.
         masks: ``(things, size, size)``, boolean, see :func:`captum_gradeclip.scenes.draw`.
         scene: what the picture shows.
+
+    >>> from captum_gradeclip.scenes import name
+    >>> item = SceneDataset(1, "evaluation")[0]
+    >>> item.image.size, tuple(item.masks.shape), [name(thing).text for thing in item.scene.things]
+    ((96, 96), (1, 96, 96), ['cyan triangle'])
     """
 
     image: Image.Image

@@ -134,9 +134,19 @@ def save(model: CLIP, path: str | Path) -> None:
         model: a model as :func:`build` makes it.
         path: the file, of safetensors.
     """
+    state = {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in model.state_dict().items()}
+    write_bytes(path, safetensors_bytes(state, metadata={"architecture": architecture(model)}))
+
+
+def architecture(model: CLIP) -> str:
+    """The arguments of :func:`build` for a model, as the files of its weights say them.
+
+    Args:
+        model: a model as :func:`build` makes it.
+    """
     visual = model.visual.transformer
     mlp = model.transformer.resblocks[0].mlp.c_fc
-    architecture = {
+    found = {
         "image_size": model.visual.image_size[0],
         "patch_size": model.visual.patch_size[0],
         "layers": visual.layers,
@@ -145,5 +155,4 @@ def save(model: CLIP, path: str | Path) -> None:
         "text_width": model.transformer.width,
         "text_mlp_ratio": mlp.out_features / mlp.in_features,
     }
-    state = {name: tensor.detach().to(torch.float16).contiguous() for name, tensor in model.state_dict().items()}
-    write_bytes(path, safetensors_bytes(state, metadata={"architecture": to_json(architecture)}))
+    return to_json(found)

@@ -27,6 +27,9 @@ _GLUE = (
 def tokenizer() -> SimpleTokenizer:
     """Makes the tokenizer. Every word of the grammar is one token; other words become several, down to single letters.
 
+    Returns:
+        A tokenizer of open_clip, which is called with a text or a list of T texts and gives token ids ``(T, 24)``.
+
     >>> tokenizer()("a red circle").shape
     torch.Size([1, 24])
     >>> [tokenizer().decoder[i] for i in tokenizer().encode("red rectangle")][:2]

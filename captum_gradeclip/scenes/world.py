@@ -51,6 +51,11 @@ class Thing:
         y: center, as a share of the picture's height from the top, 0 to 1.
         radius: radius, as a share of the picture's side.
         angle: rotation in radians, clockwise.
+
+    >>> from captum_gradeclip.scenes import name
+    >>> thing = Thing("red", "star", "plain", "small", x=0.2, y=0.5, radius=0.18, angle=0.0)
+    >>> name(thing).text, sorted(thing.places)
+    ('red star', ['left'])
     """
 
     colour: str
@@ -80,6 +85,12 @@ class Scene:
     Attributes:
         things: the things in the order in which they are painted.
         texture: seed of the background and of the noise.
+
+    >>> from captum_gradeclip.scenes import draw
+    >>> thing = Thing("red", "square", "plain", "large", x=0.5, y=0.5, radius=0.25, angle=0.0)
+    >>> picture, masks = draw(Scene((thing,), texture=0), size=64)
+    >>> picture.size, masks.shape, bool(masks[0, 32, 32]), bool(masks[0, 0, 0])
+    ((64, 64), (1, 64, 64), True, False)
     """
 
     things: tuple[Thing, ...]
@@ -94,6 +105,10 @@ def split_of(things: tuple[Thing, ...]) -> Split:
 
     Returns:
         ``"train"``, ``"validation"`` or ``"evaluation"``.
+
+    >>> things = sample_scene(seed=0, index=5, split="validation", counts=(3,)).things
+    >>> split_of(things), split_of(things[::-1])
+    ('validation', 'validation')
     """
     words = sorted(f"{t.colour} {t.shape} {t.material} {t.size} {int(t.x * 64)} {int(t.y * 64)}" for t in things)
     bucket = zlib.crc32("; ".join(words).encode()) % 10
@@ -110,6 +125,9 @@ def sample_scene(seed: int, index: int, split: Split = "train", counts: tuple[in
             :func:`split_of`.
         counts: numbers of things, one of which is drawn with equal chance; a number that is repeated is drawn more often
             (default 1, 1, 1, 2, 3, 4).
+
+    Returns:
+        The scene.
 
     Raises:
         ValueError: if the split is unknown.

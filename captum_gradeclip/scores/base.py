@@ -56,7 +56,12 @@ class Tokens:
 
 
 class Score(Protocol):
-    """A number per example and target, with what is known of the attention behind it."""
+    """A number per example and target, with what is known of the attention behind it.
+
+    >>> score: Score = BareScore(lambda images: images.mean(dim=(1, 2, 3)))
+    >>> score.readout.kind, score.tokens(Site(nn.Identity()), torch.zeros(1, 3, 32, 32), rows=17)[1]
+    ('unknown', Tokens(kind='patches', shape=(4, 4), start=1, left_out=0))
+    """
 
     @property
     def sites(self) -> Sequence[Site]:
@@ -89,6 +94,12 @@ class ModelScore(nn.Module):
 
     Args:
         model: the model, used as it is and never changed.
+
+    >>> from captum_gradeclip import ImageTextScore, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> score = ImageTextScore(model, ["a red circle"], tokenizer)
+    >>> score.readout.kind, len(score.layers), score.tokens(score.sites[-1], torch.rand(1, 3, 64, 64), rows=65)[1]
+    ('token', 2, Tokens(kind='patches', shape=(8, 8), start=1, left_out=0))
     """
 
     model: nn.Module
@@ -222,6 +233,12 @@ class BareScore:
 
 def describe(forward_func: ForwardFunction) -> ModelScore | BareScore:
     """A forward function as a score: one of ours is itself, also where its bound ``forward`` is given.
+
+    Args:
+        forward_func: a score of this package, a model, or any other callable that returns scores ``(N,)`` or ``(N, T)``.
+
+    Returns:
+        The score itself, or a :class:`BareScore` around the callable.
 
     >>> describe(lambda images: images.mean(dim=(1, 2, 3))).readout.kind
     'unknown'

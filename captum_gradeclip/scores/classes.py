@@ -68,13 +68,19 @@ def columns_of(score: ModelScore, targets: str | Sequence[int | str] | Tensor | 
 
     Args:
         score: a score module.
-        targets: indices; or, of a :class:`ClassScore`, names or WordNet ids of classes as well; ``None`` for all columns.
+        targets: indices, T of them or a tensor ``(T,)`` or ``(N, T)``; or, of a :class:`ClassScore`, names or WordNet ids of
+            classes as well; ``None`` for all columns.
 
     Returns:
         The targets themselves if there is no name among them; whether an index is there, is not asked.
 
     Raises:
         ValueError: for a name of no class or of several, or for a score without classes.
+
+    >>> from captum_gradeclip import adapters
+    >>> score = ClassScore(adapters.families()["transformers ViT"].build().eval())
+    >>> columns_of(score, ["class 3", 7])
+    [3, 7]
     """
     several = [targets] if isinstance(targets, str) else targets
     names = [one for one in several if isinstance(one, str)] if isinstance(several, (list, tuple)) else []

@@ -48,7 +48,7 @@ class ContrastScore(ModelScore):
     """
 
     score: ModelScore
-    _other: Tensor | None
+    other_features: Tensor | None
 
     def __new__(cls, score: ModelScore | None = None, against: int | str | None = None) -> ContrastScore:
         """The contrast of a score of images is one of images itself."""
@@ -74,7 +74,7 @@ class ContrastScore(ModelScore):
             check_number("against", against, whole=True)
         self.against: int | None = against
         """The index of the target that the others are held against; ``None`` for a text or the mean of the others."""
-        self.register_buffer("_other", other, persistent=False)
+        self.register_buffer("other_features", other, persistent=False)
 
     @property
     def tower(self) -> ImageTower | TextTower:
@@ -97,9 +97,9 @@ class ContrastScore(ModelScore):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Inputs to differences ``(N, T)``."""
-        if self._other is not None:
+        if self.other_features is not None:
             assert isinstance(self.score, ImageTextScore)
-            both = cosines(self.score.features(inputs), torch.cat([self.score.text_features, self._other]))
+            both = cosines(self.score.features(inputs), torch.cat([self.score.text_features, self.other_features]))
             return both[:, :-1] - both[:, -1:]
         scores: Tensor = self.score(inputs)
         count = scores.shape[1]

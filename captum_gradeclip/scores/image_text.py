@@ -23,6 +23,12 @@ class ImageScore(ModelScore):
 
     Raises:
         UnsupportedModelError: if no adapter knows the model.
+
+    >>> import torch
+    >>> from captum_gradeclip import scenes
+    >>> score, images = ImageScore(scenes.load()[0]), torch.rand(2, 3, 64, 48)
+    >>> score.features(images).shape, score.grid(images)
+    (torch.Size([2, 128]), (8, 6))
     """
 
     def __init__(self, model: nn.Module) -> None:

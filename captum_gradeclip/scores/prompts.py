@@ -16,6 +16,9 @@ from .texts import encode_text, tokenize
 def imagenet_templates() -> tuple[str, ...]:
     """The eighty sentences around a class name of OpenAI's zero-shot classifier for ImageNet.
 
+    Returns:
+        Sentences with ``{}`` in the place of the name.
+
     >>> len(imagenet_templates()), imagenet_templates()[0]
     (80, 'a bad photo of a {}.')
     """

@@ -239,13 +239,48 @@ def _batched(
     """Gradients ``(T, ...)`` from T seeds at each of several outputs, in one batched backward pass where possible."""
     if len(seeds[0]) > 1 and not torch.is_anomaly_enabled():
         try:
-            return torch.autograd.grad(outputs, at, seeds, is_grads_batched=True, **grad_kwargs)  # type: ignore[call-overload, no-any-return]
+            return _at_once(outputs, seeds, at, grad_kwargs)
         except (CheckpointError, torch.cuda.OutOfMemoryError):
             raise  # one after the other would not help
         except RuntimeError:
             pass  # a backward function of somebody's own may not be batched; one after the other, a real error comes again
     rows = [torch.autograd.grad(outputs, at, seed, **grad_kwargs) for seed in zip(*seeds)]  # type: ignore[call-overload]
     return [None if column[0] is None else torch.stack(column) for column in zip(*rows)]
+
+
+def _at_once(
+    outputs: Sequence[Tensor], seeds: Sequence[Tensor], at: Sequence[Tensor], grad_kwargs: dict[str, object]
+) -> Sequence[Tensor | None]:
+    """All gradients in one backward pass.
+
+    ``is_grads_batched`` takes the older ``vmap`` of torch, which has no rule for GELU and layer norm and runs these once for
+    each seed; the newer one has none for attention, and warns of it.
+    """
+    if any(map(_passes_attention, outputs)):
+        return torch.autograd.grad(outputs, at, seeds, is_grads_batched=True, **grad_kwargs)  # type: ignore[call-overload, no-any-return]
+    reached: list[bool] = []
+
+    def one(*seed: Tensor) -> list[Tensor]:
+        found = torch.autograd.grad(outputs, at, seed, **grad_kwargs)  # type: ignore[call-overload]
+        reached[:] = [gradient is not None for gradient in found]
+        return [gradient for gradient in found if gradient is not None]
+
+    found = iter(torch.func.vmap(one)(*seeds))
+    return [next(found) if there else None for there in reached]
+
+
+def _passes_attention(output: Tensor) -> bool:
+    """Whether the graph of a tensor holds an attention that torch computes in one piece."""
+    seen, left = set(), [output.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        if "ScaledDotProduct" in node.name():
+            return True
+        seen.add(node)
+        left.extend(one for one, _ in node.next_functions)
+    return False
 
 
 def parse_columns(targets: Columns, examples: int) -> Tensor | None:

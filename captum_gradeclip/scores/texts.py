@@ -27,6 +27,9 @@ def empty_text(model: nn.Module) -> Tensor:
     Args:
         model: a model with a text encoder that an adapter knows.
 
+    Returns:
+        The ids, integers, on the device of the model.
+
     Raises:
         ValueError: if only the model's tokenizer knows the marks around a text.
 

@@ -20,21 +20,24 @@ _UNSEEN = "not seen by the model"
 _THICK = 0.1  # inches
 
 
-def told(value: float, most: float, signed: bool = False) -> str:
+def told(value: float, most: float, signed: bool = False, even: bool = False) -> str:
     """A number as figures show it: with three digits of the largest one beside it, and with a sign on a signed scale.
 
     Args:
         value: the number.
         most: the largest magnitude of the numbers beside it.
-        signed: whether a plus stands before positive ones.
+        signed: whether a plus stands before positive ones (default false).
+        even: whether zeros at the end stay, so that numbers below each other have as many digits (default false).
 
+    >>> told(0.42, 0.58), told(0.42, 0.58, even=True)
+    ('0.42', '0.420')
     >>> told(0.26019, 0.26), told(-0.0042, 0.26), told(3e-05, 0.26), told(0.5, 0.5, signed=True), told(0.00002, 0.00068)
     ('0.26', '-0.004', '0', '+0.5', '0.00002')
     """
     digits = 0 if not math.isfinite(most) or most >= 100 else 2 - math.floor(math.log10(most)) if most > 0 else 0
     number = f"{value:.{digits}f}" if digits <= 6 and abs(value) < 1e6 else f"{value:.2e}"
     mantissa, exponent, power = number.partition("e")
-    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa and not even else mantissa
     if float(mantissa) == 0:
         return "0"
     return f"{'+' if signed and value > 0 else ''}{mantissa}{exponent}{power}"

@@ -41,9 +41,11 @@ class Legend:
             return ""
         last = f" to [{len(self.numbers)}]" if len(self.numbers) > 1 else ""
         scripts = sorted({name for text in self.numbers for name in _scripts(text)})
-        named = ", ".join(scripts[:4]) + (" and other" if len(scripts) > 4 else "") if scripts else "symbols in a"
+        named = [", ".join(scripts[:4]) + (" and other" if len(scripts) > 4 else "") + " text"] if scripts else []
+        if any(unicodedata.category(one)[0] == "S" and families(one) is None for text in self.numbers for one in text):
+            named.append("symbols")
         missing = "a font is missing" if SHAPES else "a font or matplotlib 3.11 is missing"
-        return f"[1]{last}: {named} text, for which {missing}; JSON and HTML results spell it out"
+        return f"[1]{last}: {' and '.join(named) or 'text'}, for which {missing}; JSON and HTML results spell it out"
 
 
 def _scripts(text: str) -> set[str]:

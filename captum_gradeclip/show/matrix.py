@@ -40,6 +40,11 @@ class Row:
         words: for each column ``[(word, weight), ...]``, drawn under its overlay, or ``None`` (the default) for none.
         unit: what the values of the maps are measured in (default: nothing is said).
         absent: what each panel of a row without maps reads (default ``"not defined for this model"``).
+
+    >>> rows = [Row("a method", torch.rand(1, 4, 4), unit="cosine"), Row("another", None)]
+    >>> figure = matrix(Image.new("RGB", (4, 4)), rows, ["a dog"])
+    >>> [text.get_text() for text in figure.texts if text.get_text() in ("another", rows[1].absent)]
+    ['another', 'not defined for this model']
     """
 
     heading: str

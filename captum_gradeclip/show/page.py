@@ -39,7 +39,14 @@ def own_settings() -> Iterator[None]:
 
 
 class Drawing(Figure):
-    """A figure of matplotlib that belongs to no window, has the size that was asked for, and that a notebook shows."""
+    """A figure of matplotlib that belongs to no window, has the size that was asked for, and that a notebook shows.
+
+    The arguments are those of :class:`matplotlib.figure.Figure`.
+
+    >>> figure = Drawing(figsize=(1, 1), dpi=50)
+    >>> figure.get_size_inches().tolist(), figure._repr_png_()[1:4]
+    ([1.0, 1.0], b'PNG')
+    """
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows, which asks objects for it; for other figures it has to import pyplot first."""
@@ -136,6 +143,16 @@ def save(figure: Figure, path: str | Path, dpi: int = 150) -> None:
         figure: any figure of matplotlib. Those of this package keep their size; of others, the empty border is cut off.
         path: the file, whose ending chooses the format, for example ``.png`` (default) or ``.pdf``.
         dpi: dots per inch (default 150); fewer where the figure would be larger than what can be drawn.
+
+    Raises:
+        OSError: if the file cannot be written.
+        ValueError: for an ending of a format that matplotlib does not know.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(Drawing(figsize=(1, 1)), Path(folder) / "figure.pdf")
+    ...     (Path(folder) / "figure.pdf").read_bytes()[:4]
+    b'%PDF'
     """
     path = Path(path)
     path = path if path.suffix else path.with_suffix(".png")

@@ -41,6 +41,10 @@ class Scale:
         low: the value of the first color.
         high: the value of the last color; not above ``low`` where there is nothing to color.
         signed: whether the middle color stands for zero, and those on its sides for what counts for and against a text.
+
+    >>> scale = Scale.of([torch.tensor([0.0, 2.0]), torch.tensor([-4.0, 1.0])])  # one for all texts of a picture
+    >>> scale, scale.places(np.array([-4.0, 0.0, 4.0], dtype=np.float32)).tolist()
+    (Scale(low=-4.0, high=4.0, signed=True), [0, 127, 254])
     """
 
     low: float
@@ -87,6 +91,9 @@ def flat(attribution: Tensor) -> float | None:
     Args:
         attribution: a map of any shape; where it is not finite, the model saw nothing. A map that is nowhere finite has the
             value NaN.
+
+    Returns:
+        The value, NaN, or ``None``.
 
     >>> flat(torch.tensor([0.0, torch.nan])), flat(torch.tensor([0.0, 1.0])), flat(torch.tensor([torch.nan]))
     (0.0, None, nan)

@@ -41,6 +41,14 @@ class Strip:
         words: for each text ``[(word, weight), ...]``, drawn under its overlay, or ``None`` (the default) for none.
         notes: for each text a line under its overlay, the score for example, or ``None`` (the default) for none.
         heading: what stands above the picture (default ``"image"``).
+
+    Raises:
+        ValueError: if the numbers of maps, titles, captions and notes differ.
+
+    >>> image, maps = Image.new("RGB", (4, 4)), torch.rand(1, 4, 4)
+    >>> figure = strips([Strip(image, maps, ["a dog"], heading="first"), Strip(image, maps, ["a dog"], heading="second")])
+    >>> [axis.get_title() for axis in figure.axes if axis.get_title()]
+    ['first', 'a dog', 'second', 'a dog']
     """
 
     image: Image.Image

@@ -66,12 +66,15 @@ def words_figure(
         if unit and beside:
             page.text(unit, left + bars.names, top, small - 1, color=GRAY)
         for number, caption in enumerate(captions):
+            # A heading stands where its words begin.
+            from_right = leftward(" ".join(legend.label(word) for word, _ in caption))
+            edge, align = (wide, "right") if from_right else (0.0, "left")
             if titles is not None:
-                lines = wrap(legend.label(titles[number]), small, page.width)
-                page.text(lines, 0.0, top, small)
+                lines = wrap(legend.label(titles[number]), small, wide if from_right else page.width)
+                page.text(lines, edge, top, small, align)
                 top += height(len(lines), small)
             if notes is not None:
-                page.text(legend.label(notes[number]), 0.0, top, small - 1, color=GRAY)
+                page.text(legend.label(notes[number]), edge, top, small - 1, align, GRAY)
                 top += height(1, small - 1)
             tall = place_words(page, caption, 0.0, top, wide, size, legend, signed)
             below = top if beside else top + tall + 0.04
@@ -123,6 +126,9 @@ def colored(caption: Words) -> str:
     Args:
         caption: ``[(word, weight), ...]``.
 
+    Returns:
+        A line of HTML, in which the words are escaped.
+
     >>> print(colored([("dog", 1.0)]))
     <span style="background:rgb(205,105,117);color:#000" title="1">dog</span>
     """
@@ -140,6 +146,13 @@ def legend_of(titles: Sequence[str], captions: Iterable[Words], others: Iterable
         titles: the texts.
         captions: ``[(word, weight), ...]`` of each of them, also several times.
         others: what else a figure says (default nothing).
+
+    Returns:
+        The legend, which has a number for each text that no installed font can draw.
+
+    >>> legend = legend_of(["a dog"], [[("a", 0.1), ("dog", 0.9)]])
+    >>> legend.numbers, legend.label("dog")  # letters that every font has
+    ({}, 'dog')
     """
     return Legend(chain(titles, (word for caption in captions for word, _ in caption), others))
 
@@ -237,7 +250,7 @@ class _Bars:
         every = [weight for weights in self.weights for weight in weights]
         most, negative = max(map(abs, every), default=0.0), min(every, default=0.0) < 0
         # The numbers tell of negative weights also where these have no bars.
-        self.numbers = [[told(weight, most, negative) for _, weight in caption] for caption in some]
+        self.numbers = [[told(weight, most, negative, even=True) for _, weight in caption] for caption in some]
         room = max((width(number, size - 1) for numbers in self.numbers for number in numbers), default=0.0) + 0.08
         left = room if negative else 0.0
         self.unit = (wide - self.names - room - left) / (2 if negative else 1) / most if most > 0 else 0.0

@@ -20,6 +20,7 @@ STATIONS = (
     "show",
     "metrics",
     "experiments",
+    "tuning",
     "adapters",
     "adapters.loading",
     "attention",

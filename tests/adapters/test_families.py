@@ -125,6 +125,21 @@ def test_the_token_that_is_read(model: nn.Module, family: Family) -> None:
             assert touched.int().argmax(dim=1).tolist() == stated.tolist()
 
 
+def test_contexts_of_texts_that_transformers_encodes() -> None:
+    """T5 has no table of positions, RoBERTa counts from behind its padding; strings are taken up to the true length."""
+
+    def tokenizer(texts: list[str]) -> Tensor:
+        return torch.tensor([[5 + len(word) % 40 for word in text.split()] for text in texts])
+
+    lengths = {"open_clip, text of mT5": 77, "open_clip, text of XLM-R": CONTEXT, "open_clip, text of NLLB": CONTEXT}
+    for name, length in lengths.items():
+        model = FAMILIES[name].build().eval()
+        tower = adapters.text_tower(model)
+        assert tower.context_length == length
+        assert tower.encode(torch.full((1, length), 7)).shape == (1, 24)
+        assert ImageTextScore(model, ["a red circle", "two blue stars"], tokenizer)(images((32, 32))).shape == (2, 2)
+
+
 def test_sizes_that_cannot_be_taken() -> None:
     beit = ClassScore(FAMILIES["timm BEiT"].build().eval())
     with pytest.raises(

@@ -26,7 +26,8 @@ from captum_gradeclip import (
     explain,
 )
 from captum_gradeclip.adapters import UnsupportedModelError
-from captum_gradeclip.adapters.open_clip import _tiny as tiny_open_clip, _tiny_timm as tiny_timm
+from captum_gradeclip.adapters.open_clip import _tiny as tiny_open_clip, _tiny_timm as in_open_clip
+from captum_gradeclip.adapters.timm import tiny
 from captum_gradeclip.attr.captum_methods import Occlusion
 from captum_gradeclip.attr.registry import CAPTUM
 from captum_gradeclip.check import self_check
@@ -102,6 +103,11 @@ def check_maps(build: Callable[[], nn.Module], x: Tensor, grid: tuple[int, int],
     assert found.shape == (len(x), 1, *grid) and found.std(dim=(-2, -1)).min() > 0
     assert relative(found, expected) < 1e-4
     return score
+
+
+def tiny_timm(name: str, pool: str, size: int = 32, **settings: Any) -> nn.Module:
+    """A tower of timm inside a model of open_clip."""
+    return in_open_clip(tiny(name, size, num_classes=0, global_pool=pool, **settings), size)
 
 
 NATIVE: dict[str, tuple[Callable[[], nn.Module], tuple[int, int], tuple[int, int], int]] = {

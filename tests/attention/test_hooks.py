@@ -14,9 +14,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from captum_gradeclip import ImageTextScore, scenes
-from captum_gradeclip.attention import SeeOutputs, is_observed, one_call, own_hooks
+from captum_gradeclip.attention import SeeOutputs, is_observed, one_call
 from captum_gradeclip.attention.calls import AttentionMode
-from captum_gradeclip.attention.hooks import Beside
+from captum_gradeclip.attention.hooks import Beside, own_hooks
 from captum_gradeclip.attr import GAME
 
 

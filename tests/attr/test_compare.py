@@ -101,7 +101,7 @@ def test_baselines_are_told_what_only_a_caller_knows(vit: nn.Module) -> None:
     with pytest.raises(ValueError, match="masks: expected"):
         compare(score, x, ["Oracle"], [0])
     assert {kind.info.name for kind in BASELINES} == {
-        *("Grad-ECLIP w/o weight", "random map", "center prior", "oracle (mask)")
+        *("Grad-ECLIP w/o weight", "random map", "center prior", "oracle (mask)", "Grad-ECLIP, both readings")
     }
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captum_gradeclip import METHODS, ClassScore, GradECLIP, ImageTextScore, adapters
-from captum_gradeclip.adapters import Family
+from captum_gradeclip.adapters import Family, timm as timm_adapter
 from captum_gradeclip.attention import Interception, model_heads, single_head
+from captum_gradeclip.scores import BareScore
 
 from .. import reference
 from ..conftest import FAMILIES, images, relative, scores, sizes, stir, varies
@@ -120,6 +121,14 @@ def test_bfloat16_stays_near_float32(family: Family) -> None:
         assert (stretched(got) - stretched(expected)).abs().amax(dim=1).median() < 5e-2
 
 
+def test_maps_of_each_head_need_as_many_heads_in_each_layer() -> None:
+    """The attention pool of PE-Core has fewer heads than its blocks."""
+    score = ClassScore(timm_adapter.tiny("vit_pe_core_base_patch16_224").eval())
+    with pytest.raises(ValueError, match=r'heads: "each" needs layers with as many heads, got layers with \[4, 8\]'):
+        GradECLIP(score, score.layers[-2:]).attribute(images((32, 32)), target=0, heads="each")
+    assert GradECLIP(score, score.layers[-1:]).attribute(images((32, 32)), target=0, heads="each").shape == (2, 8, 4, 4)
+
+
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name.startswith("timm") or "SigLIP" in name])
 def test_timm_without_fused_attention(name: str) -> None:
     torch.manual_seed(0)
@@ -154,6 +163,10 @@ def _same_maps(one: nn.Module, other: nn.Module, family: Family) -> None:
             assert relative(GradECLIP(a, a.layers[-n:]).attribute(x, target=1, **option), expected) < 1e-4
 
 
+# Convolutions that are wider than their patches, so that nobody but their adapter can say where these are.
+SPREAD = {"timm ViTamin", "open_clip ViTamin"}
+
+
 def test_a_users_own_call(model: nn.Module, family: Family) -> None:
     """The same maps through a bare callable and a block, as for a model that no adapter knows."""
     if family.text:
@@ -165,6 +178,8 @@ def test_a_users_own_call(model: nn.Module, family: Family) -> None:
     else:
         score = ClassScore(model)
         call = (lambda x: model(x).logits) if family.name.startswith("transformers") else model
+    if family.name in SPREAD:
+        call = BareScore(call, grid=score.grid(images(family.size)))
     x = images(family.size)
     layer = score.layers[-1]
     expected = GradECLIP(score, layer).attribute(x, target=0)

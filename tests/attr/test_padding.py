@@ -45,7 +45,15 @@ def test_padding_changes_no_word(name: str, kind: Kind) -> None:
     assert relative(longer[:, :5], alone) < 1e-4, (alone, longer)
 
 
-SEES_ALL = {"open_clip CoCa", "transformers SigLIP", "transformers SigLIP 2"}
+SEES_ALL = {
+    "open_clip CoCa",
+    "open_clip ViT, average, no mask",
+    "open_clip ViT, sines",
+    "open_clip ViT of timm, no mask",
+    "open_clip SigLIP, last token",
+    "transformers SigLIP",
+    "transformers SigLIP 2",
+}
 
 
 def short_captions() -> Tensor:
@@ -109,7 +117,7 @@ def test_all_tokens_run_where_they_are_asked_for(name: str) -> None:
         full = method.attribute(tokens, target=0, **options)
         handle = score.layers[0].register_forward_hook(lambda *args: None)
         try:
-            assert relative(method.attribute(tokens, target=0, **options), full) < 1e-6
+            assert relative(method.attribute(tokens, target=0, **options), full) < 1e-5
         finally:
             handle.remove()
 

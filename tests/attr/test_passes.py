@@ -46,7 +46,15 @@ def test_hooks_of_others_see_all_tokens(score: ImageTextScore, method: GradECLIP
 ALONE = {
     "open_clip ViT",
     "open_clip ViT, custom text",
+    "open_clip ViT, end mark by id",
+    "open_clip EVA-01",
+    "open_clip ViT of timm, no mask",
+    "open_clip ViT behind convolutions",
     "open_clip, text of transformers",
+    "open_clip, text of BERT, ViT of timm",
+    "open_clip, text of XLM-R",
+    "open_clip, text of NLLB",
+    "open_clip, text of mT5",
     "transformers CLIP",
     "transformers Chinese-CLIP",
     "transformers AltCLIP",
@@ -55,6 +63,11 @@ ALONE = {
     "transformers ViT",
     "timm ViT",
     "timm DINOv2",
+    "timm InternViT",
+    "timm DeiT-3",
+    "timm EVA giant",
+    "timm ViT behind convolutions",
+    "timm ViT behind a ResNet",
     "torchvision ViT",
 }
 
@@ -153,9 +166,12 @@ def test_whatever_may_look_at_all_tokens_is_given_them() -> None:
             handle.remove()  # type: ignore[attr-defined]
 
 
-CAUSAL = {name for name in DUAL if name.startswith("open_clip") or name == "transformers CLIP"} - {
+CAUSAL = {name for name in DUAL if name.startswith("open_clip ") or name == "transformers CLIP"} - {
     "open_clip CoCa",
-    "open_clip, text of transformers",
+    "open_clip ViT, average, no mask",
+    "open_clip ViT, sines",
+    "open_clip ViT of timm, no mask",
+    "open_clip SigLIP, last token",
 }
 
 

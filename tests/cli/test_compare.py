@@ -181,7 +181,8 @@ def test_the_time_is_told_before_if_it_is_long(
     assert cli.main(command) == 0
     said = capsys.readouterr().err.splitlines()
     assert not [one for one in said if one.startswith("about ")]
-    assert [one.partition(" took")[0] for one in said if one.startswith("methods")] == ["methods: GAME", "methods: RISE"] * 2
+    told = [one.partition(" took")[0] for one in said if one.startswith("methods")]
+    assert told == ["methods: GAME", "methods: RISE", "methods, words: GAME", "methods, words: RISE"]
     monkeypatch.setattr(common, "WORTH_TELLING", 0.0)
     assert cli.main([*command, "--overwrite"]) == 0
     (told,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("about ")]

@@ -141,13 +141,13 @@ def test_resume_explains_what_is_missing_only(
     assert run(shots, *TEXTS, "--out", "out") == 0
     (tmp_path / "later.jpg").rename(shots / "two.jpg")
     before, explained = contents(tmp_path / "out"), []
-    original = command.explain_picture
+    original = command.explain_inputs
 
-    def counting(loaded: object, image: object, name: str, *more: object) -> object:
-        explained.append(name)
-        return original(loaded, image, name, *more)
+    def counting(loaded: Any, inputs: Any, *more: Any) -> Any:
+        explained.extend(name for name, _ in inputs)
+        return original(loaded, inputs, *more)
 
-    monkeypatch.setattr(cli.explain, "explain_picture", counting)  # type: ignore[attr-defined]
+    monkeypatch.setattr(command, "explain_inputs", counting)
     assert run(shots, *TEXTS, "--out", "out", "--resume") == 0
     assert (
         explained == ["two.jpg"] and "3 of 3 pictures were explained, 2 of them by an earlier run" in capsys.readouterr().out
@@ -166,10 +166,24 @@ def test_resume_explains_what_is_missing_only(
         ([*TEXTS, "--layers", "2"], "layers"),
         ([*TEXTS, "--resize", "96"], "resize"),
         ([*TEXTS, "--signed"], "signed"),
+        ([*TEXTS, "--against", "a star"], "against"),
         ([*TEXTS, "--format", "pdf"], "figures"),
     ):
         assert run(shots, *options, "--out", "out", "--resume") == 2
         assert f"gradeclip: --resume: the results in 'out' were made otherwise ({named}: there" in capsys.readouterr().err
+
+
+def test_a_text_rather_than_another(shots: Path, tmp_path: Path, capsys: Told) -> None:
+    assert run(shots / "two.jpg", "a red circle", "--against", "a <blue> star", "--signed", "--out", "out") == 0
+    assert "over a <blue> star" in " ".join(capsys.readouterr().out.split())
+    found = told(tmp_path / "out")
+    assert found["options"]["against"] == "a <blue> star"
+    model, _, tokenizer = scenes.load()
+    both = explain(model, images.read(shots / "two.jpg"), ["a red circle", "a <blue> star"], tokenizer).scores[0].tolist()  # type: ignore[index]
+    assert found["texts"][0]["score"] == pytest.approx(both[0] - both[1], abs=1e-5)
+    assert "<blue>" not in (tmp_path / "out" / "words.html").read_text()
+    assert run(shots / "two.jpg", "a red circle", "--against", "a red circle", "--out", "out2") == 2
+    assert "gradeclip: --against: 'a red circle' is among the texts" in capsys.readouterr().err
 
 
 def test_other_weights_are_not_resumed(shots: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,14 +213,15 @@ def test_pictures_of_one_name_have_a_folder_each(shots: Path, tmp_path: Path) ->
 def test_an_interrupt_keeps_what_is_finished(
     shots: Path, tmp_path: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = command.explain_picture
+    original = command.explain_inputs
 
-    def interrupted(loaded: object, image: object, name: str, *more: object) -> object:
-        if name == "two.jpg":
+    def interrupted(loaded: Any, inputs: Any, *more: Any) -> Any:
+        if any(name == "two.jpg" for name, _ in inputs):
             raise KeyboardInterrupt
-        return original(loaded, image, name, *more)
+        return original(loaded, inputs, *more)
 
-    monkeypatch.setattr(command, "explain_picture", interrupted)
+    monkeypatch.setattr(command, "explain_inputs", interrupted)
+    monkeypatch.setattr(command, "_AT_ONCE", 2)
     assert run(shots, *TEXTS, "--out", "out") == 130
     (said,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("gradeclip: ")]
     assert said == (
@@ -223,15 +238,56 @@ def test_an_interrupt_keeps_what_is_finished(
     assert len(json.loads((tmp_path / "out" / "index.json").read_text())["pictures"]) == 3
 
 
+def test_pictures_are_explained_together_and_refused_alone(
+    shots: Path, tmp_path: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that the model refuses leaves the others as they are, and each has what it has alone."""
+    (shots / "cut.jpg").write_bytes((shots / "two.jpg").read_bytes()[:300])
+    assert run(shots, *TEXTS, "--out", "out") == 1
+    assert "cut.jpg" in capsys.readouterr().err
+    for name in ("one", "two", "three"):
+        (file,) = (one for one in shots.iterdir() if one.stem.lower() == name)
+        assert run(file, *TEXTS, "--out", f"alone-{name}") == 0
+        with (
+            np.load(tmp_path / "out" / name / "maps.npz") as several,
+            np.load(tmp_path / f"alone-{name}" / "maps.npz") as one,
+        ):
+            assert set(several) == set(one)
+            for key in several:
+                if several[key].dtype.kind == "f":
+                    assert np.allclose(several[key], one[key], atol=1e-5)
+    texts = json.loads((tmp_path / "alone-one" / "explanation.json").read_text())["texts"]
+    assert texts[0]["score"] is not None
+    assert run(shots, *TEXTS, "--out", "plain", "--no-score") == 1
+    plain = json.loads((tmp_path / "plain" / "one" / "explanation.json").read_text())["texts"]
+    assert plain[0].get("score") is None
+
+
+def test_an_error_of_a_batch_is_looked_for_picture_by_picture(
+    shots: Path, tmp_path: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = command.explain_inputs
+
+    def refusing(loaded: Any, inputs: Any, *more: Any) -> Any:
+        if any(name == "two.jpg" for name, _ in inputs):
+            raise ValueError("images: too dark")
+        return original(loaded, inputs, *more)
+
+    monkeypatch.setattr(command, "explain_inputs", refusing)
+    assert run(shots, *TEXTS, "--out", "out") == 1
+    assert "two.jpg': too dark" in capsys.readouterr().err
+    found = json.loads((tmp_path / "out" / "index.json").read_text())["pictures"]
+    assert {one["folder"] for one in found} == {"", "one", "three"}
+
+
 def test_the_same_from_python(shots: Path, tmp_path: Path) -> None:
     model, _, tokenizer = scenes.load()
     paths = sorted(shots.glob("*.jpg"))
-    entries = index.explain_files(
-        paths, lambda path: explain(model, path, ["a star"], tokenizer), tmp_path / "out", {"texts": ["a star"]}
-    )
+    explain_all = index.one_by_one(lambda path: explain(model, path, ["a star"], tokenizer))
+    entries = index.explain_files(paths, explain_all, tmp_path / "out", {"texts": ["a star"]})
     assert [one.folder for one in entries] == ["three", "two"] and (tmp_path / "out" / "index.csv").is_file()
     with pytest.raises(index.OccupiedError, match="folder: .* resume=True goes on with them, overwrite=True replaces"):
-        index.explain_files(paths, lambda path: explain(model, path, "a", tokenizer), tmp_path / "out", {})
+        index.explain_files(paths, explain_all, tmp_path / "out", {})
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,15 @@ class Pieces:
         return "".join(self.vocabulary[i] for i in ids).replace("##", "").replace("\u2581", " ").replace("\u0120", " ")
 
 
+def test_signs_on_letters_are_no_words() -> None:
+    """OpenAI's tokenizer ends a word before each vowel sign of Devanagari."""
+    tokenizer = SimpleTokenizer()
+    tokens = tokenizer(["नमस्ते"])
+    words = merge_words(torch.ones(tokens.shape), tokens, tokenizer)[0]
+    assert [word for word, _ in words] == ["नमस्", "ते"]
+    assert sum(weight for _, weight in words) == len(tokenizer.encode("नमस्ते"))
+
+
 def test_words_of_other_families() -> None:
     bert = Pieces(["[PAD]", "[CLS]", "[SEP]", "dog", "un", "##der", "."], [0, 1, 2], cls_token_id=1, sep_token_id=2)
     assert merge_words(torch.ones(8), torch.tensor([1, 4, 5, 3, 6, 2, 0, 0]), bert) == [

@@ -86,7 +86,7 @@ def test_it_is_copied_pickled_and_moved_like_a_module(score: ImageTextScore) -> 
         expected = contrast(images)
         for other in (copy.deepcopy(contrast), pickle.loads(pickle.dumps(contrast))):
             assert type(other) is type(contrast) and torch.equal(other(images), expected)
-        assert "_other" not in contrast.state_dict() and isinstance(contrast, nn.Module)
+        assert "other_features" not in contrast.state_dict() and isinstance(contrast, nn.Module)
 
 
 @pytest.mark.parametrize(

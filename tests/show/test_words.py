@@ -125,10 +125,10 @@ def test_bars_are_as_long_as_weights_on_one_scale() -> None:
         assert len({round(bar.get_x(), 6) for bar in bars}) == 1, "all begin at zero"
     assert np.allclose(np.array(lengths) / lengths[-1], [0, -0.25, 0.5, 1.0])
     said = [text for text, _, _ in texts_of(figure)]
-    assert {"-1", "+2", "+4", "cosine"} <= set(said) and "0" in said
+    assert {"-1.00", "+2.00", "+4.00", "cosine"} <= set(said) and "0" in said
     unsigned = words_figure([SIGNED], signed=False)
     widths = [patch.get_width() for patch in unsigned.axes[1].patches if isinstance(patch, Rectangle)]
-    assert widths[1] == 0 < widths[2] and "-1" in [text for text, _, _ in texts_of(unsigned)], "the number still tells"
+    assert widths[1] == 0 < widths[2] and "-1.00" in [text for text, _, _ in texts_of(unsigned)], "the number still tells"
 
 
 def test_colors_of_words_are_their_equation_and_letters_stand_out() -> None:

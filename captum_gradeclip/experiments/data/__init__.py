@@ -65,6 +65,9 @@ def make_dataset(name: str, arguments: DataArguments, known: Mapping[str, type[D
             after so many.
         known: the data sets by name; ``None`` (default) for :data:`DATASETS`.
 
+    Returns:
+        The data set; of more samples than were asked for, the first.
+
     Raises:
         DataError: for an unknown name, a missing argument, or one that does not fit. A message about an argument begins
             with the argument's name and a colon.

@@ -48,6 +48,13 @@ class Sample:
         captions: sentences that are true of the picture; empty for data sets without captions.
         regions: words and phrases with the masks of what they are true of; empty for data sets without them.
         triple: a word, one that goes with it and one that does not; ``None`` for data sets without them.
+
+    >>> sample = Sample("dog.jpg", 0, Image.new("RGB", (4, 2)), label=3, segments=torch.full((2, 4), 3))
+    >>> sample.mask(3).float().mean().item(), sample.require(["label", "segments"])
+    (1.0, None)
+    >>> sample.require(["captions"])
+    Traceback (most recent call last):
+    captum_gradeclip.experiments.data.base.DataError: dog.jpg: it has no captions; this task needs one
     """
 
     id: str
@@ -92,7 +99,19 @@ class Sample:
 
 
 class Dataset(Protocol):
-    """Numbered samples, and what prompts about them are made of."""
+    """Numbered samples, and what prompts about them are made of.
+
+    >>> class Grays:
+    ...     name, segmented, classes, templates, about = "grays", False, ("dark", "bright"), ("{}",), {"name": "grays"}
+    ...     def __len__(self):
+    ...         return 2
+    ...     def __getitem__(self, index):
+    ...         return Sample(f"gray {index}", index, Image.new("RGB", (8, 8), (255 * index,) * 3), label=index)
+    >>> from captum_gradeclip.experiments import Subset
+    >>> data = Subset(Grays(), 1)
+    >>> len(data), data[0].id, data.classes[data[0].label]
+    (1, 'gray 0', 'dark')
+    """
 
     @property
     def name(self) -> str:
@@ -143,6 +162,13 @@ class DataArguments:
         split: part of the scenes to be drawn: ``"evaluation"`` (default), ``"validation"`` or ``"train"``.
         seed: seed of the scenes (default 0).
         counts: the numbers of things in a scene, drawn with equal chance (default 2, 3 or 4).
+
+    >>> from captum_gradeclip.experiments import DATASETS, make_dataset
+    >>> DATASETS["scenes"].takes
+    ('samples', 'split', 'seed', 'counts')
+    >>> data = make_dataset("scenes", DataArguments(samples=3, split="validation", counts=(1,)))
+    >>> len(data), data[0].id
+    (3, 'validation-0-000000')
     """
 
     root: Path | None = field(default=None, metadata={"help": "folder of the data set"})

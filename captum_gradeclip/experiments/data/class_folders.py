@@ -23,6 +23,16 @@ class ClassFolders:
 
     Raises:
         DataError: for a folder without classes, or another number of names than of folders.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     for label in ("cat", "dog"):
+    ...         (Path(name) / label).mkdir()
+    ...         Image.new("RGB", (8, 8)).save(Path(name) / label / "1.png")
+    ...     data = ClassFolders(Path(name))
+    ...     data.classes, [(sample.id, sample.label) for sample in data]
+    (['cat', 'dog'], [('cat/1.png', 0), ('dog/1.png', 1)])
     """
 
     name: ClassVar[str] = "folders"

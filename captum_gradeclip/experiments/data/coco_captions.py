@@ -37,6 +37,15 @@ class CocoCaptions:
 
     Raises:
         DataError: for a file of another format, or without a picture of the split.
+
+    >>> import json, tempfile
+    >>> from PIL import Image
+    >>> entry = {"filename": "1.png", "split": "val", "sentences": [{"raw": "A dog on a sofa."}]}
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     Image.new("RGB", (8, 8)).save(Path(name) / "1.png")
+    ...     _ = (Path(name) / "captions.json").write_text(json.dumps({"images": [entry]}))
+    ...     CocoCaptions(Path(name), Path(name) / "captions.json")[0].captions
+    ('A dog on a sofa.',)
     """
 
     name: ClassVar[str] = "coco"

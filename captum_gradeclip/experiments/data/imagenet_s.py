@@ -37,6 +37,17 @@ class ImageNetS:
 
     Raises:
         DataError: for missing folders, or another number of names than of classes.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     for part, file in (("validation", "1.JPEG"), ("validation-segmentation", "1.png")):
+    ...         (Path(name) / part / "n01440764").mkdir(parents=True)
+    ...         Image.new("RGB", (4, 4), (1, 0, 0)).save(Path(name) / part / "n01440764" / file)
+    ...     _ = (Path(name) / "names.txt").write_text("tench")
+    ...     data = ImageNetS(Path(name), Path(name) / "names.txt")
+    ...     data.classes, data[0].mask(0).unique().tolist()
+    (['tench'], [1])
     """
 
     name: ClassVar[str] = "imagenet-s"

@@ -15,7 +15,7 @@ from .readers import fingerprint, folder, needed, pictures, read_class_names, re
 
 
 class IndexMasks:
-    """``images/*.jpg`` with ``annotations/*.png`` that hold a class index per pixel, as ADE20K and COCO-Stuff have them.
+    r"""``images/*.jpg`` with ``annotations/*.png`` that hold a class index per pixel, as ADE20K and COCO-Stuff have them.
 
     The label of a sample is the class that covers most of its pixels.
 
@@ -29,6 +29,18 @@ class IndexMasks:
 
     Raises:
         DataError: for missing folders or names.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     for part in ("images", "annotations"):
+    ...         (Path(name) / part).mkdir()
+    ...     Image.new("RGB", (4, 4)).save(Path(name) / "images" / "1.png")
+    ...     Image.new("L", (4, 4), 2).save(Path(name) / "annotations" / "1.png")
+    ...     _ = (Path(name) / "names.txt").write_text("wall\nfloor")
+    ...     data = IndexMasks(Path(name), Path(name) / "names.txt", offset=1)
+    ...     data.classes[data[0].label], data[0].mask(1).unique().tolist()
+    ('floor', [1])
     """
 
     name: ClassVar[str] = "masks"

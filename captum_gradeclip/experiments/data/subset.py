@@ -13,6 +13,11 @@ class Subset:
     Args:
         data: the data set.
         count: number of samples, at least 1; all samples where the data set has fewer.
+
+    >>> from captum_gradeclip.experiments import Scenes
+    >>> data = Subset(Scenes(5), 2)
+    >>> len(data), data.name, data.about["first"]
+    (2, 'scenes', 2)
     """
 
     def __init__(self, data: Dataset, count: int) -> None:

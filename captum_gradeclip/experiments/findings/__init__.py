@@ -13,13 +13,14 @@ from open_clip import CLIP
 from ...arguments import check_number, check_strings, one_of
 from ...quoting import quoted
 from ...scenes.world import Split
-from . import contrast, pairs, pointing, reading, recognition, words
+from . import contrast, heads, pairs, pointing, reading, recognition, words
 from .finding import Finding, HeldOut
 
 FIGURES: dict[str, Callable[[CLIP, HeldOut], Iterator[Finding]]] = {
     "recognition": recognition.measure,
     "pointing": pointing.measure,
     "contrast": contrast.measure,
+    "heads": heads.measure,
     "words": words.measure,
     "reading": reading.measure,
     "pairs": pairs.measure,
@@ -42,13 +43,13 @@ def evaluate_scenes(
         split: ``"evaluation"`` (default) to report figures, ``"validation"`` to choose a recipe by them.
         seed: seed of the scenes, at least 0 (default 0).
         figures: the name of a group of figures, or several: ``"recognition"``, ``"pointing"``, ``"contrast"``, ``"words"``,
-            ``"reading"``, ``"pairs"``; ``"all"`` (default) for all of them.
+            ``"heads"``, ``"reading"``, ``"pairs"``; ``"all"`` (default) for all of them.
 
     Returns:
-        The figures of each group: zero-shot accuracy of the model and of the pass that is explained, recall; pointing game
-        and deletion of several maps, by kind of prompt, and for captions of two things; the signs of maps of one of two
-        lookalikes; weights of words by kind; how well several readings of the words agree with leaving words out; and
-        whether each word of a caption points at its own thing.
+        The figures, group by group. They tell zero-shot accuracy of the model and of the pass that is explained, and recall;
+        pointing game and deletion of several maps, by kind of prompt, and for captions of two things; the signs of maps of
+        one of two lookalikes; what the unmodified model loses with the pixels that several readings mark; weights of words
+        by kind; how well readings of the words agree with leaving words out; and whether each word points at its own thing.
 
     Raises:
         TypeError, ValueError: if an argument is not as above.

@@ -13,6 +13,7 @@ from open_clip import CLIP
 from torch import Tensor
 
 from ... import adapters, scenes
+from ...metrics import bootstrap_interval, paired_t_test
 from ...progress import track
 from ...scenes import Phrase, Scene, SceneDataset, SceneItem, Thing, sample_scene
 from ...scenes.world import Split
@@ -37,6 +38,9 @@ class Finding:
             none).
         place: row and column in the table of its group, for figures that only say something beside others; ``None``
             (default) for a line of its own.
+        interval: the bootstrap interval of 95 % of the mean; ``None`` (default) where it was not asked for.
+        p_value: of the paired t-test, two-sided, that the mean is that of what it was compared with, not corrected for the
+            number of comparisons; ``None`` (default) where it was compared with nothing.
     """
 
     what: str
@@ -44,21 +48,37 @@ class Finding:
     cases: int
     group: str = ""
     place: tuple[str, str] | None = None
+    interval: tuple[float, float] | None = None
+    p_value: float | None = None
 
 
-def finding(what: str, values: Sequence[float], place: tuple[str, str] | None = None) -> Iterator[Finding]:
+def finding(
+    what: str,
+    values: Sequence[float],
+    place: tuple[str, str] | None = None,
+    against: Sequence[float] | None = None,
+) -> Iterator[Finding]:
     """The mean of some values as a finding; none if there was no case.
 
     Args:
         what: what was measured.
         values: one value for each case.
         place: see :class:`Finding` (default ``None``).
+        against: the values that others have for the same cases, so that the finding has an interval and, unless these are
+            the values themselves, a p-value; ``None`` (default) for a finding without them.
 
     >>> list(finding("hits", [True, False])), list(finding("hits", []))
-    ([Finding(what='hits', value=0.5, cases=2, group='', place=None)], [])
+    ([Finding(what='hits', value=0.5, cases=2, group='', place=None, interval=None, p_value=None)], [])
     """
-    if len(values):
-        yield Finding(what, float(np.mean(values)), len(values), place=place)
+    if not len(values):
+        return
+    interval = p_value = None
+    if against is not None:
+        numbers = [float(value) for value in values]
+        interval = bootstrap_interval(numbers)
+        compared = against is not values and len(values) > 1
+        p_value = paired_t_test(numbers, [float(value) for value in against]).p_value if compared else None
+    yield Finding(what, float(np.mean(values)), len(values), place=place, interval=interval, p_value=p_value)
 
 
 @dataclass(frozen=True)

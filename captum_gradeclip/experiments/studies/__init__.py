@@ -50,9 +50,22 @@ def conclude(
         records: the records of :func:`~captum_gradeclip.experiments.run`.
         reading: how the records are read; ``None`` (default) for :class:`Reading` as it is.
 
+    Returns:
+        A report for each method of the records; none if no sample was measured.
+
     Raises:
         DataError: for ratings or frequencies that cannot be read, naming file, line and column; if no sample was measured;
             and for examples that are not there.
+
+    >>> from captum_gradeclip.adapters import loading
+    >>> from captum_gradeclip.experiments import DataArguments, make_dataset
+    >>> study, settings = STUDIES["concreteness"], StudySettings()
+    >>> data = make_dataset("scenes", DataArguments(samples=1), study.datasets)
+    >>> weights = [("a", 0.1), ("red", 0.7), ("circle", 1.0), ("above", 0.4), ("something", 0.2)]
+    >>> records = [{"id": "one", "method": "GradECLIP", "captions": [weights]}]
+    >>> (report,) = conclude(study, loading.load(), data, settings, records)
+    >>> report.name, report.findings[0].partition(":")[0]
+    ('concreteness', 'importance on our own marks, 1 to 5')
     """
     reading = reading or Reading()
     task = kind(loaded, data, settings)

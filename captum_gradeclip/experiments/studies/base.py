@@ -31,6 +31,13 @@ class Study(Task):
     """A measurement of what words do to maps, with a report in the place of a table.
 
     A subclass declares the data sets that it can be made on, writes :meth:`measure`, and in :meth:`report` what follows.
+
+    Arguments are those of :class:`~captum_gradeclip.experiments.Task`.
+
+    >>> from captum_gradeclip.experiments import STUDIES
+    >>> study = STUDIES["addibility"]
+    >>> study.needs, list(study.datasets)
+    (('triple',), ['scenes', 'csv'])
     """
 
     datasets: ClassVar[Mapping[str, type[DeclaredDataset]]]

@@ -55,6 +55,12 @@ class Reading:
 
     Raises:
         TypeError, ValueError: naming an attribute that is out of range.
+
+    >>> Reading(words=200, examples=[0, 3]).words
+    200
+    >>> Reading(words=2)
+    Traceback (most recent call last):
+    ValueError: words: expected at least 3, got 2
     """
 
     ratings: Path | None = None

@@ -47,6 +47,12 @@ class Settings:
 
     Raises:
         ValueError: for an unknown protocol, resize or baseline, or a number below 1.
+
+    >>> Settings(methods=["GradECLIP", "RISE"], protocol="release").setup.published
+    True
+    >>> Settings(resize="stretch")
+    Traceback (most recent call last):
+    ValueError: resize: expected one of ('keep', 'squash', 'crop'), got 'stretch'
     """
 
     methods: str | Sequence[str] = "all"
@@ -120,6 +126,23 @@ class Task:
         loaded: model and tokenizer.
         data: the data set, of which samples will be given.
         settings: what decides the figures.
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from captum_gradeclip.adapters import loading
+    >>> from captum_gradeclip.experiments import DataArguments, make_dataset, run
+    >>> class Brightness(Task):
+    ...     name, summary = "brightness", "how bright pictures are"
+    ...     def begin(self):
+    ...         self.explainers = []  # no map is needed, and no text
+    ...     def measure(self, samples):
+    ...         found = [(one.sample.id, float(one.view.pixels.mean())) for one in samples]
+    ...         return [{"id": name, "method": "none", "values": {"mean": mean}} for name, mean in found]
+    >>> data = make_dataset("scenes", DataArguments(samples=2))
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     records = run(Brightness, loading.load(), data, Settings(), Path(out))
+    >>> [(record["id"], -1 < record["values"]["mean"] < 1) for record in records]
+    [('evaluation-0-000000', True), ('evaluation-0-000001', True)]
     """
 
     name: ClassVar[str]

@@ -16,6 +16,7 @@ from captum_gradeclip.benchmark import scenes_model
 from captum_gradeclip.experiments import findings
 from captum_gradeclip.experiments.findings import FIGURES, Finding, HeldOut, evaluate_scenes, reading
 from captum_gradeclip.experiments.findings.finding import batches, finding
+from captum_gradeclip.metrics import bootstrap_interval, paired_t_test
 
 from .conftest import SIDE, data, small
 
@@ -24,6 +25,32 @@ def test_a_finding_is_a_mean_of_its_cases() -> None:
     (one,) = finding("hits", [True, False, True, True], ("row", "column"))
     assert one == Finding("hits", 0.75, 4, place=("row", "column"))
     assert not list(finding("hits", []))
+
+
+def test_a_compared_finding_has_an_interval_and_a_test() -> None:
+    values, others = [0.1, 0.5, 0.6, 0.9], [0.2, 0.3, 0.1, 0.4]
+    (one,) = finding("falls", values, None, others)
+    assert one.interval == bootstrap_interval(values) and one.interval[0] < one.value < one.interval[1]
+    assert one.p_value == paired_t_test(values, others).p_value
+    (itself,) = finding("falls", values, None, values)
+    assert itself.interval == one.interval and itself.p_value is None
+    (single,) = finding("falls", [True], None, [False])
+    assert single.interval == (1.0, 1.0) and single.p_value is None
+
+
+def test_cells_of_compared_findings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mark is set behind a mean that differs after Bonferroni's correction, and the number of tests is told."""
+    monkeypatch.setenv("COLUMNS", "132")
+    rows = [("usual", None), ("far", 0.001), ("near", 0.03)]
+    found = [Finding(row, 0.5, 4, place=(row, "PG"), interval=(0.25, 0.75), p_value=p) for row, p in rows]
+    monkeypatch.setitem(FIGURES, "heads", lambda model, held_out: iter(found))
+    assert cli.main(["benchmark", "scenes", "--scenes", "2", "--figures", "heads", "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "by 2 paired t-tests with Bonferroni's correction" in " ".join(told.split())
+    cells = {line.split()[0]: line.split()[1] for line in told.splitlines() if "[0.250, 0.750]" in line}
+    assert cells == {"usual": "0.500", "far": "0.500*", "near": "0.500"}
 
 
 def test_pictures_have_the_side_and_the_statistics_of_the_model(embedded: CLIP) -> None:
@@ -122,7 +149,8 @@ def test_the_command_prints_a_table_for_each_group_and_writes_all_figures(
     ]
     written = json.loads((tmp_path / "scenes.json").read_text())
     assert [one["group"] for one in written] == ["recognition", "words", "words", "words"]
-    assert written[2] == {"what": "high: first", "value": 0.5, "cases": 4, "group": "words", "place": ["first", "high"]}
+    told_of = {"what": "high: first", "value": 0.5, "cases": 4, "group": "words", "place": ["first", "high"]}
+    assert written[2] == {**told_of, "interval": None, "p_value": None}
     assert {**asdict(first), "group": "words", "place": ["first", "high"]} == written[2]
     assert cli.main([*command, "--figures", "shapes"]) == 2
     assert "--figures: expected 'all' or some of" in capsys.readouterr().err

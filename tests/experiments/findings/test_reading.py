@@ -136,7 +136,12 @@ def test_the_readings_are_the_options_that_they_name(embedded: CLIP) -> None:
         "own heads, loosened, signed": expected(heads="model", **signed),
         "own heads, softmax, signed": expected(heads="model", spatial_weight="softmax", **signed),
         "own heads, softmax, ReLU per layer": expected(heads="model", spatial_weight="softmax"),
+        "single head, softmax, ReLU per layer": expected(spatial_weight="softmax"),
+        "single head, no weight, signed": expected(spatial_weight="none", **signed),
+        "own heads, loosened, ReLU per layer": expected(heads="model"),
+        "own heads, no weight, ReLU per layer": expected(heads="model", spatial_weight="none"),
         "mean over heads, loosened, signed": expected(heads="each", **signed).mean(dim=1),
+        "mean over heads, softmax, ReLU per layer": expected(heads="each", spatial_weight="softmax").mean(dim=1),
     }.items():
         assert relative(found[name], one) < 1e-4, name
     # The contrast explains the cosine with a picture less its mean over the others, up to a factor for each caption.
@@ -161,6 +166,9 @@ def test_the_table_of_readings(embedded: CLIP) -> None:
     assert rows[0] == LEAVE_OUT and set(itertools.product(rows, reading.COLUMNS)) >= set(found)
     assert found[LEAVE_OUT, "rank correlation"].value == pytest.approx(1)
     assert found[LEAVE_OUT, "shape shown where it matters"].value == 1
+    assert all(
+        one.interval is not None and (one.p_value is None) == (row == reading.DEFAULT) for (row, _), one in found.items()
+    )
     name = "single head, loosened, ReLU per layer (default)"
     above = []
     for number, item in enumerate(held_out):
