@@ -190,7 +190,7 @@ class Request:
         Everything behind the attention of the last layer then runs on the token that is read alone, or in a causal tower of
         texts the graph of any number of last layers; the records hold the query of that token only.
         """
-        row = 0 if self.has_tokenwise_tail() else self._causal_rows()
+        row = 0 if self._has_tokenwise_tail() else self._causal_rows()
         if row is None:
             return self.intercept(rule)
         try:
@@ -207,7 +207,7 @@ class Request:
             )
         return self.intercept(rule)
 
-    def has_tokenwise_tail(self) -> bool:
+    def _has_tokenwise_tail(self) -> bool:
         """Whether the rest of the model can run on the read-out token alone, with nobody else looking into the block."""
         if len(self.layers) != 1 or not self.score.readout.tokenwise_tail:
             return False

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..adapters import text_tower
+from ..adapters.base import up_to
 from ..adapters.tokenizers import Tokenizer
 from ..arguments import check_tensor
-from ..attention import Answer, CaptureInput, Interception, Record, SeveralAnswers, model_heads, one_call, single_head
+from ..attention import Interception, Record, one_call
 from ..options import Options, number
-from ..scores import ImageTextScore, Targets, TextImageScore, tokenize
+from ..scores import ImageTextScore, TextImageScore, tokenize
 from ..scores.checks import check_inputs, check_maps
 from ..scores.targets import tangents
 from .base import Attention, Request
@@ -35,7 +36,7 @@ class WordRegionOptions(Options):
             the attention weights of each of the model's own heads), or ``"loosened"`` or ``"none"`` with one head.
         image_weight: the same of the patches; or ``"both"`` (default), the mean of ``"softmax"`` and ``"loosened"``, the
             latter brought to the root mean square of the former over the words and patches of each image. It takes a second
-            pass of the images, or of their last block only where one token is read behind it.
+            pass of the images.
         neighbors: how much of the words that a word is bound to counts as its own, at least 0 (default 1.5); see
             :func:`binding`. With 0 a word stands for itself alone, and the values add up as the class says.
     """
@@ -138,30 +139,30 @@ class WordRegionAttribution:
         check_tensor("directions", directions, f"(N, L, {self._features.tower.width})", kind="floats")
         check_tensor("images", images, "(N, C, H, W)", kind="floats", examples=("tokens", len(directions)))
         if weight == "both":
-            exact, other = self._signed(images, directions, ("softmax", "loosened"), max_memory)
+            exact = self._signed(images, directions, "softmax", max_memory)
+            other = self._signed(images, directions, "loosened", max_memory)
             found = (exact + other * (_size(exact) / _size(other).clamp(min=torch.finfo(other.dtype).tiny))) / 2
         else:
-            (found,) = self._signed(images, directions, (weight,), max_memory)
+            found = self._signed(images, directions, weight, max_memory)
         check_maps(found)
         return found
 
-    def _signed(self, images: Tensor, directions: Tensor, weights: Sequence[SpatialWeight], max_memory: int) -> list[Tensor]:
-        """The signed maps ``(N, L, h, w)`` of directions, for each of some spatial weights."""
+    def _signed(self, images: Tensor, directions: Tensor, weight: SpatialWeight, max_memory: int) -> Tensor:
+        """The signed maps ``(N, L, h, w)`` of directions with one spatial weight."""
         count, words = directions.shape[:2]
         length = directions.norm(dim=-1, keepdim=True)
+        # What stands behind the words of all captions has no direction, and needs no gradient.
+        known = length.gt(0).any(dim=0).flatten().nonzero()
+        front = up_to(known) if len(known) else 1
         strongest = directions.take_along_dim(length.argmax(dim=1, keepdim=True), dim=1)
-        # Padding has no direction, of which a map could be made; that of another word stands in, and is weighed by 0.
-        score = ImageTextScore(self.model, torch.where(length > 0, directions, strongest).flatten(0, 1))
-        method, columns = GradECLIP.for_score(score), torch.arange(count * words).view(count, words)
-        request = Request(method.info, score, score, method.default_layers(score), check_inputs(images))
-        if len(weights) > 1 and request.has_tokenwise_tail():
-            maps = _from_one_pass(method, request, columns, weights, max_memory)
-        else:
-            maps = [
-                method.attribute_targets(images, columns, max_memory=max_memory, **asdict(_reading(weight)))
-                for weight in weights
-            ]
-        return [one * length.to(one)[..., None] for one in maps]  # the score knows unit vectors only
+        # Padding among them has no direction either; that of another word stands in, and is weighed by 0.
+        asked = torch.where(length > 0, directions, strongest)[:, :front]
+        score = ImageTextScore(self.model, asked.flatten(0, 1))
+        maps = GradECLIP.for_score(score).attribute_targets(
+            images, torch.arange(count * front).view(count, front), max_memory=max_memory, **asdict(_reading(weight))
+        )
+        regions: Tensor = maps * length[:, :front].to(maps)[..., None]  # the score knows unit vectors only
+        return F.pad(regions, (0, 0, 0, 0, 0, words - front))
 
     @one_call
     def directions(self, tokens: Tensor | str | Sequence[str], *, max_memory: int = 2**28, **options: object) -> Tensor:
@@ -271,26 +272,6 @@ class _Seen(Exception):
 def _size(tensor: Tensor) -> Tensor:
     """The root mean square over the words and patches of each image, ``(N, 1, 1, 1)``."""
     return tensor.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-
-
-def _from_one_pass(
-    method: GradECLIP, request: Request, columns: Tensor, weights: Sequence[SpatialWeight], max_memory: int
-) -> list[Tensor]:
-    """The maps ``(N, T, h, w)`` of targets ``(N, T)`` for each weight; only the last block runs once for each."""
-    (layer,) = request.layers
-    answers = [Answer(single_head if _heads(weight) == "single" else model_heads, apart=True) for weight in weights]
-    several = SeveralAnswers(layer, len(request.inputs), answers, request.examples_axis(layer))
-    output = request.forward(CaptureInput(layer), several)  # the graph begins at the last block
-    found = []
-    for weight, answer, scores in zip(weights, answers, several.split(output)[1:]):
-        assert answer.record is not None
-        keys = request.keys(answer.record.key.shape[-2])
-        evidence = Attention(request, scores[:, 0], keys, [answer.record])
-        asked = Targets.columns(columns, evidence.output).split(evidence.fit(max_memory, columns.shape[1]))
-        with torch.inference_mode(False), torch.no_grad():
-            effects = torch.cat([method.effects(evidence, some, _reading(weight))[:, 0] for some in asked])
-        found.append(keys.fold(effects).transpose(0, 1).detach().float())
-    return found
 
 
 def _reading(weight: SpatialWeight) -> GradECLIPOptions:

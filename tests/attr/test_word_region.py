@@ -63,8 +63,7 @@ def test_a_batch_equals_its_items_and_the_model_stays_as_it_is(model: nn.Module,
     assert relative(method.attribute(x, tokens, max_memory=1), together) < 1e-4
 
 
-def test_both_weights_share_a_pass(model: nn.Module, family: Family) -> None:
-    """Also where the tower reads no single token, so that each weight has a pass of its own."""
+def test_both_weights_are_the_mean_of_two_maps_of_one_size(model: nn.Module, family: Family) -> None:
     x, tokens = images(sizes(family)[-1], 3), captions()
     method = WordRegionAttribution(model)
     alone = [method.attribute(x, tokens, image_weight=weight) for weight in ("softmax", "loosened")]
