@@ -22,7 +22,7 @@ from .localization import (
     pixel_accuracy,
     pointing_game,
 )
-from .pairs import PairDeletion, PairInsertion, PairPointing, maps_of_words
+from .pairs import PairDeletion, PairInsertion, PairPointing
 from .regression import Regression, linear_regression
 from .road import ROAD, noisy_linear_imputation
 from .scoring import ScoreFunction, margin, recall, reverse_recall, target_score, top_k
@@ -64,7 +64,6 @@ __all__ = [
     "js_divergence",
     "kl_divergence",
     "linear_regression",
-    "maps_of_words",
     "margin",
     "mask_iou",
     "mean_change",

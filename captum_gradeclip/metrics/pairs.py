@@ -61,7 +61,7 @@ class PairPointing(PointingGame):
 
         Args:
             tensors: ``(N, L, h, w)``, finite; a caption is given once for each word that counts.
-            words: places of these words, ``(N,)``, see :func:`maps_of_words`.
+            words: places of these words among the tokens, ``(N,)``, integer, 0 to L - 1.
             masks: ``(N, H, W)``: 1 on the thing of the word, 0 elsewhere, -1 where nothing counts.
         """
         super().update(maps_of_words(tensors, words), masks)
@@ -85,14 +85,14 @@ class PairDeletion(TargetedDeletion):
     >>> outputs = lambda x: torch.stack([x[:, :2].amax(dim=(2, 3)).sum(dim=1), x[:, 1].amax(dim=(1, 2))], dim=1)
     >>> metric = PairDeletion(outputs, schedule=Schedule(points=1, share=1 / 16))
     >>> tensors = image[:, :1].expand(-1, 2, -1, -1)  # the first word means the red thing, and column 1 lacks this word
-    >>> metric.update_pairs(image, tensors, torch.tensor([0]), torch.tensor([0]), torch.tensor([1]))
+    >>> metric.update(image, tensors, torch.tensor([0]), torch.tensor([0]), torch.tensor([1]))
     >>> metric.compute()
     tensor(0.9375)
 
     Source: this package; the curves are those of Petsiuk, Das, Saenko: "RISE", BMVC 2018.
     """
 
-    def update_pairs(
+    def update(  # type: ignore[override]
         self,
         images: Tensor,
         tensors: Tensor,
@@ -128,11 +128,11 @@ class PairInsertion(TargetedInsertion):
     >>> image[0, 0, 0, 0], image[0, 1, 3, 3] = 1.0, 1.0
     >>> outputs = lambda x: torch.stack([x[:, :2].amax(dim=(2, 3)).sum(dim=1), x[:, 1].amax(dim=(1, 2))], dim=1)
     >>> metric = PairInsertion(outputs, schedule=Schedule(points=1, share=1 / 16))
-    >>> metric.update_pairs(image, image[:, :1].clone(), torch.tensor([0]), torch.tensor([0]), torch.tensor([1]))
+    >>> metric.update(image, image[:, :1].clone(), torch.tensor([0]), torch.tensor([0]), torch.tensor([1]))
     >>> metric.compute()
     tensor(0.9375)
 
     Source: as for :class:`PairDeletion`.
     """
 
-    update_pairs = PairDeletion.update_pairs
+    update = PairDeletion.update  # type: ignore[assignment]

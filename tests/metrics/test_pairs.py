@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from captum_gradeclip.metrics import PairDeletion, PairInsertion, PairPointing, Schedule, maps_of_words, pointing_game
+from captum_gradeclip.metrics import PairDeletion, PairInsertion, PairPointing, Schedule, pointing_game
+from captum_gradeclip.metrics.pairs import maps_of_words
 
 HALF = Schedule(points=2, share=0.5)
 
@@ -33,7 +34,7 @@ def test_the_second_difference_by_a_loop(kind: type[PairDeletion] | type[PairIns
     x = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     tensors, words = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(2)), torch.tensor([0, 1, 0])
     metric = kind(outputs, schedule=HALF)
-    metric.update_pairs(x, tensors, words, torch.zeros(3, dtype=torch.long), torch.ones(3, dtype=torch.long))
+    metric.update(x, tensors, words, torch.zeros(3, dtype=torch.long), torch.ones(3, dtype=torch.long))
     values = []
     for n in range(3):
         order = tensors[n, int(words[n])].flatten().argsort(descending=True)
@@ -58,7 +59,7 @@ def test_a_region_that_matters_without_the_word_as_much_is_no_pair() -> None:
     found = []
     for tensors in (pair, alone):
         metric = PairDeletion(outputs, schedule=HALF)
-        metric.update_pairs(x, tensors, torch.tensor([0]), torch.tensor([0]), torch.tensor([1]))
+        metric.update(x, tensors, torch.tensor([0]), torch.tensor([0]), torch.tensor([1]))
         found.append(float(metric.compute()))
     assert found[0] > 0.3 and found[1] <= 0
 
@@ -70,6 +71,6 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="words"):
         maps_of_words(tensors, torch.tensor([0]))
     with pytest.raises(ValueError, match="without"):
-        PairDeletion(outputs).update_pairs(
+        PairDeletion(outputs).update(
             torch.zeros(2, 3, 4, 4), tensors, torch.tensor([0, 0]), torch.tensor([0, 0]), torch.tensor([1])
         )
