@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from . import adapters, attention, maps, scenes
     from .attr import METHODS, GradECLIP, InputSpaceAttribution, WordRegionAttribution
     from .explain import Explanation, explain
-    from .scores import ClassScore, ContrastScore, ImageTextScore, TextImageScore
+    from .scores import ClassScore, ContrastScore, ImageTextScore, MatchScore, TextImageScore
     from .trust import TrustReport, trust
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "GradECLIP",
     "ImageTextScore",
     "InputSpaceAttribution",
+    "MatchScore",
     "TextImageScore",
     "TrustReport",
     "WordRegionAttribution",
@@ -47,6 +48,7 @@ _HOMES = {
     "GradECLIP": "attr",
     "ImageTextScore": "scores",
     "InputSpaceAttribution": "attr",
+    "MatchScore": "scores",
     "TextImageScore": "scores",
     "TrustReport": "trust",
     "WordRegionAttribution": "attr",

@@ -118,7 +118,7 @@ def image_tower(model: nn.Module) -> ImageTower:
     pool = getattr(trunk, "head", None) if kind in _POOLED else None
     if kind == "Aimv2Model" and pool is None:
         raise UnsupportedModelError("model: this Aimv2Model has no head (use_head=False), so it has no features of images")
-    mean, std = _STATISTICS.get(kind, _OPENAI)
+    mean, std = _STATISTICS.get(kind, OPENAI)
     classes = owner.config.num_labels if kind in _CLASSIFIERS else 0
     return ImageTower(
         encode=encode,
@@ -466,12 +466,12 @@ _PROCESSORS = {
     "DINOv3ViTModel": "DINOv3ViTImageProcessorFast",
 }
 _UNCHANGED = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-_OPENAI = tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD)
-_HALF = tuple(IMAGENET_STANDARD_MEAN), tuple(IMAGENET_STANDARD_STD)
+OPENAI = tuple(OPENAI_CLIP_MEAN), tuple(OPENAI_CLIP_STD)
+HALF = tuple(IMAGENET_STANDARD_MEAN), tuple(IMAGENET_STANDARD_STD)
 _IMAGENET = tuple(IMAGENET_DEFAULT_MEAN), tuple(IMAGENET_DEFAULT_STD)
 _STATISTICS = {
-    **dict.fromkeys(("SiglipModel", "SiglipForImageClassification", *_PATCHES), _HALF),
-    **dict.fromkeys(("ViTForImageClassification", *_BIASED), _HALF),
+    **dict.fromkeys(("SiglipModel", "SiglipForImageClassification", *_PATCHES), HALF),
+    **dict.fromkeys(("ViTForImageClassification", *_BIASED), HALF),
     **dict.fromkeys(("ViTMSNForImageClassification", "IJepaForImageClassification", "CLIPSegModel"), _IMAGENET),
     **dict.fromkeys((*_DEIT, *_CLASS_AND_MEAN, *_ENCODERS), _IMAGENET),
     "Tipsv2Model": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),

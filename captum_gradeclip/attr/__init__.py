@@ -24,6 +24,7 @@ from .input_space import InputSpaceAttribution as InputSpaceAttribution
 from .legrad import LeGrad as LeGrad
 from .m2ib import M2IB as M2IB
 from .mask_clip import MaskCLIP as MaskCLIP
+from .match_region import MatchRegionAttribution as MatchRegionAttribution
 from .outcome import Outcome as Outcome
 from .raw_attention import RawAttention as RawAttention
 from .registry import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, cast
 
 import torch
@@ -22,7 +23,7 @@ from .checks import check_defined, check_layer_input
 
 # What the author of a method needs can be imported from here.
 from .info import MethodInfo as MethodInfo, NotDefinedError as NotDefinedError
-from .outcome import Outcome
+from .outcome import Outcome, beside
 from .request import Attention as Attention, Evidence as Evidence, Request as Request
 
 if TYPE_CHECKING:
@@ -110,6 +111,12 @@ class Method(Attribution, Generic[_O, _E]):
                 explained, a score that is not finite, or a model whose training mode would change it.
         """
         check_layer_input(attribute_to_layer_input)
+        score, count = self._by_target(), len(check_inputs(inputs))
+        if score is not None:
+            asked = 0 if target is None and not self.info.class_discriminative else target
+            index = Targets.parse(asked, torch.empty(count, score.columns or 1)).index[0]
+            given: dict[str, Foreign] = {"grad_kwargs": grad_kwargs, **options}
+            return self._for(score.aligned(index)).attribute(inputs, 0, additional_forward_args, **given)
         chosen = self.checked(options)
         request = self._request(inputs, additional_forward_args, grad_kwargs)
         evidence = self.observe(request, chosen)
@@ -202,6 +209,18 @@ class Method(Attribution, Generic[_O, _E]):
         chosen = self.checked(options)
         if chunk_size is not None and not (isinstance(chunk_size, int) and chunk_size >= 1):
             raise ValueError(f"chunk_size: expected at least one input for each forward pass, got {quoted(chunk_size)}")
+        score = self._by_target()
+        if score is not None:
+            index = Targets.columns(targets, torch.empty(len(check_inputs(inputs)), score.columns or 1)).index
+            settings: dict[str, Foreign] = {
+                "chunk_size": chunk_size,
+                "max_memory": max_memory,
+                "carried": carried,
+                **options,
+            }
+            settings["grad_kwargs"] = grad_kwargs
+            each = [self._for(score.aligned(one)) for one in index]
+            return beside([one.outcome(inputs, [0], additional_forward_args, **settings) for one in each])
         parts, scores, shares = [], [], []
         with Stopwatch(inputs.device if isinstance(inputs, Tensor) else "cpu") as watch:
             whole = self._request(inputs, additional_forward_args, grad_kwargs)
@@ -292,6 +311,17 @@ class Method(Attribution, Generic[_O, _E]):
     def _layers(self) -> list[nn.Module]:
         return []
 
+    def _by_target(self) -> ModelScore | None:
+        """The score, if it needs a pass for each of several targets."""
+        score = describe(self.forward_func)
+        return score if isinstance(score, ModelScore) and score.columns is not None else None
+
+    def _for(self, score: ModelScore) -> Self:
+        """The same method of another score with the same layers."""
+        other = copy(self)
+        other.forward_func = score
+        return other
+
     @classmethod
     def checked(cls, options: Mapping[str, object]) -> _O:
         """The options of the method, made from some of its fields by name.
@@ -335,6 +365,11 @@ class Method(Attribution, Generic[_O, _E]):
         score, tensor, keywords = describe(self.forward_func), check_inputs(inputs), check_grad_kwargs(grad_kwargs)
         check_defined(self.info, score, tensor)
         layers = self._layers()
+        if layers and score.sites and score.sites[0].kind == "cross" and not self.info.cross_attention:
+            raise NotDefinedError(
+                f"layer: {self.info.name} is not defined for cross-attention, whose queries are other tokens than its keys;"
+                " the methods whose info.cross_attention is True explain it"
+            )
         return Request(self.info, score, self.forward_func, layers, tensor, additional_forward_args, keywords)
 
     def _asked(self, request: Request, options: _O, columns: Tensor | None) -> tuple[_E, Targets]:

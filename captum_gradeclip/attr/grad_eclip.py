@@ -156,7 +156,13 @@ class GradECLIP(LinearAttribution[GradECLIPOptions, Attention]):
     """
 
     info = MethodInfo(
-        "Grad-ECLIP", "Zhao et al., ICML 2024, arXiv 2502.18816", text=True, convolutional=True, gradient=True, text_layers=8
+        "Grad-ECLIP",
+        "Zhao et al., ICML 2024, arXiv 2502.18816",
+        text=True,
+        convolutional=True,
+        cross_attention=True,
+        gradient=True,
+        text_layers=8,
     )
     Options = GradECLIPOptions
 

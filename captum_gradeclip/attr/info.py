@@ -21,6 +21,8 @@ class MethodInfo:
         image: whether it explains images (default True).
         text: whether it explains texts (default False).
         convolutional: whether it explains an attention pool over convolutions (default False).
+        cross_attention: whether it explains the keys of attention whose queries are other tokens, as a matching head has it;
+            methods that look at no layers need not (default False).
         class_discriminative: whether its map depends on the target (default True).
         stochastic: whether it draws random numbers (default False).
         gradient: whether it differentiates the score (default False).
@@ -43,6 +45,7 @@ class MethodInfo:
     image: bool = True
     text: bool = False
     convolutional: bool = False
+    cross_attention: bool = False
     class_discriminative: bool = True
     stochastic: bool = False
     gradient: bool = False

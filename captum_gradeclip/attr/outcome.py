@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from ..scores import Tokens
@@ -51,3 +52,16 @@ class Outcome:
     def needs_text(self) -> bool:
         """The name of :attr:`class_discriminative` in version 0.1; it goes with the next version."""
         return self.class_discriminative
+
+
+def beside(outcomes: Sequence[Outcome]) -> Outcome:
+    """Outcomes of one target each, about the same inputs, as one of all these targets."""
+    found: dict[str, Tensor | None] = {}
+    for name, parts in (
+        ("maps", [one.maps for one in outcomes]),
+        ("explained_scores", [one.explained_scores for one in outcomes]),
+        ("carried", [one.carried for one in outcomes]),
+    ):
+        known = [part for part in parts if part is not None]
+        found[name] = torch.cat(known, dim=1) if known else None
+    return replace(outcomes[0], **found, seconds=sum(one.seconds for one in outcomes))  # type: ignore[arg-type]

@@ -49,7 +49,12 @@ class RawAttention(TokenAttribution[RawAttentionOptions, Attention]):
     """
 
     info = MethodInfo(
-        "raw attention", "baseline, arXiv 2502.18816", text=True, convolutional=True, class_discriminative=False
+        "raw attention",
+        "baseline, arXiv 2502.18816",
+        text=True,
+        convolutional=True,
+        cross_attention=True,
+        class_discriminative=False,
     )
     Options = RawAttentionOptions
 

@@ -404,6 +404,8 @@ class Attention(Evidence):
             raise ValueError(
                 f"layer: the chosen layers have different numbers of tokens, {lengths}; choose layers of one tower"
             )
+        if self.request.site(self.request.layers[-1]).kind == "cross":
+            return None  # each query takes its own part of the keys to the score, and has its own gradient
         stated = self.request.score.readout
         last_index, last = max(enumerate(self.records), key=lambda pair: pair[1].order)
         if gradients is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..adapters import text_tower
+from ..adapters.base import up_to
 from ..adapters.tokenizers import Tokenizer
 from ..arguments import check_tensor
 from ..attention import Interception, Record, one_call
@@ -114,33 +115,54 @@ class WordRegionAttribution:
         """
         chosen = WordRegionOptions(**options)  # type: ignore[arg-type]
         directions = self.directions(tokens, max_memory=max_memory, **options)
+        return self.regions(images, directions, image_weight=chosen.image_weight, max_memory=max_memory)
+
+    @one_call
+    def regions(
+        self, images: Tensor, directions: Tensor, *, image_weight: ImageWeight = "both", max_memory: int = 2**28
+    ) -> Tensor:
+        """The signed maps of directions, such as those of words or the features of whole texts.
+
+        Args:
+            images: N images ``(N, C, H, W)``.
+            directions: ``(N, L, D)`` of any length, finite: L for each image, its own ones.
+            image_weight: as for :class:`WordRegionOptions`.
+            max_memory: as for :meth:`attribute`.
+
+        Returns:
+            ``(N, L, h, w)``, float32, linear in the directions of an image, but for the one factor of ``"both"``.
+
+        Raises:
+            TypeError, ValueError: as :meth:`attribute`.
+        """
+        weight = WordRegionOptions(image_weight=image_weight).image_weight
+        check_tensor("directions", directions, f"(N, L, {self._features.tower.width})", kind="floats")
         check_tensor("images", images, "(N, C, H, W)", kind="floats", examples=("tokens", len(directions)))
-        if chosen.image_weight != "both":
-            found = self._regions(images, directions, chosen.image_weight, max_memory)
-        else:
-            exact = self._regions(images, directions, "softmax", max_memory)
-            other = self._regions(images, directions, "loosened", max_memory)
+        if weight == "both":
+            exact = self._signed(images, directions, "softmax", max_memory)
+            other = self._signed(images, directions, "loosened", max_memory)
             found = (exact + other * (_size(exact) / _size(other).clamp(min=torch.finfo(other.dtype).tiny))) / 2
+        else:
+            found = self._signed(images, directions, weight, max_memory)
         check_maps(found)
         return found
 
-    def _regions(self, images: Tensor, directions: Tensor, weight: SpatialWeight, max_memory: int) -> Tensor:
-        """The signed maps ``(N, L, h, w)`` of directions ``(N, L, D)`` of any length."""
+    def _signed(self, images: Tensor, directions: Tensor, weight: SpatialWeight, max_memory: int) -> Tensor:
+        """The signed maps ``(N, L, h, w)`` of directions with one spatial weight."""
         count, words = directions.shape[:2]
         length = directions.norm(dim=-1, keepdim=True)
+        # What stands behind the words of all captions has no direction, and needs no gradient.
+        known = length.gt(0).any(dim=0).flatten().nonzero()
+        front = up_to(known) if len(known) else 1
         strongest = directions.take_along_dim(length.argmax(dim=1, keepdim=True), dim=1)
-        # Padding has no direction, of which a map could be made; that of another word stands in, and is weighed by 0.
-        score = ImageTextScore(self.model, torch.where(length > 0, directions, strongest).flatten(0, 1))
+        # Padding among them has no direction either; that of another word stands in, and is weighed by 0.
+        asked = torch.where(length > 0, directions, strongest)[:, :front]
+        score = ImageTextScore(self.model, asked.flatten(0, 1))
         maps = GradECLIP.for_score(score).attribute_targets(
-            images,
-            torch.arange(count * words).view(count, words),
-            max_memory=max_memory,
-            relu_attributions=False,
-            heads=_heads(weight),
-            spatial_weight=weight,
+            images, torch.arange(count * front).view(count, front), max_memory=max_memory, **asdict(_reading(weight))
         )
-        regions: Tensor = maps * length.to(maps)[..., None]  # the score knows unit vectors only
-        return regions
+        regions: Tensor = maps * length[:, :front].to(maps)[..., None]  # the score knows unit vectors only
+        return F.pad(regions, (0, 0, 0, 0, 0, words - front))
 
     @one_call
     def directions(self, tokens: Tensor | str | Sequence[str], *, max_memory: int = 2**28, **options: object) -> Tensor:
@@ -158,7 +180,7 @@ class WordRegionAttribution:
             TypeError, ValueError: as :meth:`attribute`.
         """
         chosen = WordRegionOptions(**options)  # type: ignore[arg-type]
-        reading = GradECLIPOptions(spatial_weight=chosen.text_weight, heads=_heads(chosen.text_weight))
+        reading = _reading(chosen.text_weight)
         evidence = self._read(self._ids(tokens), reading)
         with torch.no_grad():
             content = evidence.tokens.content
@@ -250,6 +272,11 @@ class _Seen(Exception):
 def _size(tensor: Tensor) -> Tensor:
     """The root mean square over the words and patches of each image, ``(N, 1, 1, 1)``."""
     return tensor.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+
+
+def _reading(weight: SpatialWeight) -> GradECLIPOptions:
+    """Grad-ECLIP with a spatial weight and the heads that belong to it, signed."""
+    return GradECLIPOptions(spatial_weight=weight, heads=_heads(weight), relu_attributions=False)
 
 
 def _heads(weight: SpatialWeight) -> Heads:

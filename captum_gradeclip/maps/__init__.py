@@ -8,17 +8,20 @@ from .ensemble import ensemble
 from .frame import Frame, to_pixels
 from .grid import MOST_PREFIX_OTHERWISE, MOST_PREFIX_TOKENS, infer_grid, nearest_multiple, possible_grids
 from .over_targets import ranks, strongest
+from .parts import by_parts
 from .points import point_prompts
 from .stretch import normalise, normalize, normalize_to, shares, stretched
-from .words import Words, merge_words
+from .words import Words, merge_regions, merge_words
 
 __all__ = [
     "MOST_PREFIX_OTHERWISE",
     "MOST_PREFIX_TOKENS",
     "Frame",
     "Words",
+    "by_parts",
     "ensemble",
     "infer_grid",
+    "merge_regions",
     "merge_words",
     "nearest_multiple",
     "normalise",

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Protocol, TypeGuard
 
+import torch
 from torch import Tensor
 
 from ..arguments import check_tensor
@@ -62,6 +63,34 @@ def merge_words(attributions: Tensor, tokens: Tensor, tokenizer: object) -> list
         attributions, tokens = attributions[None], tokens[None]
     speller = _Speller(tokenizer)
     return [speller.words(ids, weights) for ids, weights in zip(tokens.tolist(), attributions.tolist())]
+
+
+def merge_regions(maps: Tensor, tokens: Tensor, tokenizer: object) -> list[tuple[str, Tensor]]:
+    """The maps of tokens as maps of words: those of sub-words are added up; marks and padding are left out.
+
+    Args:
+        maps: the maps of the tokens of one text, ``(L, h, w)``, such as an item of
+            :class:`~captum_gradeclip.WordRegionAttribution` has them.
+        tokens: its token ids ``(L,)``.
+        tokenizer: as for :func:`merge_words`.
+
+    Returns:
+        ``[(word, map), ...]`` in reading order, each map ``(h, w)``.
+
+    Raises:
+        TypeError, ValueError: as :func:`merge_words`.
+
+    >>> from captum_gradeclip import scenes
+    >>> _, _, tokenizer = scenes.load()
+    >>> tokens = tokenizer(["a red octagon"])[0]
+    >>> [(word, region.shape) for word, region in merge_regions(torch.ones(len(tokens), 2, 3), tokens, tokenizer)][1:]
+    [('red', torch.Size([2, 3])), ('octagon', torch.Size([2, 3]))]
+    """
+    check_tensor("maps", maps, "(L, h, w)", kind="floats")
+    check_tensor("tokens", tokens, "(L)", kind="integers", examples=("maps", len(maps)))
+    each = merge_words(torch.eye(len(tokens)), tokens.expand(len(tokens), -1), tokenizer)
+    belongs = torch.tensor([[weight for _, weight in words] for words in each]).to(maps)  # (L, words)
+    return [(word, region) for (word, _), region in zip(each[0], torch.einsum("lk,lhw->khw", belongs, maps))]
 
 
 def _joined(words: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:

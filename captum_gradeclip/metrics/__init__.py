@@ -22,6 +22,7 @@ from .localization import (
     pixel_accuracy,
     pointing_game,
 )
+from .pairs import PairDeletion, PairInsertion, PairPointing
 from .regression import Regression, linear_regression
 from .road import ROAD, noisy_linear_imputation
 from .scoring import ScoreFunction, margin, recall, reverse_recall, target_score, top_k
@@ -40,6 +41,9 @@ __all__ = [
     "Insertion",
     "InsertionMinusDeletion",
     "MaskIoU",
+    "PairDeletion",
+    "PairInsertion",
+    "PairPointing",
     "PixelAccuracy",
     "PointingGame",
     "Regression",

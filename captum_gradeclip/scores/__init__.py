@@ -8,6 +8,7 @@ from .class_names import find_class
 from .classes import ClassScore, columns_of
 from .contrast import ContrastScore
 from .image_text import ImageScore, ImageTextScore
+from .match import MatchScore
 from .targets import Columns, Target, Targets
 from .text_image import TextImageScore
 from .texts import empty_text, encode_text, tokenize
@@ -19,6 +20,7 @@ __all__ = [
     "ContrastScore",
     "ImageScore",
     "ImageTextScore",
+    "MatchScore",
     "ModelScore",
     "Readout",
     "Score",

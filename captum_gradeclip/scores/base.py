@@ -150,6 +150,19 @@ class ModelScore(nn.Module):
         """Inputs to the unit features ``(N, D)`` that the scores are linear in."""
         raise NotImplementedError
 
+    @property
+    def columns(self) -> int | None:
+        """Number of targets of a score that needs a pass for each; ``None`` (default) where one pass shows all of them."""
+        return None
+
+    def aligned(self, index: Tensor) -> ModelScore:
+        """Of a score that needs a pass for each target: that of each input with one target alone, ``(N, 1)``.
+
+        Args:
+            index: the target of each input, ``(N,)``.
+        """
+        raise NotImplementedError
+
     def front(self, inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The front of texts that their scores depend on, and a function from these to the scores of the whole texts.
 

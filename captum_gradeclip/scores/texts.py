@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import adapters
+from ..adapters import TextTower
 from ..adapters.base import execution_device
 from ..adapters.tokenizers import Tokenizer, token_count, token_ids
 from ..adapters.training import steady
@@ -90,7 +91,13 @@ def text_features(
         return torch.cat([features(part) for part in tokens.split(CHUNK)])
 
 
-def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer | None, allow_empty: bool = False) -> Tensor:
+def tokenize(
+    model: nn.Module,
+    text: str | Sequence[str],
+    tokenizer: Tokenizer | None,
+    allow_empty: bool = False,
+    tower: TextTower | None = None,
+) -> Tensor:
     """Strings to token ids ``(T, L)``, refused where the tokenizer would silently cut them.
 
     Args:
@@ -98,6 +105,7 @@ def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer |
         text: one string or T strings.
         tokenizer: the model's own tokenizer, of open_clip or transformers.
         allow_empty: whether a string may have no words (default False).
+        tower: the facts of the model's texts, where it has no encoder of texts alone (default ``None``).
 
     Returns:
         Token ids ``(T, L)``, integer, with the marks and the padding that the model needs.
@@ -116,7 +124,7 @@ def tokenize(model: nn.Module, text: str | Sequence[str], tokenizer: Tokenizer |
         raise TypeError("tokenizer: needed to turn strings into token ids; pass the model's own, or token ids as text")
     if not texts:
         raise ValueError("text: expected at least one prompt, got none")
-    tower = adapters.text_tower(model)
+    tower = tower or adapters.text_tower(model)
     for one in texts:
         check_utf8("text", one)
         if not one.strip() and not allow_empty:

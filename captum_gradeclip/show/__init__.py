@@ -5,6 +5,7 @@ from .fonts import PLAIN
 from .matrix import Row, matrix
 from .overlay import overlay
 from .page import Drawing, own_settings, save
+from .regions import regions
 from .scale import Scale, flat, palette
 from .strip import Strip, strip, strips
 from .style import ColorScale, Format, Style
@@ -30,6 +31,7 @@ __all__ = [
     "overlay",
     "own_settings",
     "palette",
+    "regions",
     "save",
     "strip",
     "strips",

@@ -63,6 +63,17 @@ def test_a_batch_equals_its_items_and_the_model_stays_as_it_is(model: nn.Module,
     assert relative(method.attribute(x, tokens, max_memory=1), together) < 1e-4
 
 
+def test_both_weights_are_the_mean_of_two_maps_of_one_size(model: nn.Module, family: Family) -> None:
+    x, tokens = images(sizes(family)[-1], 3), captions()
+    method = WordRegionAttribution(model)
+    alone = [method.attribute(x, tokens, image_weight=weight) for weight in ("softmax", "loosened")]
+    sizes_of = [one.square().mean(dim=(1, 2, 3), keepdim=True).sqrt() for one in alone]
+    expected = (alone[0] + alone[1] * sizes_of[0] / sizes_of[1]) / 2
+    before = fingerprint(model)
+    assert relative(method.attribute(x, tokens), expected) < 1e-4
+    assert fingerprint(model) == before
+
+
 @pytest.mark.parametrize(("text_weight", "image_weight"), list(itertools.product(WEIGHTS, WEIGHTS)))
 def test_the_equations_written_out(double: Any, text_weight: str, image_weight: str) -> None:
     """In float64: for each word, each patch and each feature the two first-order terms, multiplied and added up."""

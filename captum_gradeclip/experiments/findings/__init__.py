@@ -13,7 +13,7 @@ from open_clip import CLIP
 from ...arguments import check_number, check_strings, one_of
 from ...quoting import quoted
 from ...scenes.world import Split
-from . import contrast, guards, heads, pointing, reading, recognition, words
+from . import contrast, guards, heads, pairs, pointing, reading, recognition, words
 from .finding import Finding, HeldOut
 
 FIGURES: dict[str, Callable[[CLIP, HeldOut], Iterator[Finding]]] = {
@@ -24,6 +24,7 @@ FIGURES: dict[str, Callable[[CLIP, HeldOut], Iterator[Finding]]] = {
     "words": words.measure,
     "reading": reading.measure,
     "guards": guards.measure,
+    "pairs": pairs.measure,
 }
 """The groups of figures by name, in the order of the tables."""
 
@@ -43,13 +44,14 @@ def evaluate_scenes(
         split: ``"evaluation"`` (default) to report figures, ``"validation"`` to choose a recipe by them.
         seed: seed of the scenes, at least 0 (default 0).
         figures: the name of a group of figures, or several: ``"recognition"``, ``"pointing"``, ``"contrast"``, ``"words"``,
-            ``"heads"``, ``"reading"``, ``"guards"``; ``"all"`` (default) for all of them.
+            ``"heads"``, ``"reading"``, ``"guards"``, ``"pairs"``; ``"all"`` (default) for all of them.
 
     Returns:
         The figures, group by group. They tell zero-shot accuracy of the model and of the pass that is explained, and recall;
         pointing game and deletion of several maps, by kind of prompt, and for captions of two things; the signs of maps of
         one of two lookalikes; what the unmodified model loses with the pixels that several readings mark; weights of words
-        by kind; how well readings of the words agree with leaving words out; and how often guards catch planted faults.
+        by kind; how well readings of the words agree with leaving words out; how often guards catch planted faults; and
+        whether each word points at its own thing.
 
     Raises:
         TypeError, ValueError: if an argument is not as above.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -12,10 +11,10 @@ from torch.nn import functional as F
 
 from ...adapters.base import Foreign
 from ...attr import GradECLIP
-from ...scenes import Scene, SceneDataset, sample_scene
+from ...scenes import SceneDataset
 from ...scenes.world import Split
 from ...scores import ContrastScore
-from .finding import PAIRS, Finding, HeldOut, batches, finding, pair_score
+from .finding import PAIRS, Chosen, Finding, HeldOut, batches, finding, pair_score
 
 _SIGNED = {"relu_attributions": False}
 _READINGS: dict[str, Mapping[str, Foreign]] = {
@@ -29,19 +28,13 @@ def measure(model: CLIP, held_out: HeldOut) -> Iterator[Finding]:
     yield from contrast(model, Lookalikes(held_out.count, held_out.split, held_out.seed, held_out.size))
 
 
-class Lookalikes(SceneDataset):
+class Lookalikes(Chosen):
     """Scenes of two things that have one shape and two colors: those among all scenes of two things."""
 
     def __init__(self, length: int, split: Split, seed: int, size: int) -> None:
-        super().__init__(length, split, seed, size, counts=(2,))
-        scenes = (sample_scene(seed, index, self.split, (2,)) for index in itertools.count())
-        alike = (one for one in scenes if one.things[0].shape == one.things[1].shape)
-        two_colors = (one for one in alike if one.things[0].colour != one.things[1].colour)
-        self._known = list(itertools.islice(two_colors, length))
-
-    def scene(self, index: int) -> Scene:
-        """A scene by its number, from 0."""
-        return self._known[index]
+        super().__init__(
+            length, split, seed, size, lambda one, other: one.shape == other.shape and one.colour != other.colour
+        )
 
 
 def contrast(model: CLIP, data: SceneDataset) -> Iterator[Finding]:

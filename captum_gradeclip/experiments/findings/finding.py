@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from ... import adapters, scenes
 from ...metrics import bootstrap_interval, paired_t_test
 from ...progress import track
-from ...scenes import Phrase, Scene, SceneDataset, SceneItem
+from ...scenes import Phrase, Scene, SceneDataset, SceneItem, Thing, sample_scene
 from ...scenes.world import Split
 from ...scores import ImageTextScore
 from ..setups import InputSpec
@@ -124,6 +124,27 @@ class _Arranged(SceneDataset):
     def scene(self, index: int) -> Scene:
         if index not in self._known:
             self._known[index] = super().scene(index)
+        return self._known[index]
+
+
+class Chosen(SceneDataset):
+    """The first scenes of two things for which something holds, among all scenes of two things.
+
+    Args:
+        length: number of scenes, at least 1.
+        split: the part of the scenes that they are drawn from.
+        seed: seed of the scenes.
+        size: side of the pictures in pixels.
+        wanted: whether two things make a scene that is wanted.
+    """
+
+    def __init__(self, length: int, split: Split, seed: int, size: int, wanted: Callable[[Thing, Thing], bool]) -> None:
+        super().__init__(length, split, seed, size, counts=(2,))
+        drawn = (sample_scene(seed, index, self.split, (2,)) for index in itertools.count())
+        self._known = list(itertools.islice((one for one in drawn if wanted(*one.things)), length))
+
+    def scene(self, index: int) -> Scene:
+        """A scene by its number, from 0."""
         return self._known[index]
 
 

@@ -1,0 +1,195 @@
+"""Matching heads: the model's own logits, the equations written out on a tiny BLIP, patches that stay in their order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum_gradeclip import GradECLIP, ImageTextScore, MatchScore, adapters
+from captum_gradeclip.attr import METHODS, MatchRegionAttribution, NotDefinedError
+from captum_gradeclip.attr.base import TokenAttribution
+
+from .. import reference
+from ..conftest import FAMILIES, fingerprint, images, relative, stir, varies
+
+SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+TEXT = {"vocab_size": 50, "max_position_embeddings": 12}
+IDS = torch.tensor([[2, 7, 9, 11, 3], [2, 8, 3, 0, 0], [2, 9, 7, 3, 0]])
+
+
+def blip() -> nn.Module:
+    from transformers import BlipConfig, BlipForImageTextRetrieval
+
+    vision = {**SMALL, "image_size": 32, "patch_size": 8}
+    text = {**SMALL, **TEXT, "encoder_hidden_size": 32, "pad_token_id": 0, "bos_token_id": 2, "sep_token_id": 3}
+    return BlipForImageTextRetrieval(BlipConfig(vision_config=vision, text_config=text, image_text_hidden_size=16))
+
+
+def blip2() -> nn.Module:
+    from transformers import Blip2Config, Blip2ForImageTextRetrieval
+
+    vision = {**SMALL, "image_size": 32, "patch_size": 8}
+    former = {**SMALL, **TEXT, "encoder_hidden_size": 32, "use_qformer_text_input": True, "num_hidden_layers": 4}
+    config = Blip2Config(vision_config=vision, qformer_config=former, num_query_tokens=4, image_text_hidden_size=16)
+    return Blip2ForImageTextRetrieval(config)
+
+
+def vilt() -> nn.Module:
+    from transformers import ViltConfig, ViltForImageAndTextRetrieval
+
+    return ViltForImageAndTextRetrieval(ViltConfig(**SMALL, **TEXT, image_size=32, patch_size=8, pad_token_id=0))
+
+
+@pytest.fixture(params=[blip, blip2, vilt], scope="module")
+def model(request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    return stir(request.param(), amount=0.2)
+
+
+def own(model: Any, x: Tensor, one: Tensor) -> Tensor:
+    """What the model itself says of images with one text, called as its documentation has it."""
+    tokens = one.expand(len(x), -1)
+    given = {"pixel_values": x, "input_ids": tokens, "attention_mask": tokens.ne(0).long()}
+    kind = type(model).__name__
+    if kind.startswith("Blip2"):
+        return model(**given, use_image_text_matching_head=True).logits_per_image[:, 1]
+    if kind.startswith("Blip"):
+        return model(**given, use_itm_head=True).itm_score[:, 1]
+    return model(**given).logits[:, 0]
+
+
+def test_scores_are_those_of_the_model(model: nn.Module) -> None:
+    x, before = images((32, 32), 2), fingerprint(model)
+    score = MatchScore(model, IDS)
+    with torch.no_grad():
+        got = score(x)
+    assert fingerprint(model) == before
+    with torch.no_grad():
+        expected = torch.stack([own(model, x, one) for one in IDS], dim=1)
+    assert got.shape == (2, 3) and relative(got, expected) < 1e-5 and varies(got)
+
+
+@pytest.mark.parametrize("heads", ["single", "model"])
+def test_targets_and_batches(model: nn.Module, heads: Any) -> None:
+    x, score = images((32, 32), 3), MatchScore(model, IDS)
+    method, before = GradECLIP(score, score.layers[-1]), fingerprint(model)
+    options: dict[str, Any] = {"relu_attributions": False, "heads": heads}
+    every = method.attribute_targets(x, **options)
+    assert fingerprint(model) == before and every.shape == (3, 3, 4, 4) and varies(every)
+    for target in range(3):
+        alone = MatchScore(model, IDS[target : target + 1])
+        expected = GradECLIP(alone, alone.layers[-1]).attribute(x, target=0, **options)
+        assert relative(every[:, target : target + 1], expected) < 1e-4
+    mixed = method.attribute(x, target=[2, 0, 1], **options)
+    assert relative(mixed[:, 0], every[torch.arange(3), torch.tensor([2, 0, 1])]) < 1e-4
+    found = method.outcome(x, [2, 0], **options)
+    assert found.explained_scores is not None and found.explained_scores.shape == (3, 2)
+    if heads == "model":
+        assert relative(found.explained_scores, score(x)[:, [2, 0]]) < 1e-4
+
+
+def test_patches_lie_where_the_picture_changes(model: nn.Module) -> None:
+    """Also those of ViLT, which draws them in a random order."""
+    score = MatchScore(model, IDS[:1])
+    x = images((32, 32), 1).repeat(2, 1, 1, 1)
+    x[1, :, 8:16, 16:24] += 3.0  # row 1, column 2
+    maps = GradECLIP(score, score.layers[0]).attribute(x, relu_attributions=False, heads="model", spatial_weight="none")
+    again = GradECLIP(score, score.layers[0]).attribute(x, relu_attributions=False, heads="model", spatial_weight="none")
+    assert relative(again, maps) < 1e-5
+    if type(model).__name__.startswith("Vilt"):
+        with torch.no_grad():
+            assert score(x).sub(score(x)).abs().max() < 1e-5
+
+
+def test_the_equations_written_out_on_blip() -> None:
+    """In float64: queries, keys and values from the weights, the gradient from a hook; row by row, head by head."""
+    torch.manual_seed(0)
+    model: Any = stir(blip(), amount=0.2).double()
+    x, score = images((32, 32), 2).double(), MatchScore(model, IDS[:1])
+    seen: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def hook(number: int) -> Any:
+        def see(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            output[0].retain_grad()
+            hidden = args[0] if args else kwargs["hidden_states"]
+            states = kwargs.get("encoder_hidden_states", args[1] if len(args) > 1 else None)
+            seen[number] = hidden, states, output[0]
+
+        return see
+
+    layers = [layer.crossattention for layer in model.text_encoder.encoder.layer]
+    handles = [layer.self.register_forward_hook(hook(n), with_kwargs=True) for n, layer in enumerate(layers)]
+    score(x).sum().backward()
+    for handle in handles:
+        handle.remove()
+    model.zero_grad()
+    expected = torch.zeros(2, 2, 16, dtype=torch.float64)
+    tensor = torch.zeros(2, 5, 16, dtype=torch.float64)
+    for number, layer in enumerate(layers):
+        hidden, states, output = seen[number]
+        for item in range(2):
+            q, k, v = layer.self.query(hidden[item]), layer.self.key(states[item]), layer.self.value(states[item])
+            w, q, k, v = output.grad[item], q.detach(), k.detach(), v.detach()
+            for r in range(5):
+                stretched = reference.stretched([reference.cosine(q[r], k[i]) for i in range(1, 17)])
+                for i in range(16):
+                    if number == 2:
+                        expected[0, item, i] += float(stretched[i] * (w[r] @ v[i + 1]))
+                    expected[1, item, i] += float(stretched[i] * (w[r] @ v[i + 1]))
+                for head in range(4):
+                    part = slice(8 * head, 8 * head + 8)
+                    attention = (q[r, part] @ k[:, part].T / 8**0.5).softmax(dim=0)
+                    tensor[item, r] += (attention * (v[:, part] @ w[r, part]))[1:].detach()
+    for chosen, own_sum in ((layers[-1:], expected[0]), (layers, expected[1])):
+        got = GradECLIP(score, chosen).attribute(x, relu_attributions=False, heads="model")
+        assert relative(got.flatten(1), own_sum) < 1e-5 and varies(got)
+    found = MatchRegionAttribution(score).attribute(x)
+    assert relative(found.flatten(2), tensor) < 1e-5 and varies(found)
+
+
+def test_pairs_of_a_matching_head(model: nn.Module) -> None:
+    x, score = images((32, 32), 2), MatchScore(model, IDS)
+    if type(model).__name__.startswith("Blip2"):
+        with pytest.raises(NotDefinedError, match="learned"):
+            MatchRegionAttribution(score)
+        return
+    found = MatchRegionAttribution(score).attribute(x, target=[1, 0])
+    assert found.shape == (2, 5, 4, 4) and found.dtype == torch.float32 and varies(found)
+    alone = MatchRegionAttribution(MatchScore(model, IDS[:1])).attribute(x[1:])
+    assert relative(found[1:], alone) < 1e-4
+
+
+def test_other_methods_explain_matching_heads_or_say_that_they_do_not(model: nn.Module) -> None:
+    score, crossing = MatchScore(model, IDS[:2]), not type(model).__name__.startswith("Vilt")
+    for kind in METHODS:
+        if not issubclass(kind, TokenAttribution) or kind.info.needs:
+            continue
+        method = kind(score, score.layers[-1])
+        if crossing and not kind.info.cross_attention:
+            with pytest.raises(NotDefinedError, match="cross-attention"):
+                method.attribute(images((32, 32), 2), target=1)
+        elif kind.info.cross_attention:
+            maps = method.attribute(images((32, 32), 2), target=1)
+            assert maps.shape == (2, 1, 4, 4) and maps.isfinite().all() and varies(maps)
+    assert [kind.__name__ for kind in METHODS if kind.info.cross_attention] == ["GradECLIP", "RawAttention"]
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(adapters.UnsupportedModelError, match="BlipForImageTextRetrieval"):
+        MatchScore(FAMILIES["open_clip ViT"].build(), IDS)
+    model = stir(blip())
+    with pytest.raises(ValueError, match="text.*12 tokens"):
+        MatchScore(model, torch.ones(1, 13, dtype=torch.long))
+    with pytest.raises(ValueError, match="text.*0 to 49"):
+        MatchScore(model, torch.full((1, 3), 60))
+    with pytest.raises(TypeError, match="tokenizer"):
+        MatchScore(model, "a word")
+    with pytest.raises(ValueError, match="32 x 32 only"):
+        MatchScore(stir(blip2()), IDS)(images((40, 24)))
+    score = MatchScore(model, IDS)
+    with pytest.raises(AssertionError, match="target"):
+        GradECLIP(score, score.layers[-1]).attribute(images((32, 32)))
+    assert isinstance(ImageTextScore(model, IDS), ImageTextScore)  # the contrastive head stays what it was
