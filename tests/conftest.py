@@ -33,6 +33,34 @@ VIT = {"image_size": 32, "patch_size": 8, "layers": 4, "width": 48, "head_width"
 FAMILIES = adapters.families()
 DUAL = [name for name, family in FAMILIES.items() if family.text]
 
+# In tests that try every method, option or equation on every family, most families call attention, or are read, as another
+# one is: those are tried by -m slow. All of them are in every run of tests/adapters.
+MANY = ("test_account", "test_contract", "test_contrast", "test_grad_eclip_of_families", "test_image_pass", "test_linear")
+MANY += ("test_options", "test_padding", "test_passes", "test_state", "test_word_region")
+IN_EVERY_RUN = {
+    *("open_clip ViT", "open_clip ViT, average", "open_clip ViT, sines", "open_clip ResNet", "open_clip SigLIP"),
+    *(
+        "open_clip EVA-02",
+        "open_clip CoCa",
+        "open_clip ViTamin",
+        "open_clip, text of transformers",
+        "open_clip, text of mT5",
+    ),
+    *("transformers CLIP", "transformers SigLIP", "transformers SigLIP 2", "transformers AltCLIP", "transformers OWL-ViT"),
+    *("transformers BLIP", "transformers AIMv2", "transformers ViT", "transformers DINOv2", "transformers Data2Vec"),
+    *("timm ViT", "timm DeiT", "timm EVA-02, sub-norm", "timm BEiT", "timm SigLIP", "timm DINOv3", "timm NaFlex"),
+    *("timm ViT, relative positions", "torchvision ViT"),
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        given = item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+        names = {one.name if isinstance(one, Family) else one for one in given if isinstance(one, (str, Family))}
+        if item.path.stem in MANY and names & FAMILIES.keys() - IN_EVERY_RUN:
+            item.add_marker("slow")
+
 
 @pytest.fixture(autouse=True)
 def _same_numbers() -> None:

@@ -272,7 +272,8 @@ def test_faithfulness_is_what_the_metrics_say(tmp_path: Path, loaded: Loaded, pr
     for number in range(4):
         sample = data[number]
         pixels = scenes.preprocess()(sample.image)[None]
-        heat = GradECLIP(score, score.layers[-1:]).attribute(pixels, target=sample.label)
+        similarity: Any = "cosine" if protocol == "fair" else "projected"
+        heat = GradECLIP(score, score.layers[-1:]).attribute(pixels, target=sample.label, similarity=similarity)
         heat = torch.nn.functional.interpolate(heat, size=(96, 96), mode="bilinear", align_corners=False).flatten()
         order = heat.argsort(descending=True, stable=True)
         noise = canvas(pixels, "random", (0.5,) * 3, (0.5,) * 3, [number]).flatten(2)

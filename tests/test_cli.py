@@ -385,7 +385,18 @@ def test_the_library_never_names_a_flag() -> None:
 
 
 def test_each_command_is_a_file() -> None:
-    assert set(commands()) == {"benchmark", "check", "compare", "demo", "evaluate", "explain", "models", "study", "tune"}
+    assert set(commands()) == {
+        "benchmark",
+        "check",
+        "compare",
+        "demo",
+        "evaluate",
+        "explain",
+        "models",
+        "study",
+        "trust",
+        "tune",
+    }
     for name, command in commands().items():
         assert command.HELP and callable(command.add), name
 

@@ -48,7 +48,7 @@ def test_a_branch_is_what_a_block_adds(model: nn.Module, family: Family) -> None
         scale = next(
             (part for name, part in block.named_children() if name in ("ls2", "layer_scale2", "ls_2")), nn.Identity()
         )
-        gamma = getattr(block, "gamma_2", None)
+        gamma = getattr(block, "gamma_2", getattr(block, "lambda_2", None))
         rest = scale(rest) if gamma is None else gamma * rest
         assert relative(stream + rest, whole) < 1e-5
     assert fingerprint(model) == before

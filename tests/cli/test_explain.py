@@ -456,6 +456,7 @@ def test_the_time_of_a_long_method_is_told_once(shots: Path, capsys: Told, monke
     assert "about " not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_demo_replaces_nothing_unless_it_is_asked_to(tmp_path: Path, capsys: Told) -> None:
     assert cli.main(["demo", "--out", "gradeclip-out"]) == 0 and cli.main(["demo"]) == 0
     assert (tmp_path / "gradeclip-out-2" / "scene-2" / "strip.png").is_file()
