@@ -228,7 +228,7 @@ def _transformers(name: str, trust: bool) -> Loaded:
     if kind is not None and not os.path.isfile(os.path.join(name, "config.json")):
         logger.warning("hf:%s names a class: the model has random weights in the default configuration", line(name))
         try:
-            return Loaded(kind(kind.config_class()))
+            return Loaded(kind(_random(kind.config_class())))
         except Exception as error:
             raise LoadingError(f"model: {name} has no default configuration: {first_line(error)}; give a folder") from error
     try:
@@ -267,6 +267,18 @@ def _transformers(name: str, trust: bool) -> Loaded:
         (tuple(mean), tuple(std)) if mean and std else None,
         processor,
     )
+
+
+def _random(config: Foreign) -> Foreign:
+    """A configuration whose random weights are large enough to do something.
+
+    That of BLIP's image side is next to 0, with which attention is the same everywhere and no head makes a difference.
+    """
+    parts: tuple[Foreign, ...] = (config, getattr(config, "vision_config", None), getattr(config, "text_config", None))
+    for part in parts:
+        if getattr(part, "initializer_range", 1.0) < 1e-3:
+            part.initializer_range = 0.02
+    return config
 
 
 def _model_class(name: str) -> Foreign:
