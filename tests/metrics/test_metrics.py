@@ -469,6 +469,7 @@ def test_another_number_of_seeds_than_of_images_is_told_by_both() -> None:
         metric.update(torch.rand(3, 3, 4, 4), torch.rand(3, 2, 2), torch.tensor([0, 1, 2]), seeds=[0, 1])
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     """This process is the second one, since one more would only load the libraries again."""
     other = torch.multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=1, join=False)

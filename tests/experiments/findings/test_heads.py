@@ -60,6 +60,7 @@ def test_the_readings_are_what_they_are_called(embedded: CLIP) -> None:
     assert relative(found["mean over own heads, softmax"], GAME.for_score(score).attribute(x, [3, 5])) < 1e-4
 
 
+@pytest.mark.slow
 def test_the_judgment_is_of_the_unmodified_model_and_counts_scenes(embedded: CLIP) -> None:
     held_out = data(embedded, 5, 2, 3, 4)
     found = {one.place: one for one in heads.judgment(embedded, held_out)}
