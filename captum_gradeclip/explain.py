@@ -75,6 +75,7 @@ class Explanation:
         paths: the files of those images that were given by their paths, which results never replace.
         against: the text, or the name of the class, that each text was held against: the maps say why an image matches the
             one rather than the other, and all scores of images are differences. ``None`` if there was none.
+        image_warnings: for each image the warnings that its explanation alone would have.
 
     >>> from captum_gradeclip import explain, scenes
     >>> model, preprocess, tokenizer = scenes.load()
@@ -103,6 +104,7 @@ class Explanation:
     token_weights: Tensor | None = None
     paths: Sequence[Path] = ()
     against: str | None = None
+    image_warnings: Sequence[Sequence[str]] = ()
 
     def __len__(self) -> int:
         """The number N of images."""
@@ -141,7 +143,13 @@ class Explanation:
             names=[self.names[i]],
             probabilities=of(self.probabilities),
             token_weights=of(self.token_weights),
+            warnings=self.warnings_of(i),
+            image_warnings=self.image_warnings[i : i + 1],
         )
+
+    def warnings_of(self, i: int) -> list[str]:
+        """The warnings that the explanation of one image has; where nobody told them apart, those of all."""
+        return list(self.image_warnings[i]) if self.image_warnings else self.warnings
 
     def pixels(self, i: int) -> Tensor:
         """The maps of one image at the size of that image as it was given.
@@ -388,13 +396,21 @@ def explain(
             if not several:
                 raise ValueError(f"texts: {job.model_name} compares images with texts; give at least one text")
             explanation = _explain_texts(job, several, tokenizer, words, scores)
-        for message in dict.fromkeys(one.message for one in _guarded(model, job.kind, explanation) if one.fired):
+    warnings = _guarded(model, job.kind, explanation, noticed)
+    of_each = [_guarded(model, job.kind, explanation.image(i), noticed) for i in range(len(explanation))]
+    return replace(explanation, warnings=warnings, image_warnings=of_each, paths=inputs.paths)
+
+
+def _guarded(model: nn.Module, kind: Kind, found: Explanation, noticed: Sequence[str]) -> list[str]:
+    """What was noticed, and what the guards say that have fired, of those that cost next to nothing."""
+    with kept_notices() as kept:
+        for message in (*noticed, *(one.message for one in _guards(model, kind, found) if one.fired)):
             notice(message)
-    return replace(explanation, warnings=noticed, paths=inputs.paths)
+    return kept
 
 
-def _guarded(model: nn.Module, kind: Kind, found: Explanation) -> list[GuardFinding]:
-    """What the guards that cost next to nothing say of an explanation."""
+def _guards(model: nn.Module, kind: Kind, found: Explanation) -> list[GuardFinding]:
+    """What the guards that cost next to nothing find in an explanation."""
     tower = adapters.image_tower(model)
     made_elsewhere = [one.pixels[0] for one in found.pictures if one.preprocessing.get("mean") is None]
     in_units = kind.info.unit is None and kind.info.class_discriminative

@@ -391,7 +391,7 @@ def _saving(
         "options": {**explanation.options, **about},
         "figures": asdict(style),
         **({"numbers": legend.numbers} if legend.numbers else {}),
-        "warnings": explanation.warnings,
+        "warnings": explanation.warnings_of(i),
         "versions": versions(),
     }
     arrays: dict[str, object] = {"image": maps.numpy()}

@@ -166,6 +166,11 @@ def test_explanations_carry_the_cheap_ones(clip: tuple[nn.Module, Any, Any], ite
         assert any("ranks the texts otherwise" in one for one in found.warnings) == differs
     assert any(found.warnings for found in single) and not all(found.warnings for found in single)
     assert not any("otherwise" in one for found in own for one in found.warnings)
+    texts = many()[0][1]
+    alone = [explain(model, one.image, texts, tokenizer, words=False).warnings for one, _ in many()]
+    together = explain(model, [one.image for one, _ in many()], texts, tokenizer, words=False)
+    assert [together.image(i).warnings for i in range(len(together))] == alone and len({*map(str, alone)}) > 1
+    assert any(f" of {len(together)} images" in one for one in together.warnings)
     raw = explain(model, preprocess(item.image) * 0.5 + 0.5, [TEXT], tokenizer)
     assert any("does not look normalized" in one for one in raw.warnings)
     assert not any("normalized" in one for one in explain(model, preprocess(item.image), [TEXT], tokenizer).warnings)

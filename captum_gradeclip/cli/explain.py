@@ -338,7 +338,7 @@ def explain_picture(
         arguments: those of :func:`add_grad_eclip` and :func:`~captum_gradeclip.cli.common.add_preparation`, and ``targets``.
     """
     made = input_maker(loaded, arguments)(image)
-    return explain_inputs(loaded, [(name, made)], texts, arguments)
+    return with_notices(explain_inputs(loaded, [(name, made)], texts, arguments), made)
 
 
 def explain_pictures(
@@ -398,9 +398,13 @@ def explain_some(
             yield made
         else:
             assert together is not None
-            found = together.image(number)
-            yield replace(found, warnings=[*made[1], *found.warnings])
+            yield with_notices(together.image(number), made)
             number += 1
+
+
+def with_notices(found: Explanation, made: Made) -> Explanation:
+    """The explanation of one picture with what was noticed when its input was made."""
+    return replace(found, warnings=[*made[1], *found.warnings], image_warnings=())
 
 
 def explain_inputs(
@@ -430,8 +434,7 @@ def explain_inputs(
             **options,
         )
     warn(found.warnings, arguments)
-    names, noticed = [name for name, _ in inputs], inputs[0][1][1] if len(inputs) == 1 else []
-    return replace(found, names=names, warnings=[*noticed, *found.warnings])
+    return replace(found, names=[name for name, _ in inputs])
 
 
 def print_scores(explanations: Sequence[Explanation], out: Path) -> None:
