@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -123,14 +124,28 @@ def explain_files(
     request = json.loads(to_json(dict(request)))
     earlier = check_index(folder, request, resume, overwrite)
     run = _Run(folder, request, about or {}, resume and not overwrite, overwrite, style)
-    plans: list[_Plan] = []
-    for path in paths:
-        plans.append(run.plan(path, {one.entry.folder for one in plans}))
-    found = explain_all(one.path for one in plans if one.source)
     entries: list[Entry] = []
+    plans, taken = deque[_Plan](), set[str]()
+
+    def to_explain() -> Iterator[Path]:
+        """What is left to do, planned when it is asked for, since each file is read for its checksum."""
+        for path in paths:
+            plans.append(run.plan(path, taken))
+            taken.add(plans[-1].entry.folder)
+            if plans[-1].source:
+                yield path
+
+    explained = explain_all(to_explain())
+    waiting: Explanation | Exception | None = None
     try:
-        for number, _ in enumerate(track(paths)):
-            entries.append(run.entry(plans[number], found, any(one.folder for one in entries)))
+        for _ in track(paths):
+            if waiting is None and not (plans and not plans[0].source):
+                waiting = next(explained, None)  # plans as far as the next picture that is explained
+            plan, found = plans.popleft(), None
+            if plan.source:
+                found, waiting = waiting, None
+                assert found is not None, "an explainer gives something for each picture"
+            entries.append(run.entry(plan, found, any(one.folder for one in entries)))
     finally:
         if entries:
             now = {one.folder for one in entries if one.folder} | {one.picture for one in entries}
@@ -264,12 +279,11 @@ class _Run:
             return _Plan(path, Entry(name, error=_reason(error)), {})
         return _Plan(path, entry, source)
 
-    def entry(self, plan: _Plan, explained: Iterator[Explanation | Exception], any_before: bool) -> Entry:
-        """Writes the results of a picture, if it is to be explained and could be."""
+    def entry(self, plan: _Plan, found: Explanation | Exception | None, any_before: bool) -> Entry:
+        """Writes the results of a picture, if it was to be explained and could be."""
         entry = plan.entry
-        if not plan.source:
+        if found is None:
             return entry
-        found = next(explained)
         if isinstance(found, Exception):
             expected = isinstance(found, OSError) or _is_about_picture(found)
             if not (expected or (any_before and isinstance(found, (TypeError, ValueError)))):

@@ -263,6 +263,46 @@ def test_pictures_are_explained_together_and_refused_alone(
     assert plain[0].get("score") is None
 
 
+def test_what_is_warned_of_a_picture_is_its_own(shots: Path, tmp_path: Path) -> None:
+    """Together as alone, whatever the others are like, and each thing once."""
+    assert run(shots, *TEXTS, "--out", "out", "--resize", "5000") == 0
+    for name in ("one", "two", "three"):
+        (file,) = (one for one in shots.iterdir() if one.stem.lower() == name)
+        assert run(file, *TEXTS, "--out", f"alone-{name}", "--resize", "5000") == 0
+        several, alone = (told(tmp_path / one)["warnings"] for one in (f"out/{name}", f"alone-{name}"))
+        assert several == alone and len(set(several)) == len(several) > 0
+        assert not any(" of 3 images" in one for one in several)
+    (tmp_path / "single").mkdir()
+    (shots / "two.jpg").rename(tmp_path / "single" / "two.jpg")
+    assert run(tmp_path / "single", *TEXTS, "--out", "one-of-one", "--resize", "5000") == 0
+    assert told(tmp_path / "one-of-one" / "two")["warnings"] == told(tmp_path / "alone-two")["warnings"]
+
+
+def test_files_are_read_shortly_before_they_are_explained(
+    shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _, tokenizer = scenes.load()
+    order: list[str] = []
+    original = index.checksum
+
+    def reading(path: Path) -> str:
+        order.append(f"read {path.stem}")
+        return original(path)
+
+    def explaining(path: Path) -> Any:
+        order.append(f"explain {path.stem}")
+        return explain(model, path, "a star", tokenizer, words=False, scores=False)
+
+    monkeypatch.setattr(index, "checksum", reading)
+    paths = [shots / "three.jpg", shots / "gone.jpg", shots / "two.jpg"]
+    for resume in (False, True):
+        entries = index.explain_files(paths, index.one_by_one(explaining), tmp_path / "out", {}, resume=resume)
+        assert [(one.folder, one.taken) for one in entries] == [("three", resume), ("", False), ("two", resume)]
+        expected = ["read three", "explain three", "read gone", "read two", "explain two"]
+        assert order == [one for one in expected if not resume or one.startswith("read")]
+        order.clear()
+
+
 def test_an_error_of_a_batch_is_looked_for_picture_by_picture(
     shots: Path, tmp_path: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
