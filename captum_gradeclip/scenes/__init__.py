@@ -5,11 +5,12 @@ from .dataset import SceneDataset, SceneItem
 from .draw import draw
 from .model import load, preprocess
 from .vocabulary import tokenizer
-from .world import COLOURS, MATERIALS, PLACES, SHAPES, SIZES, Scene, Thing, sample_scene, split_of
+from .world import COLOURS, MATERIALS, PAIRS, PLACES, SHAPES, SIZES, Scene, Thing, sample_scene, split_of
 
 __all__ = [
     "COLOURS",
     "MATERIALS",
+    "PAIRS",
     "PLACES",
     "SHAPES",
     "SIZES",

@@ -36,7 +36,7 @@ from .captions import Phrase, sample_caption, truth
 from .dataset import SceneDataset, TwinScenes
 from .model import IMAGE_SIZE, MEAN, STD, build, load, save
 from .vocabulary import tokenizer
-from .world import COLOURS, SHAPES, Scene
+from .world import PAIRS, Scene
 
 
 @dataclass
@@ -268,10 +268,9 @@ def zero_shot(model: CLIP, pixels: Tensor, scenes: Iterable[Scene]) -> float:
     Returns:
         A number from 0 to 1.
     """
-    pairs = list(itertools.product(COLOURS, SHAPES))
-    text = model.encode_text(tokenizer()([Phrase(*pair).words() for pair in pairs]), normalize=True)
+    text = model.encode_text(tokenizer()([Phrase(*pair).words() for pair in PAIRS]), normalize=True)
     image = torch.cat([model.encode_image(normalize(part), normalize=True) for part in pixels.split(256)])
-    truth = torch.tensor([pairs.index((scene.things[0].colour, scene.things[0].shape)) for scene in scenes])
+    truth = torch.tensor([scene.things[0].pair for scene in scenes])
     return float((image @ text.T).argmax(1).eq(truth).float().mean())
 
 

@@ -24,6 +24,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 """The colors of things by name, red, green and blue from 0 to 255."""
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 """The shapes of things."""
+PAIRS = list(itertools.product(COLOURS, SHAPES))
+"""The 48 pairs of a color and a shape, which are the classes of scenes, in their order."""
 MATERIALS = ("plain", "striped")
 """The materials of things."""
 SIZES = {"small": (0.17, 0.19), "large": (0.24, 0.27)}
@@ -66,6 +68,15 @@ class Thing:
     y: float
     radius: float
     angle: float
+
+    @property
+    def pair(self) -> int:
+        """The number of its color and shape among :data:`PAIRS`.
+
+        >>> PAIRS[Thing("red", "star", "plain", "small", x=0.2, y=0.8, radius=0.1, angle=0.0).pair]
+        ('red', 'star')
+        """
+        return PAIRS.index((self.colour, self.shape))
 
     @property
     def places(self) -> frozenset[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +12,15 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
-from .. import images, scenes
+from .. import images
 from ..experiments.data.base import DataError
 from ..experiments.data.readers import folder, read_json, read_picture
 from ..quoting import quoted
-from ..scenes import Phrase, SceneDataset
+from ..scenes import PAIRS, Phrase, SceneDataset
 from ..scenes.world import Split
 
-_KINDS = list(itertools.product(scenes.COLOURS, scenes.SHAPES))
 _LEAST, _MOST, _REGIONS = 8**2, 1024**2, 100
 
 
@@ -92,12 +91,12 @@ class SceneRegionData:
     @property
     def classes(self) -> Sequence[str]:
         """``"red circle"`` and so on."""
-        return [Phrase(*kind).words() for kind in _KINDS]
+        return [Phrase(*kind).words() for kind in PAIRS]
 
     @property
     def things(self) -> Sequence[bool]:
         """Everything is a thing."""
-        return [True] * len(_KINDS)
+        return [True] * len(PAIRS)
 
     @property
     def about(self) -> Mapping[str, object]:
@@ -110,7 +109,7 @@ class SceneRegionData:
     def __getitem__(self, index: int) -> Regions:
         image, masks, scene = SceneDataset(self.length, self.split, self.seed, self.size, self.counts)[index]
         seen = masks.flatten(1).any(dim=1)
-        labels = torch.tensor([_KINDS.index((thing.colour, thing.shape)) for thing in scene.things])[seen]
+        labels = torch.tensor([thing.pair for thing in scene.things])[seen]
         id = f"{self.split}-{self.seed}-{index:06d}"
         return Regions(id, image, torch.stack([box_of(mask) for mask in masks[seen]]), masks[seen], labels)
 
@@ -240,8 +239,8 @@ def box_of(mask: Tensor) -> Tensor:
     tensor([0.5000, 0.0000, 1.0000, 0.5000])
     """
     height, width = mask.shape
-    rows, columns = (mask.any(dim=axis).nonzero()[:, 0] for axis in (1, 0))
-    return torch.stack([columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height])
+    first_and_last: Tensor = masks_to_boxes(mask[None])[0]  # pixels, the last ones included
+    return (first_and_last + torch.tensor([0, 0, 1, 1])) / torch.tensor([width, height, width, height])
 
 
 def _segment_ids(file: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar
@@ -11,11 +10,9 @@ import numpy as np
 import torch
 
 from ... import scenes
-from ...scenes import Phrase, SceneDataset
+from ...scenes import PAIRS, Phrase, SceneDataset
 from ...scenes.world import Split
 from .base import NOTHING, DataArguments, Sample
-
-_KINDS = list(itertools.product(scenes.COLOURS, scenes.SHAPES))
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class Scenes:
     @property
     def classes(self) -> Sequence[str]:
         """``"red circle"`` and so on."""
-        return [Phrase(*kind).words() for kind in _KINDS]
+        return [Phrase(*kind).words() for kind in PAIRS]
 
     def __len__(self) -> int:
         return self.length
@@ -71,7 +68,7 @@ class Scenes:
     def __getitem__(self, index: int) -> Sample:
         image, masks, scene = SceneDataset(self.length, self.split, self.seed, counts=self.counts)[index]
         segments = torch.full(masks.shape[1:], NOTHING)
-        kinds = [_KINDS.index((thing.colour, thing.shape)) for thing in scene.things]
+        kinds = [thing.pair for thing in scene.things]
         for kind, mask in zip(kinds, masks):
             segments[mask] = kind
         named = scenes.name_all(scene).text

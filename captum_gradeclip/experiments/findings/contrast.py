@@ -14,7 +14,7 @@ from ...attr import GradECLIP
 from ...scenes import SceneDataset
 from ...scenes.world import Split
 from ...scores import ContrastScore
-from .finding import PAIRS, Chosen, Finding, HeldOut, batches, finding, pair_score
+from .finding import Chosen, Finding, HeldOut, batches, finding, pair_score
 
 _SIGNED = {"relu_attributions": False}
 _READINGS: dict[str, Mapping[str, Foreign]] = {
@@ -49,7 +49,7 @@ def contrast(model: CLIP, data: SceneDataset) -> Iterator[Finding]:
     score = pair_score(model)
     signs: dict[str, list[tuple[bool, bool]]] = {}
     for items, pixels in batches(model, data, "contrast"):
-        pairs = [[PAIRS.index((thing.colour, thing.shape)) for thing in item.scene.things] for item in items]
+        pairs = [[thing.pair for thing in item.scene.things] for item in items]
         for named, other in ((0, 1), (1, 0)):
             # One contrast for each pair that something is held against, and all pictures for which it is.
             for against in sorted({pair[other] for pair in pairs}):

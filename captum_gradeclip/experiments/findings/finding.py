@@ -15,15 +15,13 @@ from torch import Tensor
 from ... import adapters, scenes
 from ...metrics import bootstrap_interval, paired_t_test
 from ...progress import track
-from ...scenes import Phrase, Scene, SceneDataset, SceneItem, Thing, sample_scene
+from ...scenes import PAIRS, Phrase, Scene, SceneDataset, SceneItem, Thing, sample_scene
 from ...scenes.world import Split
 from ...scores import ImageTextScore
 from ..setups import InputSpec
 
 BATCH = 64
 """Largest number of scenes that are measured together."""
-PAIRS = list(itertools.product(scenes.COLOURS, scenes.SHAPES))
-"""Every pair of a color and a shape, among which the pair of a thing is looked for."""
 
 
 @dataclass(frozen=True)
@@ -165,5 +163,5 @@ def batches(model: CLIP, data: SceneDataset, what: str, size: int = BATCH) -> It
 
 
 def pair_score(model: CLIP) -> ImageTextScore:
-    """The score of pictures with ``"red circle"`` and so on, a column for each of :data:`PAIRS`."""
+    """The score of pictures with ``"red circle"`` and so on, a column for each of :data:`~captum_gradeclip.scenes.PAIRS`."""
     return ImageTextScore(model, [Phrase(*pair).words() for pair in PAIRS], scenes.tokenizer())

@@ -20,7 +20,7 @@ from ...metrics import Schedule, baseline, curves, target_score
 from ...progress import track
 from ...scenes import Phrase, SceneDataset, SceneItem
 from ...trust import trust
-from .finding import PAIRS, Finding, HeldOut, finding, pair_score
+from .finding import Finding, HeldOut, finding, pair_score
 
 NO_FAULT = "no fault"
 """The row of false alarms."""
@@ -110,7 +110,7 @@ def is_sound(model: CLIP, item: SceneItem, seed: int) -> bool:
         item: the scene.
         seed: seed of the random tenth that the marked one is held against.
     """
-    score, columns = pair_score(model), [PAIRS.index((thing.colour, thing.shape)) for thing in item.scene.things]
+    score, columns = pair_score(model), [thing.pair for thing in item.scene.things]
     column = columns[0]
     pixels = adapters.preprocessing(model).pixels(item.image)[None]
     with torch.no_grad():

@@ -14,10 +14,10 @@ from ...attr import GradECLIP, Oracle, RandomMap, RawAttention
 from ...attr.grad_eclip import Heads, SpatialWeight
 from ...maps import ensemble
 from ...metrics import Schedule, baseline, curves, margin, mean_change, pearson_correlation, pointing_game, target_score
-from ...scenes import Caption, Phrase, SceneDataset, SceneItem
+from ...scenes import PAIRS, SceneDataset, SceneItem
 from ...scores import ImageTextScore
-from .finding import PAIRS, Finding, HeldOut, batches, finding, pair_score
-from .pointing import fitting_mask
+from .finding import Finding, HeldOut, batches, finding, pair_score
+from .pointing import named, pairs_of
 
 DEFAULT = "single head, loosened"
 """The row that all others are compared with: the paper's reading."""
@@ -52,9 +52,9 @@ def ranking(model: CLIP, data: SceneDataset) -> Iterator[Finding]:
         assert single is not None
         best += (own.argmax(dim=1) != single.argmax(dim=1)).tolist()
         for item, one, other in zip(items, own, single):
-            named = _pairs(item)
-            if len(named) > 1:
-                order.append(one[named].argsort().tolist() != other[named].argsort().tolist())
+            shown = pairs_of(item)
+            if len(shown) > 1:
+                order.append(one[shown].argsort().tolist() != other[shown].argsort().tolist())
     yield from finding(f"the single-head pass has another best text, of {len(PAIRS)}", best)
     yield from finding("the single-head pass ranks the things of the scene otherwise", order)
 
@@ -70,7 +70,7 @@ def agreement(model: CLIP, data: SceneDataset) -> Iterator[Finding]:
     method = GradECLIP.for_score(score)
     found: dict[str, list[float]] = {}
     for items, pixels in batches(model, data, "agreement"):
-        numbers, targets, _ = _asked(items)
+        numbers, targets, _ = named(items)
         maps = {
             (heads, weight): method.attribute(
                 pixels[numbers], targets, heads=heads, spatial_weight=weight, relu_attributions=False
@@ -104,10 +104,10 @@ def judgment(model: CLIP, data: SceneDataset) -> Iterator[Finding]:
         items, pixels = _of_several(items, pixels)
         if not items:
             continue
-        numbers, targets, masks = _asked(items)
+        numbers, targets, masks = named(items)
         images, rivals = pixels[numbers], torch.zeros(len(numbers), len(PAIRS), dtype=torch.bool)
         for row, number, target in zip(rivals, numbers, targets):
-            row[_pairs(items[number])] = True
+            row[pairs_of(items[number])] = True
             row[target] = False
         asked = torch.tensor(targets)
         judges = {COLUMNS[1]: target_score(asked), COLUMNS[2]: margin(asked, rivals)}
@@ -145,21 +145,9 @@ def readings(score: ImageTextScore, images: Tensor, targets: Sequence[int], mask
     yield "oracle (mask)", Oracle.for_score(score).attribute(images, list(targets), masks=masks.float())
 
 
-def _asked(items: Sequence[SceneItem]) -> tuple[list[int], list[int], Tensor]:
-    """For each pair of each scene: the number of the scene, the column of the pair, and the mask of what it fits."""
-    named = [(number, pair, item) for number, item in enumerate(items) for pair in _pairs(item)]
-    masks = [fitting_mask(item, Caption("", (Phrase(*PAIRS[pair]),))) for _, pair, item in named]
-    return [number for number, _, _ in named], [pair for _, pair, _ in named], torch.stack(masks)
-
-
-def _pairs(item: SceneItem) -> list[int]:
-    """The columns of the pairs of color and shape that a scene shows, each once."""
-    return list(dict.fromkeys(PAIRS.index((thing.colour, thing.shape)) for thing in item.scene.things))
-
-
 def _of_several(items: Sequence[SceneItem], pixels: Tensor) -> tuple[list[SceneItem], Tensor]:
     """The scenes that show two pairs at least."""
-    kept = [number for number, item in enumerate(items) if len(_pairs(item)) > 1]
+    kept = [number for number, item in enumerate(items) if len(pairs_of(item)) > 1]
     return [items[number] for number in kept], pixels[kept]
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from ... import scenes
 from ...attr import GradECLIP, RawAttention
 from ...metrics import Schedule, curves, energy_pointing_game, pointing_game, target_score
-from ...scenes import Caption, Phrase, Scene, SceneDataset, SceneItem, Thing
+from ...scenes import PAIRS, Caption, Phrase, Scene, SceneDataset, SceneItem, Thing
 from ...scores import ImageTextScore
-from .finding import BATCH, PAIRS, Finding, HeldOut, batches, finding, pair_score
+from .finding import BATCH, Finding, HeldOut, batches, finding, pair_score
 
 
 def measure(model: CLIP, held_out: HeldOut) -> Iterator[Finding]:
@@ -47,9 +47,8 @@ def pointing(model: CLIP, data: SceneDataset) -> Iterator[Finding]:
     changes: dict[str, list[float]] = {name: [] for name in methods}
     areas: list[float] = []
     for items, pixels in batches(model, data, "pointing game"):
-        asked = [one for number, item in enumerate(items) for one in _named(number, item)]
-        images, targets = pixels[[number for number, _, _ in asked]], [pair for _, pair, _ in asked]
-        masks = torch.stack([mask for _, _, mask in asked])
+        numbers, targets, masks = named(items)
+        images = pixels[numbers]
         areas += masks.float().mean(dim=(1, 2)).tolist()
         total = masks[0].numel()
         for name, explain in methods.items():
@@ -180,10 +179,16 @@ def two_things(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     return balance, energy.sum(dim=0) / masks.any(dim=1).float().mean(dim=(1, 2))
 
 
-def _named(number: int, item: SceneItem) -> Iterator[tuple[int, int, Tensor]]:
-    """For each pair of color and shape of a scene: its number, the index of the pair, the mask of all things it fits."""
-    for pair in dict.fromkeys((thing.colour, thing.shape) for thing in item.scene.things):
-        yield number, PAIRS.index(pair), fitting_mask(item, Caption("", (Phrase(*pair),)))
+def named(items: Sequence[SceneItem]) -> tuple[list[int], list[int], Tensor]:
+    """For each pair of color and shape of each scene, once: the number of the scene, the pair's, the mask of all it fits."""
+    found = [(number, pair, item) for number, item in enumerate(items) for pair in pairs_of(item)]
+    masks = [fitting_mask(item, Caption("", (Phrase(*PAIRS[pair]),))) for _, pair, item in found]
+    return [number for number, _, _ in found], [pair for _, pair, _ in found], torch.stack(masks)
+
+
+def pairs_of(item: SceneItem) -> list[int]:
+    """The numbers of the pairs of color and shape that a scene shows, each once."""
+    return list(dict.fromkeys(thing.pair for thing in item.scene.things))
 
 
 def _prompts_of(scene: Scene) -> list[tuple[str, Caption]]:

@@ -10,9 +10,9 @@ from open_clip import CLIP
 from ... import scenes
 from ...attr import GradECLIP
 from ...metrics.scoring import known
-from ...scenes import Caption, Phrase, SceneDataset
+from ...scenes import PAIRS, Caption, Phrase, SceneDataset
 from ...scores import ImageTextScore
-from .finding import PAIRS, Finding, HeldOut, batches, finding, pair_score
+from .finding import Finding, HeldOut, batches, finding, pair_score
 
 
 def measure(model: CLIP, held_out: HeldOut) -> Iterator[Finding]:
@@ -36,7 +36,7 @@ def zero_shot(model: CLIP, data: SceneDataset) -> Iterator[Finding]:
     own: list[bool] = []
     explained: list[bool] = []
     for items, pixels in batches(model, data, "zero-shot"):
-        true = torch.tensor([PAIRS.index((item.scene.things[0].colour, item.scene.things[0].shape)) for item in items])
+        true = torch.tensor([item.scene.things[0].pair for item in items])
         with torch.no_grad():
             own += (known(score(pixels), "model").argmax(dim=1) == true).tolist()
         cosines = method.outcome(pixels).explained_scores
