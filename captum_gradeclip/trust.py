@@ -201,7 +201,9 @@ def _random_texts(tokenizer: Tokenizer | None, count: int, length: int, generato
 
 
 def _cascade(model: nn.Module, generator: torch.Generator) -> Iterator[nn.Module]:
-    """Copies of a model in which the weights of more and more image layers are shuffled, from the last to the first.
+    """A copy of a model in which the weights of more and more image layers are shuffled, from the last to the first.
+
+    It is one copy that changes from step to step, so that it is to be used before the next one is asked for.
 
     Args:
         model: the model, which stays as it is.
@@ -213,7 +215,7 @@ def _cascade(model: nn.Module, generator: torch.Generator) -> Iterator[nn.Module
             for weight in site.module.parameters():
                 shuffled = weight.flatten()[torch.randperm(weight.numel(), generator=generator).to(weight.device)]
                 weight.copy_(shuffled.view_as(weight))
-        yield copy.deepcopy(changed)
+        yield changed
 
 
 def _preprocessed(model: nn.Module, image: object, pixels: Tensor, std: Sequence[float]) -> Iterator[GuardFinding]:
