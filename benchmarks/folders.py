@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--written", type=int, default=50, help="pictures that are drawn and written for the last row")
     given = parser.parse_args()
     loaded = load(given.model)
     model, tokenizer = loaded.model.to(given.device, getattr(torch, given.dtype)), loaded.tokenizer
@@ -84,7 +85,7 @@ def main() -> None:
         assert found.maps.shape[:2] == (len(paths), len(texts))  # type: ignore[union-attr]
 
     def everything() -> None:
-        some = paths[: max(1, len(paths) // 10)]
+        some = paths[: given.written]
         explain(model, some, texts, tokenizer, batch_size=given.batch, workers=given.workers).save(Path(folder) / "out")
 
     with tempfile.TemporaryDirectory() as folder:
@@ -97,8 +98,9 @@ def main() -> None:
         usual, ours = (statistics.median(column) for column in zip(*rates))
         print(f"plain loop      {usual:6.2f} pictures/s")
         print(f"explain, maps   {ours:6.2f} pictures/s, {statistics.median(ratios):.2f} of the plain loop")
-        few = max(1, len(paths) // 10)
-        print(f"explain, words, scores and pictures written: {few / seconds(everything):.2f} pictures/s")
+        if given.written:
+            rate = min(given.written, len(paths)) / seconds(everything)
+            print(f"explain, words, scores and pictures written: {rate:.2f} pictures/s")
 
 
 if __name__ == "__main__":
