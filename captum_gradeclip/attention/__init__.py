@@ -2,7 +2,7 @@
 
 from .call import one_call
 from .capture_input import CaptureInput
-from .interception import Interception, RowInterception
+from .interception import Interception, RowInterception, RowReadings
 from .layout import examples_axis
 from .probe import shown_patches
 from .record import (
@@ -34,6 +34,7 @@ __all__ = [
     "Record",
     "ReplaceOutput",
     "RowInterception",
+    "RowReadings",
     "Rule",
     "SeeOutputs",
     "SeveralAnswers",
