@@ -27,7 +27,9 @@ image = scenes.SceneDataset(3, "evaluation")[0].image
 score = ImageTextScore(model, ["blue", "striped"], tokenizer)
 found = account(score, preprocess(image)[None], layers=score.layers, by_head=True)
 total = found.maps.sum(dim=(2, 3, 4, 5)) + found.others.sum(dim=(2, 3, 4)) + found.residual
-print("images, texts, layers, heads, rows, columns:", tuple(found.maps.shape), torch.allclose(total, found.scores, atol=1e-5))
+print(
+    "images, texts, layers, heads, rows, columns:", tuple(found.maps.shape), torch.allclose(total, found.scores, atol=1e-5)
+)
 
 # %%
 # The study does so for all words that describe some scenes. With real weights, these lines load another model, and
