@@ -1,5 +1,6 @@
 """One forward pass, intercepted in chosen layers and remembered."""
 
+from .as_written import AsWritten
 from .call import one_call
 from .capture_input import CaptureInput
 from .interception import Interception, RowInterception
@@ -28,6 +29,7 @@ Branches, LayerInput, LayerOutput, each_token = SidePath, CaptureInput, ReplaceO
 
 __all__ = [
     "Answer",
+    "AsWritten",
     "CaptureInput",
     "Interception",
     "LayerError",
