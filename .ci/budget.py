@@ -17,8 +17,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "captum_gradeclip"
 ANY_PER_THOUSAND = 15.0
 # Of attr/, 200 are for maps that follow from those of the features, maps in parts and words without padding, 25 for what
 # a method costs in passes, 75 for ensembles of readings and the account of a score, 225 for pairs of words and regions, 50
-# for scores that need a pass for each target, 40 for queries and keys behind the output projection, 25 for pairs of which both
-# weights share a pass and for compiled towers.
+# for scores that need a pass for each target, 40 for queries and keys behind the output projection, 25 for pairs of which
+# both weights share a pass and for compiled towers.
 ATTR, METHODS = 2100, 900
 _LAYOUT = {
     tokenize.COMMENT,
