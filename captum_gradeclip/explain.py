@@ -319,9 +319,9 @@ def explain(
     Args:
         model: a model of images and texts, or an image classifier, that an adapter knows; used as it is and never changed.
         images: a PIL image, the path of a file, an array ``(H, W, 3)`` of uint8, a tensor ``(C, H, W)`` or
-            ``(N, C, H, W)`` with the C channels that the model takes, floating point, what a processor of transformers
-            returned, or a list of these, which may have different sizes. A tensor is taken as it is, prepared for the model
-            already; its maps then lie on the tensor's own pixels.
+            ``(N, C, H, W)`` with the C channels that the model takes, floating point, what a processor of transformers or
+            timm's ``NaFlexCollator`` returned, or a list of these, which may have different sizes. A tensor is taken as it
+            is, prepared for the model already; its maps then lie on the tensor's own pixels.
         texts: a text, or a list of texts, that each image is compared with; ``None`` (default) for a classifier.
         tokenizer: the model's tokenizer, of open_clip or transformers; needed with texts. A processor of transformers is a
             tokenizer as well, and makes pictures into inputs unless ``preprocess`` says otherwise.
