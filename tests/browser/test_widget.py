@@ -1,4 +1,4 @@
-"""The widget in a browser: its colors are those of the figures, and it answers to clicks, keys, the pointer and the slider."""
+"""The widget in a browser: its colors are those of the figures; clicks, keys, the pointer and the slider are answered."""
 
 from __future__ import annotations
 
