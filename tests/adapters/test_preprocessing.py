@@ -215,7 +215,9 @@ def test_patches_that_are_no_whole_images_are_refused() -> None:
     dropped["patch_valid"][0, 2] = False
     with pytest.raises(ValueError, match=r"^images: expected a patch for each place of an image, got 5 for 2 x 3 places"):
         explain(model, dropped, targets=0)
-    with pytest.raises(ValueError, match=r"^images: expected patches of 8 x 8 pixels in 3 channels, 192 values each, got 48"):
+    with pytest.raises(
+        ValueError, match=r"^images: expected patches of 8 x 8 pixels in 3 channels, 192 values each, got 48"
+    ):
         explain(model, {**features, "patches": features["patches"][..., :48]}, targets=0)
     with pytest.raises(ValueError, match="^images: CLIPModel takes no patches"):
         adapters.pixel_values(features, FAMILIES["transformers CLIP"].build())

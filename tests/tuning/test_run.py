@@ -451,7 +451,9 @@ def test_two_processes_with_half_the_batch_each_are_one(tmp_path: Path, local: s
 def test_a_run_that_was_killed_comes_to_the_same_weights(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, "script.py"]
-    subprocess.run([*command, "whole", "GradECLIP", "1", "trained"], cwd=tmp_path, env=environment(), check=True, timeout=300)
+    subprocess.run(
+        [*command, "whole", "GradECLIP", "1", "trained"], cwd=tmp_path, env=environment(), check=True, timeout=300
+    )
     killed = subprocess.Popen([*command, "killed", "GradECLIP", "1", "trained"], cwd=tmp_path, env=environment())
     until = time.monotonic() + 120
     while not (tmp_path / "killed" / "checkpoint.pt").exists() and time.monotonic() < until:
@@ -459,7 +461,9 @@ def test_a_run_that_was_killed_comes_to_the_same_weights(tmp_path: Path) -> None
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not (tmp_path / "killed" / "tuned.safetensors").exists()
-    subprocess.run([*command, "killed", "GradECLIP", "1", "trained"], cwd=tmp_path, env=environment(), check=True, timeout=300)
+    subprocess.run(
+        [*command, "killed", "GradECLIP", "1", "trained"], cwd=tmp_path, env=environment(), check=True, timeout=300
+    )
     assert (tmp_path / "killed" / "tuned.safetensors").read_bytes() == (
         tmp_path / "whole" / "tuned.safetensors"
     ).read_bytes()
