@@ -13,7 +13,7 @@ def cut(images: Tensor, patch: int) -> Tensor:
     tensor([2., 3., 6., 7.])
     """
     rows, columns = images.shape[-2] // patch, images.shape[-1] // patch
-    apart = images.unflatten(3, (columns, patch)).unflatten(2, (rows, patch))  # (N, C, h, p, w, p)
+    apart: Tensor = images.unflatten(3, (columns, patch)).unflatten(2, (rows, patch))  # (N, C, h, p, w, p)
     return apart.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 
 
@@ -50,5 +50,5 @@ def joined(patches: Tensor, places: Tensor, patch: int, channels: int) -> Tensor
             f"images: expected a patch for each place of an image, got {len(places)} for {rows} x {columns} places; give"
             " whole images, none of whose patches were dropped"
         )
-    apart = patches[order].unflatten(1, (patch, patch, channels)).unflatten(0, (rows, columns))  # (h, w, p, p, C)
+    apart: Tensor = patches[order].unflatten(1, (patch, patch, channels)).unflatten(0, (rows, columns))  # (h, w, p, p, C)
     return apart.permute(4, 0, 2, 1, 3).flatten(3).flatten(1, 2)

@@ -3,7 +3,7 @@
 from ..former import former_names
 from .call import one_call
 from .capture_input import CaptureInput
-from .interception import Interception, RowInterception
+from .interception import Interception, RowInterception, RowReadings
 from .layout import examples_axis
 from .probe import shown_patches
 from .record import (
@@ -37,6 +37,7 @@ __all__ = [
     "Record",
     "ReplaceOutput",
     "RowInterception",
+    "RowReadings",
     "Rule",
     "SeeOutputs",
     "SeveralAnswers",

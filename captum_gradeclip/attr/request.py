@@ -22,6 +22,7 @@ from ..attention import (
     LayerError,
     Record,
     RowInterception,
+    RowReadings,
     Rule,
     examples_axis,
     is_observed,
@@ -206,6 +207,24 @@ class Request:
                 stacklevel=5,
             )
         return self.intercept(rule)
+
+    def readings(self, rules: Sequence[Rule]) -> list[Attention]:
+        """What :meth:`intercept_tail` shows by each of several rules.
+
+        It is one pass where the token that is read can run alone behind the last attention; there it runs once for each
+        rule.
+        """
+        if not self._has_tokenwise_tail():
+            return [self.intercept_tail(rule) for rule in rules]
+        seen = RowReadings(self.layers[0], rules)
+        try:
+            output = self.forward(seen)
+        except torch.cuda.OutOfMemoryError:
+            raise  # all tokens would need more memory
+        except (RuntimeError, IndexError, LayerError):
+            return [self.intercept_tail(rule) for rule in rules]  # which tells what may be wrong
+        keys = self.keys(seen.answers[0].key.shape[-2])
+        return [Attention(self, part, keys, [one]) for part, one in zip(output.chunk(len(rules)), seen.answers)]
 
     def _has_tokenwise_tail(self) -> bool:
         """Whether the rest of the model can run on the read-out token alone, with nobody else looking into the block."""

@@ -213,4 +213,5 @@ def _pointed(maps: Tensor, mask: Tensor, picture: Picture) -> Tensor:
     signed = torch.cat([maps, maps.sum(dim=1, keepdim=True)], dim=1)
     heat = to_pixels(signed, picture.frame_of(signed), unseen=float(signed.min()))
     masks = mask.expand(heat.shape).flatten(0, 1)
-    return pointing_game(heat.flatten(0, 1), masks).double().unflatten(0, heat.shape[:2])
+    pointed: Tensor = pointing_game(heat.flatten(0, 1), masks).double().unflatten(0, heat.shape[:2])
+    return pointed
