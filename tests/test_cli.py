@@ -393,6 +393,7 @@ def test_each_command_is_a_file() -> None:
         "evaluate",
         "explain",
         "models",
+        "report",
         "study",
         "trust",
         "tune",
