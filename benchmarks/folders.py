@@ -27,7 +27,6 @@ from captum_gradeclip.adapters.loading import load
 from captum_gradeclip.images import read
 
 SIZES = ((640, 480), (480, 640), (1024, 768), (800, 600), (1280, 720), (500, 375))
-BATCH = 16
 
 
 class Files(Dataset[torch.Tensor]):
@@ -64,24 +63,30 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--written", type=int, default=50, help="pictures that are drawn and written for the last row")
     given = parser.parse_args()
     loaded = load(given.model)
-    model, tokenizer = loaded.model, loaded.tokenizer
+    model, tokenizer = loaded.model.to(given.device, getattr(torch, given.dtype)), loaded.tokenizer
     texts = [f"a photo of a dog, number {number}" for number in range(given.texts)]
     own, tower = adapters.preprocessing(model), adapters.image_tower(model)
 
     @torch.no_grad()
     def plain() -> None:
-        for pixels in DataLoader(Files(paths, own), batch_size=BATCH, num_workers=given.workers):
-            tower.encode(pixels)
+        for pixels in DataLoader(Files(paths, own), batch_size=given.batch, num_workers=given.workers):
+            tower.encode(pixels.to(given.device, tower.dtype))
 
     def maps() -> None:
-        found = explain(model, paths, texts, tokenizer, words=False, scores=False, batch_size=BATCH, workers=given.workers)
+        found = explain(
+            model, paths, texts, tokenizer, words=False, scores=False, batch_size=given.batch, workers=given.workers
+        )
         assert found.maps.shape[:2] == (len(paths), len(texts))  # type: ignore[union-attr]
 
     def everything() -> None:
-        some = paths[: max(1, len(paths) // 10)]
-        explain(model, some, texts, tokenizer, batch_size=BATCH, workers=given.workers).save(Path(folder) / "out")
+        some = paths[: given.written]
+        explain(model, some, texts, tokenizer, batch_size=given.batch, workers=given.workers).save(Path(folder) / "out")
 
     with tempfile.TemporaryDirectory() as folder:
         paths = write(Path(folder), given.pictures)
@@ -93,8 +98,9 @@ def main() -> None:
         usual, ours = (statistics.median(column) for column in zip(*rates))
         print(f"plain loop      {usual:6.2f} pictures/s")
         print(f"explain, maps   {ours:6.2f} pictures/s, {statistics.median(ratios):.2f} of the plain loop")
-        few = max(1, len(paths) // 10)
-        print(f"explain, words, scores and pictures written: {few / seconds(everything):.2f} pictures/s")
+        if given.written:
+            rate = min(given.written, len(paths)) / seconds(everything)
+            print(f"explain, words, scores and pictures written: {rate:.2f} pictures/s")
 
 
 if __name__ == "__main__":

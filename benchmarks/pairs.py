@@ -1,23 +1,23 @@
 """What the tensor of words and regions costs beside the plain passes: ``python benchmarks/pairs.py --out runs/pairs``.
 
-One image with a caption of 12 words, against one pass of each tower without a gradient. All calls take turns in one process,
-and a ratio is formed within a round. Weights are random, since they do not affect the time.
+One image with a caption of 12 words, against one pass of each tower without a gradient, and against the package exclip where
+it is installed. All calls take turns in one process, and a ratio is formed within a round. Weights are random, since they do
+not affect the time.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
+from functools import partial
 from pathlib import Path
 
 import open_clip
+import rivals
 import torch
-from rich.console import Console
-from rich.table import Table
+from captions import captions
+from ratios import measure, report, where
 
-from captum_gradeclip import WordRegionAttribution, adapters
-from captum_gradeclip.experiments.timing import take_turns
+from captum_gradeclip import ImageTextScore, WordRegionAttribution, adapters
 
 
 def main() -> None:
@@ -27,36 +27,35 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=12, help="number of words of a caption [%(default)s]")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--rounds", type=int, default=15, help="number of rounds [%(default)s]")
+    parser.add_argument("--rival-rounds", type=int, default=2, help="rounds with exclip, which takes minutes on a CPU")
+    parser.add_argument("--no-rivals", dest="rivals", action="store_false", help="leave out other packages")
     parser.add_argument("--device", default="cpu", help="device [%(default)s]")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--out", type=Path, default=Path("gradeclip-out/pairs"), help="folder [%(default)s]")
     options = parser.parse_args()
 
     torch.manual_seed(0)
-    model = open_clip.create_model(options.model).eval().to(options.device)
+    model = open_clip.create_model(options.model).eval().to(options.device, getattr(torch, options.dtype))
     text, image = adapters.text_tower(model), adapters.image_tower(model)
     method = WordRegionAttribution(model)
-    table = Table("batch", "call", "ratio", "quartiles", title=f"{options.model}, {torch.get_num_threads()} threads")
-    ratios: dict[int, dict[str, list[float]]] = {}
+    rows: list[dict] = []
     for batch in options.batch:
-        images = torch.randn(batch, 3, *image.size, device=options.device)
-        tokens = torch.zeros(batch, text.context_length, dtype=torch.long)
-        tokens[:, 1 : 1 + options.words] = torch.randint(1, text.vocabulary - 2, (batch, options.words))
-        tokens[:, 0], tokens[:, 1 + options.words] = text.vocabulary - 2, text.vocabulary - 1
-        tokens = tokens.to(options.device)
+        images = torch.randn(batch, 3, *image.size, device=options.device, dtype=image.dtype)
+        tokens = captions(text, batch, options.words, options.device)
         calls = {
             "plain passes": torch.no_grad()(lambda x=images, t=tokens: (model.encode_image(x), model.encode_text(t))),
             "pairs": lambda x=images, t=tokens: method.attribute(x, t),
             "pairs, one weight of the image": lambda x=images, t=tokens: method.attribute(x, t, image_weight="softmax"),
             "directions of the words": lambda t=tokens: method.directions(t),
         }
-        times = take_turns(calls, options.rounds, title=f"batch {batch}")
-        ratios[batch] = {name: [one / base for one, base in zip(times[name], times["plain passes"])] for name in calls}
-        for name, values in ratios[batch].items():
-            low, middle, high = statistics.quantiles(values, n=4)
-            table.add_row(str(batch), name, f"{middle:.2f}", f"{low:.2f} - {high:.2f}")
-    Console().print(table)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "pairs.json").write_text(json.dumps({"model": options.model, "ratios": ratios}, indent=2))
+        found = measure(calls, options.rounds, options.device, f"batch {batch}")
+        if options.rivals and batch == 1:
+            score = ImageTextScore(model, torch.randn(1, image.width))
+            other = rivals.running({"exclip": partial(rivals.exclip, score, images, tokens)})
+            both = {"plain passes": calls["plain passes"], **other}
+            found += measure(both, options.rival_rounds, options.device, "exclip")[1:]
+        rows += [{"pairs": batch, **row} for row in found]
+    report(rows, f"{options.model}, {options.dtype}, {where(options.device)}", options.out)
 
 
 if __name__ == "__main__":

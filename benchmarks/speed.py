@@ -8,31 +8,22 @@ alone. Weights are random, since they do not affect the time.
 from __future__ import annotations
 
 import argparse
-import copy
-import csv
-import io
-import json
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
-from importlib.util import find_spec
 from pathlib import Path
 
 import open_clip
+import rivals
 import torch
 from captum.attr import LayerGradCam, Saliency
-from rich.console import Console
-from rich.table import Table
+from ratios import measure, report, where
 from torch import Tensor, nn
 
 from captum_gradeclip import GradECLIP, ImageTextScore, adapters
 from captum_gradeclip.attention import Interception, single_head
 from captum_gradeclip.attr.grad_eclip import grad_eclip, loosened_attention
-from captum_gradeclip.experiments.timing import take_turns
 
-FOREIGN = ("pytorch-grad-cam", "LeGrad")
 FEW = 10  # contenders whose time grows with the number of texts are timed up to this many
 
 
@@ -55,40 +46,7 @@ def contenders(score: ImageTextScore, images: Tensor, texts: int, foreign: bool 
         "Captum LayerGradCam": lambda: [cam.attribute(images, target=t) for t in range(texts)],
         "one-step gradient (Captum Saliency)": lambda: [gradient.attribute(images, target=t) for t in range(texts)],
     }
-    return plain | ours | loops | (others(score, images, texts) if foreign else {})
-
-
-def others(score: ImageTextScore, images: Tensor, texts: int) -> dict[str, Callable[[], object]]:
-    """The contenders pytorch-grad-cam and LeGrad, where they are installed and run on this model."""
-    found: dict[str, Callable[[], object]] = {}
-    if find_spec("pytorch_grad_cam"):
-        from pytorch_grad_cam import GradCAM
-        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-        rows, columns = score.grid(images)
-
-        def patches(tokens: Tensor) -> Tensor:
-            return tokens[:, 1:].mT.unflatten(2, (rows, columns))
-
-        copied = copy.deepcopy(score)  # it leaves gradients behind
-        cam = GradCAM(model=copied, target_layers=[copied.layers[-1].ln_1], reshape_transform=patches)
-        targets = [[ClassifierOutputTarget(t)] * len(images) for t in range(texts)]
-        found["pytorch-grad-cam"] = lambda: [cam(input_tensor=images, targets=one) for one in targets]
-    if find_spec("legrad"):
-        from legrad import LeWrapper
-
-        with redirect_stdout(io.StringIO()):
-            wrapped = LeWrapper(copy.deepcopy(score.model))  # it changes the model
-        found["LeGrad"] = lambda: [
-            wrapped.compute_legrad(text_embedding=score.text_features, image=image[None]) for image in images
-        ]
-    for name, call in list(found.items()):
-        try:
-            call()
-        except Exception as error:
-            Console(stderr=True).print(f"{name} does not run here: {error}", markup=False)
-            del found[name]
-    return found
+    return plain | ours | loops | (rivals.maps(score, images, texts) if foreign else {})
 
 
 def published(score: ImageTextScore, images: Tensor, texts: int) -> list[Tensor]:
@@ -104,82 +62,68 @@ def published(score: ImageTextScore, images: Tensor, texts: int) -> list[Tensor]
     return maps
 
 
-def build(name: str, device: str, dtype: str, batch: int, texts: int) -> tuple[ImageTextScore, Tensor]:
-    """A score of random weights and prompts, and random images."""
+def build(options: argparse.Namespace) -> nn.Module:
+    """A model of random weights."""
     torch.manual_seed(0)
-    model: nn.Module = open_clip.create_model(name).eval().to(device, getattr(torch, dtype))
+    model: nn.Module = open_clip.create_model(options.model)
+    return model.eval().to(options.device, getattr(torch, options.dtype))
+
+
+def asked(model: nn.Module, options: argparse.Namespace, batch: int, texts: int) -> tuple[ImageTextScore, Tensor]:
+    """A score with random prompts, and random images."""
     tower = adapters.image_tower(model)
-    features = torch.randn(texts, tower.width, device=device)
-    return ImageTextScore(model, features), torch.randn(batch, 3, *tower.size, device=device, dtype=tower.dtype)
+    size = (options.size, options.size) if options.size else tower.size
+    images = torch.randn(batch, 3, *size, device=options.device, dtype=tower.dtype)
+    return ImageTextScore(model, torch.randn(texts, tower.width, device=options.device)), images
 
 
-def peak(options: argparse.Namespace, contender: str, batch: int, texts: int) -> float:
-    """Peak memory in MiB, of the process or of its GPU, while a process runs one contender three times."""
-    inner = {"model": options.model, "device": options.device, "dtype": options.dtype, "batch": batch, "texts": texts}
-    command = [sys.executable, __file__, "--measure-memory", json.dumps({**inner, "contender": contender})]
+def peak(options: argparse.Namespace, name: str, call: Callable[[], object], batch: int) -> float:
+    """Peak memory in MiB: of a GPU while it runs one contender, or of a process that runs it alone three times."""
+    if options.device.startswith("cuda"):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        return torch.cuda.max_memory_allocated() / 2**20
+    command = [sys.executable, __file__, *("--model", options.model, "--dtype", options.dtype, "--batch", str(batch))]
+    command += ["--size", str(options.size), "--measure-memory", name]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def measure_memory(inner: dict) -> None:
+def measure_memory(options: argparse.Namespace) -> None:
     """What the process that :func:`peak` starts does: it prints its own peak memory in MiB."""
-    contender = inner.pop("contender")
-    score, images = build(inner["model"], inner["device"], inner["dtype"], inner["batch"], inner["texts"])
-    call = contenders(score, images, inner["texts"], foreign=contender in FOREIGN)[contender]
+    name = options.measure_memory
+    score, images = asked(build(options), options, options.batch[0], 1)
+    call = contenders(score, images, 1, foreign=name in rivals.NAMES)[name]
     for _ in range(3):
         call()
-    if inner["device"].startswith("cuda"):
-        print(torch.cuda.max_memory_allocated() / 2**20)
-    else:
-        # not ru_maxrss, which a child inherits from the process that started it
-        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        print(int(status["VmHWM"].split()[0]) / 2**10)
+    # not ru_maxrss, which a child inherits from the process that started it
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    print(int(status["VmHWM"].split()[0]) / 2**10)
 
 
 def compare(options: argparse.Namespace) -> list[dict]:
     """Measures one row for each contender, batch size and number of texts."""
-    rows = []
+    rows, model = [], build(options)
     for batch in options.batch:
         for texts in options.texts:
-            score, images = build(options.model, options.device, options.dtype, batch, texts)
-            calls = contenders(score, images, texts)
-            times = take_turns(calls, options.rounds, options.device, f"batch {batch}, {texts} texts")
-            for name in calls:
-                ratios = [one / plain for one, plain in zip(times[name], times["plain forward"])]
-                low, middle, high = statistics.quantiles(ratios, n=4)
-                row = {"batch": batch, "texts": texts, "contender": name, "ratio": middle, "from": low, "to": high}
-                row["milliseconds"] = 1000 * statistics.median(times[name])
-                row["peak_mib"] = peak(options, name, batch, texts) if options.memory and texts == 1 else None
-                rows.append(row)
+            score, images = asked(model, options, batch, texts)
+            calls = contenders(score, images, texts, options.rivals)
+            for row in measure(calls, options.rounds, options.device, f"batch {batch}, {texts} texts"):
+                name = row["contender"]
+                memory = peak(options, name, calls[name], batch) if options.memory and texts == 1 else None
+                rows.append({"images": batch, "texts": texts, **row, "peak_mib": memory})
     return rows
 
 
-def write(rows: list[dict], options: argparse.Namespace) -> None:
-    """Writes CSV, a Markdown table and a plot, and prints the table."""
+def plot(rows: list[dict], options: argparse.Namespace) -> None:
+    """Draws the ratio against the number of texts."""
     from matplotlib.figure import Figure
-
-    options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "speed.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    title = f"{options.model}, {options.device}, {options.dtype}, {torch.get_num_threads()} threads, {options.rounds} rounds"
-    table = Table("batch", "texts", "contender", "ratio", "quartiles", "ms", "peak MiB", title=title)
-    lines = ["| batch | texts | contender | ratio | quartiles | ms | peak MiB |", "|---|---|---|---|---|---|---|"]
-    for row in rows:
-        memory = "" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
-        quartiles = f"{row['from']:.2f} - {row['to']:.2f}"
-        cells = [str(row["batch"]), str(row["texts"]), row["contender"], f"{row['ratio']:.2f}", quartiles]
-        cells += [f"{row['milliseconds']:.0f}", memory]
-        table.add_row(*cells)
-        lines.append(f"| {' | '.join(cells)} |")
-    Console().print(table)
-    (options.out / "speed.md").write_text(f"{title}\n\n" + "\n".join(lines) + "\n")
 
     figure = Figure(figsize=(4.6 * len(options.batch) + 2.8, 3.4), layout="constrained")
     axes = figure.subplots(1, len(options.batch), squeeze=False, sharey=True)[0]
     for axis, batch in zip(axes, options.batch):
         for name in dict.fromkeys(row["contender"] for row in rows):
-            of_one = [row for row in rows if row["batch"] == batch and row["contender"] == name]
+            of_one = [row for row in rows if row["images"] == batch and row["contender"] == name]
             axis.plot([row["texts"] for row in of_one], [row["ratio"] for row in of_one], marker="o", label=name)
         axis.set(xscale="log", yscale="log", xlabel="texts", title=f"batch {batch}")
     axes[0].set_ylabel("time, plain forward pass = 1")
@@ -196,14 +140,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument(
+        "--size", type=int, default=0, help="height and width of the images; 0 for the model's own [%(default)s]"
+    )
+    parser.add_argument("--no-rivals", dest="rivals", action="store_false", help="leave out other packages")
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave out the processes for peak memory")
     parser.add_argument("--out", type=Path, default=Path("gradeclip-out/speed"))
     parser.add_argument("--measure-memory", default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure_memory:
-        measure_memory(json.loads(options.measure_memory))
+        measure_memory(options)
     else:
-        write(compare(options), options)
+        rows = compare(options)
+        size = f" at {options.size} x {options.size}" if options.size else ""
+        report(
+            rows, f"{options.model}{size}, {options.dtype}, {where(options.device)}, {options.rounds} rounds", options.out
+        )
+        plot(rows, options)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,14 @@ is formed within a round. Weights are random, since they do not affect the time.
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 from pathlib import Path
 
 import open_clip
 import torch
-from rich.console import Console
-from rich.table import Table
+from captions import captions
+from ratios import measure, report, where
 
 from captum_gradeclip import GradECLIP, TextImageScore, adapters
-from captum_gradeclip.experiments.timing import take_turns
 
 
 def main() -> None:
@@ -28,34 +25,29 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=12, help="number of words of a caption [%(default)s]")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--rounds", type=int, default=15, help="number of rounds [%(default)s]")
+    parser.add_argument("--device", default="cpu", help="device [%(default)s]")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--out", type=Path, default=Path("gradeclip-out/words"), help="folder [%(default)s]")
     options = parser.parse_args()
 
     torch.manual_seed(0)
-    model = open_clip.create_model(options.model).eval()
+    model = open_clip.create_model(options.model).eval().to(options.device, getattr(torch, options.dtype))
     tower = adapters.text_tower(model)
-    score = TextImageScore(model, torch.randn(1, tower.width))
+    score = TextImageScore(model, torch.randn(1, tower.width, device=options.device))
     method = GradECLIP(score, score.layers[-8:])
-    table = Table("batch", "pass", "ratio", "quartiles", title=f"{options.model}, {torch.get_num_threads()} threads")
-    ratios: dict[int, dict[str, list[float]]] = {}
+    rows: list[dict] = []
     for batch in options.batch:
-        tokens = torch.zeros(batch, tower.context_length, dtype=torch.long)
-        tokens[:, 1 : 1 + options.words] = torch.randint(1, tower.vocabulary - 2, (batch, options.words))
-        tokens[:, 0], tokens[:, 1 + options.words] = tower.vocabulary - 2, tower.vocabulary - 1
+        tokens = captions(tower, batch, options.words, options.device)
+        seen, alone = score.front(tokens)
         calls = {
             "plain text pass": torch.no_grad()(lambda tokens=tokens: score(tokens)),
+            "plain pass of the words alone": torch.no_grad()(lambda seen=seen, alone=alone: alone(seen)),
             "visible": lambda tokens=tokens: method.attribute(tokens, target=0),
             "all": lambda tokens=tokens: method.attribute(tokens, target=0, key_tokens="all"),
         }
-        times = take_turns(calls, options.rounds, title=f"batch {batch}")
-        plain = times["plain text pass"]
-        ratios[batch] = {name: [one / base for one, base in zip(times[name], plain)] for name in calls}
-        for name, values in ratios[batch].items():
-            low, middle, high = statistics.quantiles(values, n=4)
-            table.add_row(str(batch), name, f"{middle:.2f}", f"{low:.2f} - {high:.2f}")
-    Console().print(table)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "words.json").write_text(json.dumps({"model": options.model, "ratios": ratios}, indent=2))
+        found = measure(calls, options.rounds, options.device, f"batch {batch}")
+        rows += [{"captions": batch, **row} for row in found]
+    report(rows, f"{options.model}, {options.dtype}, {where(options.device)}", options.out)
 
 
 if __name__ == "__main__":

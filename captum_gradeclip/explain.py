@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,12 @@ from .adapters.base import Foreign, execution_device
 from .adapters.loading import find_device
 from .arguments import check_number, check_strings
 from .attention import one_call
-from .attr import Method, NotDefinedError, Outcome, TokenAttribution, find_method
+from .attr import Method, NotDefinedError, Outcome, TokenAttribution, WordRegionAttribution, find_method
 from .attr.registry import AnyMethod, Kind
 from .guards import GuardFinding
 from .images import Picture
 from .inputs import Images, Inputs, Preprocess, read_inputs
-from .maps import Words, merge_words, to_pixels
+from .maps import Words, merge_regions, merge_words, to_pixels
 from .notices import kept_notices, notice
 from .quoting import quoted
 from .scores import ClassScore, ContrastScore, ImageTextScore, ModelScore, TextImageScore, Tokenizer, tokenize
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Explanation", "explain"]
 
 T = TypeVar("T")
+Regions: TypeAlias = "Sequence[tuple[str, Tensor]]"
+"""The words of one text, each with its map ``(h, w)``."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,6 +78,9 @@ class Explanation:
         against: the text, or the name of the class, that each text was held against: the maps say why an image matches the
             one rather than the other, and all scores of images are differences. ``None`` if there was none.
         image_warnings: for each image the warnings that its explanation alone would have.
+        regions: ``regions[n][t]`` is the text t as ``[(word, map), ...]``, one signed map ``(h, w)`` on the patch grid of
+            image n for each word, in units of the cosine, by :class:`~captum_gradeclip.WordRegionAttribution`; ``None``
+            unless they were asked for.
 
     >>> from captum_gradeclip import explain, scenes
     >>> model, preprocess, tokenizer = scenes.load()
@@ -105,6 +110,7 @@ class Explanation:
     paths: Sequence[Path] = ()
     against: str | None = None
     image_warnings: Sequence[Sequence[str]] = ()
+    regions: Sequence[Sequence[Regions]] | None = None
 
     def __len__(self) -> int:
         """The number N of images."""
@@ -145,6 +151,7 @@ class Explanation:
             token_weights=of(self.token_weights),
             warnings=self.warnings_of(i),
             image_warnings=self.image_warnings[i : i + 1],
+            regions=None if self.regions is None else [self.regions[i]],
         )
 
     def warnings_of(self, i: int) -> list[str]:
@@ -211,6 +218,7 @@ class Explanation:
         dpi: int = 150,
         format: Format = "png",
         full_size: bool = False,
+        html: bool = False,
     ) -> None:
         """Writes pictures, maps and numbers, see :func:`captum_gradeclip.report.save`.
 
@@ -224,6 +232,8 @@ class Explanation:
             format: format of the figures, ``"png"`` (default), ``"pdf"`` or ``"svg"``. Overlays are always PNG.
             full_size: whether overlays have the size of the image, instead of that at which they are looked at (default
                 false).
+            html: whether ``explanation.html``, a page to be looked at and mailed, is written as well, see
+                :func:`captum_gradeclip.report.page` (default false).
 
         Raises:
             FileExistsError: if a file that is not of an earlier explanation lies where one is to be written.
@@ -233,7 +243,7 @@ class Explanation:
         from .report import save
         from .show import Style
 
-        save(self, Path(folder), style=Style(cmap, color_scale, width, dpi, format, full_size))
+        save(self, Path(folder), style=Style(cmap, color_scale, width, dpi, format, full_size), html=html)
 
     def to_pandas(self) -> pandas.DataFrame:
         """A table with one row for each image and text, or for each image, text and word if there are words.
@@ -292,6 +302,7 @@ def explain(
     device: str | torch.device | None = None,
     words: bool = True,
     scores: bool = True,
+    regions: bool = False,
     layers: int | None = None,
     text_layers: int | None = None,
     max_tokens: int | None = None,
@@ -308,9 +319,9 @@ def explain(
     Args:
         model: a model of images and texts, or an image classifier, that an adapter knows; used as it is and never changed.
         images: a PIL image, the path of a file, an array ``(H, W, 3)`` of uint8, a tensor ``(C, H, W)`` or
-            ``(N, C, H, W)`` with the C channels that the model takes, floating point, what a processor of transformers
-            returned, or a list of these, which may have different sizes. A tensor is taken as it is, prepared for the model
-            already; its maps then lie on the tensor's own pixels.
+            ``(N, C, H, W)`` with the C channels that the model takes, floating point, what a processor of transformers or
+            timm's ``NaFlexCollator`` returned, or a list of these, which may have different sizes. A tensor is taken as it
+            is, prepared for the model already; its maps then lie on the tensor's own pixels.
         texts: a text, or a list of texts, that each image is compared with; ``None`` (default) for a classifier.
         tokenizer: the model's tokenizer, of open_clip or transformers; needed with texts. A processor of transformers is a
             tokenizer as well, and makes pictures into inputs unless ``preprocess`` says otherwise.
@@ -340,6 +351,9 @@ def explain(
         words: whether to explain the words of the texts as well (default true).
         scores: whether to keep the scores of the unmodified model (default true). Without words and without scores, the
             image tower runs once only.
+        regions: whether to find the region of each word of the texts as well, see
+            :class:`~captum_gradeclip.WordRegionAttribution` (default false). It takes another pass of the texts and two of
+            the images, whatever the method is. A classifier has no words.
         layers: how many of the last attention layers of the image tower to explain, from 1 to all of them; ``None``
             (default) for those that the method is meant for.
         text_layers: the same for the text tower.
@@ -396,6 +410,8 @@ def explain(
             if not several:
                 raise ValueError(f"texts: {job.model_name} compares images with texts; give at least one text")
             explanation = _explain_texts(job, several, tokenizer, words, scores)
+            if regions:
+                explanation = replace(explanation, regions=_regions(job, several, tokenizer))
     warnings = _guarded(model, job.kind, explanation, noticed)
     of_each = [_guarded(model, job.kind, explanation.image(i), noticed) for i in range(len(explanation))]
     return replace(explanation, warnings=warnings, image_warnings=of_each, paths=inputs.paths)
@@ -553,6 +569,22 @@ def _explain_texts(job: _Job, texts: list[str], tokenizer: Tokenizer | None, wor
         token_weights=word_weights,
         against=job.against,
     )
+
+
+def _regions(job: _Job, texts: list[str], tokenizer: Tokenizer | None) -> list[list[Regions]] | None:
+    """The words of each text with their regions, for each image; nothing where that is not defined."""
+    tokens = tokenize(job.model, texts, tokenizer)
+    both = WordRegionAttribution(job.model, tokenizer)
+    try:
+        directions = both.directions(tokens)  # (T, L, D)
+        every = directions.flatten(0, 1)[None]
+        found = _in_order(job.each_batch(lambda pixels: both.regions(pixels, every.expand(len(pixels), -1, -1))))
+    except NotDefinedError as error:
+        notice(f"the words have no regions: {error}")
+        return None
+    of_texts = [one.unflatten(0, directions.shape[:2]) for one in found]  # (T, L, h, w) each
+    ids = tokens.cpu()
+    return [[merge_regions(maps, text, tokenizer) for maps, text in zip(one, ids)] for one in of_texts]
 
 
 def _explain_classes(job: _Job, targets: int | str | Sequence[int | str] | None, scores: bool) -> Explanation:

@@ -27,6 +27,8 @@ LIMITS: dict[Guard, float] = {
     "carried": 0.2,
 }
 """Where each guard fires: above its limit, or below it those of :data:`BELOW`; fixed on validation scenes, see the docs."""
+TRADED = 0.04
+"""Where the guard of the surrogate fires for random texts, of which a few trade places with a text that fits no better."""
 BELOW = frozenset({"saturated", "fit", "noise", "carried"})
 """The guards whose values are good when they are high."""
 
@@ -138,7 +140,7 @@ def traded(scores: Tensor, explained: Tensor) -> GuardFinding:
     return GuardFinding(
         "surrogate",
         value,
-        0.1,
+        TRADED,
         f"{100 * value:.0f} % of random texts are on the other side of this one in the pass that is explained;"
         ' heads="model" explains the model itself',
     )

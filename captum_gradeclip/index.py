@@ -76,6 +76,7 @@ def explain_files(
     resume: bool = False,
     overwrite: bool = False,
     style: Style | None = None,
+    html: bool = False,
     track: Callable[[Sequence[Path]], Iterable[Path]] = iter,
 ) -> list[Entry]:
     """Explains many pictures, and writes a folder for each as soon as it is explained, and an index of all.
@@ -95,6 +96,7 @@ def explain_files(
             (default false).
         overwrite: whether results of an earlier run may be replaced (default false).
         style: as for :func:`captum_gradeclip.report.save`.
+        html: as for :func:`captum_gradeclip.report.save`.
         track: what the pictures go through, a progress bar for instance (default: nothing).
 
     Returns:
@@ -123,7 +125,7 @@ def explain_files(
     # As JSON has it, so that it can be compared with what was written.
     request = json.loads(to_json(dict(request)))
     earlier = check_index(folder, request, resume, overwrite)
-    run = _Run(folder, request, about or {}, resume and not overwrite, overwrite, style)
+    run = _Run(folder, request, about or {}, resume and not overwrite, overwrite, style, html)
     entries: list[Entry] = []
     plans, taken = deque[_Plan](), set[str]()
 
@@ -259,6 +261,7 @@ class _Run:
     resume: bool
     overwrite: bool
     style: Style | None
+    html: bool
 
     def plan(self, path: Path, taken: set[str]) -> _Plan:
         """Whether a picture is to be explained, or an earlier run has done it, or it cannot be."""
@@ -291,7 +294,8 @@ class _Run:
             return Entry(entry.picture, error=_reason(found))
         about = {**self.about, "source": plan.source, "request": self.request}
         try:
-            (told,) = save(replace(found, paths=[plan.path]), self.folder / entry.folder, about, style=self.style)
+            found, place = replace(found, paths=[plan.path]), self.folder / entry.folder
+            (told,) = save(found, place, about, style=self.style, html=self.html)
         except OSError as error:
             if error.errno in _FULL:
                 raise
@@ -368,7 +372,8 @@ def _html(folder: Path, entries: Sequence[Entry]) -> str:
         shown = f'<img src="{place}/{figure}" loading="lazy" alt="maps of {name}">' if figure != "strip.pdf" else figure
         picture = f'<a href="{place}/{figure}">{shown}</a>' if figure else ""
         numbers = "".join(f"<li>{escape(_told(text))}</li>" for text in one.texts)
-        rows.append(f'<tr><td><a href="{place}/">{name}</a><ul>{numbers}</ul></td><td>{picture}</td></tr>')
+        more = "explanation.html" if (folder / one.folder / "explanation.html").is_file() else ""
+        rows.append(f'<tr><td><a href="{place}/{more}">{name}</a><ul>{numbers}</ul></td><td>{picture}</td></tr>')
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>explained pictures</title><style>'
         "body{font-family:sans-serif}td{vertical-align:top;padding:6px;border-top:1px solid #ccc}img{max-width:900px}"

@@ -159,10 +159,10 @@ def _check_preprocess(given: Preprocess) -> None:
 
 def _listed(images: Images, model: nn.Module) -> list[Source]:
     if isinstance(images, Mapping):
-        if "pixel_values" not in images:
+        if not {"pixel_values", "patches"} & set(images):
             found = ", ".join(map(str, images)) or "nothing"
             raise ValueError(f"images: expected the pixel_values of a processor, got {line(found)}")
-        images = adapters.pixel_values(images, model)
+        return list(adapters.pixel_values(images, model))
     if isinstance(images, Tensor) and images.dim() == 4:
         return list(images)
     if isinstance(images, (Image.Image, str, os.PathLike, np.ndarray, Tensor, Picture)):

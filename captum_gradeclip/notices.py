@@ -27,12 +27,6 @@ def notice(message: str, stacklevel: int = 3) -> None:
         kept.append(message)
 
 
-def moved(old: str, new: str) -> None:
-    """Warns at the import of a module that has another place by now; both are names below this package."""
-    message = f"captum_gradeclip.{old} is now captum_gradeclip.{new}; the old name goes with the next version"
-    warnings.warn(message, DeprecationWarning, stacklevel=3)
-
-
 @contextmanager
 def kept_notices() -> Iterator[list[str]]:
     """Context that keeps notices in place of warnings.

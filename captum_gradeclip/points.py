@@ -1,7 +1,7 @@
 """The former place of :func:`captum_gradeclip.maps.point_prompts`; deprecated, kept importable for one version."""
 
+from .former import moved
 from .maps import point_prompts
-from .notices import moved
 
 moved("points", "maps")
 

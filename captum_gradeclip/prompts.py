@@ -1,6 +1,6 @@
 """Moved to :mod:`captum_gradeclip.scores.prompts`; this name goes with the next version."""
 
-from .notices import moved
+from .former import moved
 from .scores.prompts import imagenet_templates, prompt_ensemble
 
 moved("prompts", "scores.prompts")

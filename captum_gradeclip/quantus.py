@@ -1,7 +1,7 @@
 """The old place of :mod:`captum_gradeclip.experiments.quantus`, kept for one version."""
 
 from .experiments.quantus import explain_func
-from .notices import moved
+from .former import moved
 
 moved("quantus", "experiments.quantus")
 

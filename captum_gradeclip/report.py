@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import platform
 import re
@@ -10,7 +9,6 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,20 +22,23 @@ from .explain import Explanation
 from .files import write_bytes, write_npz, write_text
 from .images import Picture
 from .maps import Words, shares, to_pixels
-from .quoting import legible
 from .results import Results
 from .show import Format, Style
-from .show.bar import bar_colors, ends
-from .show.fonts import shown
 
-__all__ = ["OVERLAY", "WORDS", "Comparison", "figure", "file_names", "html", "save", "save_comparison"]
+__all__ = ["OVERLAY", "WORDS", "Comparison", "figure", "file_names", "html", "page", "save", "save_comparison"]
 
 OVERLAY = 1600
 """The most pixels along the longer side of an overlay, unless the size of the picture is asked for."""
+NOTEBOOK, PAGE = 480, 800
+"""The most pixels along the longer side of a picture in a notebook, and on a page of its own."""
+MOST_PICTURES, MOST_TEXTS = 24, 40
+"""The most pictures, and the most texts of each of them, that a widget shows."""
 WORDS = ", words"
 """What follows the name of a method where the maps of words are named."""
 _SLUG = r"[^\s!-,./:-@\[-^`{-~]+"  # letters of all scripts with their marks, digits, hyphens: see slug()
-_OF_EXPLANATION = re.compile(rf"overlay-\d+-{_SLUG}\.png|(strip|words)\.(png|pdf|svg)|words\.html|maps\.npz|image\.png")
+_OF_EXPLANATION = re.compile(
+    rf"overlay-\d+-{_SLUG}\.png|(strip|words)\.(png|pdf|svg)|(words|explanation)\.html|maps\.npz|image\.png"
+)
 _OF_COMPARISON = re.compile(r"compare\.(png|pdf|svg|npz)")
 
 
@@ -47,16 +48,17 @@ def save(
     about: Mapping[str, object] | None = None,
     image: bool = False,
     style: Style | None = None,
+    html: bool = False,
 ) -> list[dict[str, object]]:
     """Writes the files of an explanation: of one image into the folder itself, of several into a folder inside for each.
 
     These are ``overlay-<t>-<text>.png`` for each text, of :data:`OVERLAY` pixels along the longer side at most;
-    ``strip.png`` with all of them; ``words.png`` and ``words.html`` if words were explained; ``maps.npz`` (``image``
-    ``(T, h, w)``, with words ``text`` ``(T, L)``, and ``texts`` or ``classes``); and ``explanation.json`` with all numbers,
-    which also lists the other files with their checksums. The strip and the words may be PDF or SVG files instead. The files
-    of an earlier explanation are replaced as a whole: those that such a list names and that have not been changed since. No
-    other file is touched, and the images that are explained are none of them. Of several images, no file is replaced before
-    all files of all images have been written.
+    ``strip.png`` with all of them; ``words.png`` and ``words.html`` if words were explained; ``maps.npz`` (``image`` ``(T,
+    h, w)``, with words ``text`` ``(T, L)``, with regions ``regions_<t>`` ``(K, h, w)`` of the K words of each text, and
+    ``texts`` or ``classes``); and ``explanation.json`` with all numbers, which also lists the other files with their
+    checksums. The strip and the words may be PDF or SVG files instead. The files of an earlier explanation are replaced as a
+    whole: those that such a list names and that have not been changed since. No other file is touched, and the images that
+    are explained are none of them. Of several images, no file is replaced before all files of all images have been written.
 
     Args:
         explanation: what :func:`captum_gradeclip.explain` returned.
@@ -64,6 +66,7 @@ def save(
         about: further entries for ``options`` in ``explanation.json``, the name of the model for instance.
         image: whether ``image.png``, the image itself, is written as well (default false).
         style: how the pictures look, see :class:`captum_gradeclip.show.Style`.
+        html: whether ``explanation.html`` is written as well, see :func:`page` (default false).
 
     Returns:
         What ``explanation.json`` holds, for each image, but for the list of files.
@@ -84,7 +87,7 @@ def save(
     >>> told[0]["texts"][0]["text"], [entry["word"] for entry in told[0]["texts"][0]["words"]]
     ('cyan triangle', ['cyan', 'triangle'])
     """
-    with saving(explanation, folder, about, image, style) as saved:
+    with saving(explanation, folder, about, image, style, html) as saved:
         return saved
 
 
@@ -95,6 +98,7 @@ def saving(
     about: Mapping[str, object] | None = None,
     image: bool = False,
     style: Style | None = None,
+    html: bool = False,
 ) -> Iterator[list[dict[str, object]]]:
     """Context that writes the files of :func:`save` into hidden folders, and at its end moves them to their places.
 
@@ -106,6 +110,7 @@ def saving(
         about: further entries for ``options``.
         image: whether the image itself is written as well.
         style: how the pictures look.
+        html: whether the page is written as well.
 
     Yields:
         What :func:`save` returns.
@@ -113,11 +118,14 @@ def saving(
     names = [f"{number}-{slug(Path(name).stem)}" for number, name in enumerate(explanation.names)]
     folders = [folder] if len(explanation) == 1 else [folder / name for name in names]
     look = style or Style()
-    files = file_names(explanation.texts, explanation.words is not None, image, look.format)
+    files = file_names(explanation.texts, explanation.words is not None, image, look.format, html)
     for one in folders:
         results_in(one, explanation.paths).check(files)
     with ExitStack() as stack:
-        yield [stack.enter_context(_saving(explanation, i, one, about or {}, image, look)) for i, one in enumerate(folders)]
+        yield [
+            stack.enter_context(_saving(explanation, i, one, about or {}, look, image=image, html=html))
+            for i, one in enumerate(folders)
+        ]
 
 
 def results_in(folder: Path, pictures: Sequence[Path] = ()) -> Results:
@@ -135,7 +143,9 @@ def comparison_in(folder: Path, pictures: Sequence[Path] = ()) -> Results:
     return Results(folder, "compare.json", _OF_COMPARISON, pictures)
 
 
-def file_names(texts: Sequence[str], words: bool, image: bool = False, format: Format = "png") -> list[str]:
+def file_names(
+    texts: Sequence[str], words: bool, image: bool = False, format: Format = "png", html: bool = False
+) -> list[str]:
     """The names of the files that :func:`save` writes for an image, beside ``explanation.json``.
 
     Args:
@@ -143,6 +153,7 @@ def file_names(texts: Sequence[str], words: bool, image: bool = False, format: F
         words: whether words were explained.
         image: as for :func:`save`.
         format: format of the figures (default ``"png"``).
+        html: as for :func:`save`.
 
     Returns:
         The names, in the order in which the files are written.
@@ -157,6 +168,7 @@ def file_names(texts: Sequence[str], words: bool, image: bool = False, format: F
         *((f"words.{format}", "words.html") if words else ()),
         "maps.npz",
         *(["image.png"] if image else []),
+        *(["explanation.html"] if html else []),
     ]
 
 
@@ -315,47 +327,107 @@ def unit_of(method: str, score: str) -> str:
     return info.unit or (score if info.class_discriminative else "attention")
 
 
-def html(explanation: Explanation) -> str:
-    """A page fragment that stands alone: a table with a row for each image and an overlay with its words for each text.
+def html(explanation: Explanation, longest: int = NOTEBOOK, about: Mapping[str, object] | None = None) -> str:
+    r"""The widget of an explanation as a piece of HTML that stands alone, see :func:`captum_gradeclip.show.widget`.
 
-    All text is escaped and all pictures lie inside; it has no scripts and loads nothing.
+    Its size is bounded: of many pictures the first :data:`MOST_PICTURES` are shown, of many texts the :data:`MOST_TEXTS` of
+    the highest scores.
 
     Args:
-        explanation: what :func:`captum_gradeclip.explain` returned.
+        explanation: what :func:`captum_gradeclip.explain` returned; words can be clicked if it has regions.
+        longest: the most pixels along the longer side of a picture (default :data:`NOTEBOOK`).
+        about: further settings that are told, the name of the model for instance (default none).
 
     Returns:
-        The fragment, one ``div``.
+        The piece, one ``div``.
 
     >>> from captum_gradeclip import explain, scenes
     >>> model, preprocess, tokenizer = scenes.load()
     >>> image = scenes.SceneDataset(1, "evaluation")[0].image
-    >>> found = explain(model, image, "cyan triangle", tokenizer, words=False)
-    >>> page = html(found)
-    >>> "cyan triangle" in page, "data:image/png;base64" in page, "<script" in page
-    (True, True, False)
+    >>> piece = html(explain(model, image, "cyan triangle", tokenizer, regions=True))
+    >>> piece.count('<button class="gc-word'), "data:image/jpeg;base64," in piece
+    (2, True)
     """
-    style, rows = "vertical-align:top;text-align:left;padding:4px;max-width:320px", []
-    for i, name in enumerate(explanation.names):
-        small, fine = _view(explanation, i, 320)
-        captions = _captions(explanation, i) or [[] for _ in explanation.texts]
-        notes = _notes(explanation, i) or ["" for _ in explanation.texts]
-        scale = show.Scale.of(fine)
-        cells = [f"{_png(small)}<div>{escape(legible(name))}</div>{_key(explanation, fine, scale)}"]
-        for one, text, note, caption in zip(fine, _titles(explanation), notes, captions):
-            told = (f'<div dir="auto">{part}</div>' for part in (escape(shown(text)), note, show.colored(caption)))
-            cells.append(_png(_overlay(small, one, scale, Style())) + "".join(told))
-        rows.append("<tr>" + "".join(f'<td style="{style}">{cell}</td>' for cell in cells) + "</tr>")
-    warned = "".join(f"<div><b>warning:</b> {escape(legible(one))}</div>" for one in explanation.warnings)
-    return f"<div><div>{escape(explanation.method)}</div>{warned}<table>{''.join(rows)}</table></div>"
+    return _widget(explanation, longest, about or {}, Style())
 
 
-def _key(explanation: Explanation, maps: Tensor, scale: show.Scale) -> str:
-    """What the colors of a page mean."""
-    unit = unit_of(explanation.method, _score_of(explanation))
-    numbers = [number for _, number in ends(scale)]
-    bar = _png(Image.fromarray(bar_colors(scale.signed, None)))
-    told = f"<div>{numbers[0]} {bar} {numbers[-1]} ({escape(unit)})</div>" if scale.high > scale.low else ""
-    return told + ("" if bool(maps.isfinite().all()) else "<div>gray and hatched: not seen by the model</div>")
+def page(explanation: Explanation, about: Mapping[str, object] | None = None, style: Style | None = None) -> str:
+    """A page about an explanation that can be mailed: one file, which fetches nothing, see :func:`html`.
+
+    Args:
+        explanation: what :func:`captum_gradeclip.explain` returned.
+        about: as for :func:`html`.
+        style: the color map and the scale of colors.
+
+    Returns:
+        The page, whose pictures have :data:`PAGE` pixels along the longer side at most.
+
+    >>> from captum_gradeclip import explain, scenes
+    >>> model, preprocess, tokenizer = scenes.load()
+    >>> image = scenes.SceneDataset(1, "evaluation")[0].image
+    >>> page(explain(model, image, "cyan triangle", tokenizer, words=False))[:15]
+    '<!DOCTYPE html>'
+    """
+    title = f"{', '.join(explanation.names[:3])}: {', '.join(_titles(explanation)[:3])}"
+    return show.document(title, _widget(explanation, PAGE, about or {}, style or Style()))
+
+
+def _widget(explanation: Explanation, longest: int, about: Mapping[str, object], style: Style) -> str:
+    some, texts = range(len(explanation))[:MOST_PICTURES], range(len(explanation.texts))
+    notes = []
+    if len(some) < len(explanation):
+        notes.append(f"these are the first {len(some)} of {len(explanation)} pictures; image(i) has the others")
+    if len(texts) > MOST_TEXTS:
+        notes.append(f"these are {MOST_TEXTS} of {len(texts)} texts, those of the highest scores where scores are known")
+    told = {**explanation.options, **about}
+    first = explanation.pictures[0].preprocessing if explanation.pictures else {}
+    settings = {"method": explanation.method, **_settings(told), **_settings(first), **versions()}
+    return show.widget(
+        [_seen(explanation, i, min(longest, 3 * NOTEBOOK // len(some) + 160)) for i in some],
+        heading=f"{find_method(explanation.method).info.name}: which parts of the picture speak for the text",
+        unit=unit_of(explanation.method, _score_of(explanation)),
+        notes=notes,
+        settings=settings,
+        style=style,
+    )
+
+
+def _seen(explanation: Explanation, i: int, longest: int) -> show.View:
+    """What the widget shows of an image."""
+    picture, maps = explanation.pictures[i], explanation.maps[i]
+    small = _shrunk(picture.image, longest)
+    captions, notes = _captions(explanation, i), _notes(explanation, i)
+    regions = None if explanation.regions is None else explanation.regions[i]
+    order = list(range(len(explanation.texts)))
+    if len(order) > MOST_TEXTS:
+        if explanation.scores is not None:
+            order.sort(key=lambda t: -float(explanation.scores[i, t]))  # type: ignore[index]
+        order = order[:MOST_TEXTS]
+    titles, entries = _titles(explanation), _entries(explanation, i, None)
+    told = []
+    for t in order:
+        of_words = captions[t] if captions else [(word, 0.0) for word, _ in regions[t]] if regions else []
+        known = regions is not None and len(regions[t]) == len(of_words)
+        told.append(
+            show.Caption(
+                titles[t],
+                notes[t] if notes else "",
+                [(_NUMBERS[name], f"{value:.3f}") for name, value in entries[t].items() if name in _NUMBERS],
+                of_words,
+                [one for _, one in regions[t]] if regions is not None and known else [],
+            )
+        )
+    frame = picture.frame_of(maps).resized(small.size)
+    return show.View(explanation.names[i], small, maps[order], frame, told, explanation.warnings_of(i))
+
+
+_NUMBERS = {"explained_score": "explained pass", "carried": "carried by patches", "explained_text_score": "text pass"}
+"""How the widget calls some of the numbers of a text."""
+
+
+def _settings(options: Mapping[str, object]) -> dict[str, str]:
+    """Options in words, without those that nobody has chosen."""
+    return {name.replace("_", " "): str(value) for name, value in options.items() if value is not None}
 
 
 def versions() -> dict[str, str]:
@@ -371,7 +443,7 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def _saving(
-    explanation: Explanation, i: int, folder: Path, about: Mapping[str, object], image: bool, style: Style
+    explanation: Explanation, i: int, folder: Path, about: Mapping[str, object], style: Style, *, image: bool, html: bool
 ) -> Iterator[dict[str, object]]:
     picture, maps, texts = explanation.pictures[i], explanation.maps[i], explanation.texts
     captions, notes = _captions(explanation, i), _notes(explanation, i)
@@ -397,11 +469,14 @@ def _saving(
     arrays: dict[str, object] = {"image": maps.numpy()}
     if explanation.token_weights is not None:
         arrays["text"] = explanation.token_weights[i].numpy()
+    for t, of_words in enumerate(explanation.regions[i] if explanation.regions else ()):
+        if of_words:
+            arrays[f"regions_{t}"] = np.stack([one.numpy() for _, one in of_words])
     if explanation.targets is None:
         arrays["texts"] = np.array(texts)
     else:
         arrays["classes"] = np.array(explanation.targets)
-    names = iter(file_names(texts, captions is not None, image, style.format))
+    names = iter(file_names(texts, captions is not None, image, style.format, html))
     small, fine = _view(explanation, i, None if style.full_size else OVERLAY)
     scale = show.Scale.of(fine)
     with results_in(folder, explanation.paths).replacing(result) as part:
@@ -415,6 +490,8 @@ def _saving(
         write_npz(part / next(names), arrays)
         if image:
             _write_png(part / next(names), picture.image)
+        if html:
+            write_text(part / next(names), page(explanation.image(i), about, style))
         yield result
 
 
@@ -489,10 +566,6 @@ def _signed(score: float) -> str:
 def _captions(explanation: Explanation, i: int) -> list[Words] | None:
     """The words of each text with weights that add up to 1, as the paper shows them."""
     return None if explanation.words is None else [shares(words) for words in explanation.words[i]]
-
-
-def _png(image: Image.Image) -> str:
-    return f'<img src="data:image/png;base64,{base64.b64encode(_png_bytes(image)).decode()}">'
 
 
 def _write_png(path: Path, image: Image.Image) -> None:

@@ -164,10 +164,12 @@ def _report(
         scores = score(pixels).double().cpu()[0]
     columns = [*range(MAPS + 1), len(texts)]
     maps, explained = maps_of(pixels, columns)
+    if explained is not None:  # its pass ranks all texts, also those whose maps are not compared
+        explained = maps_of(pixels, range(len(texts)))[1]
     std = torch.tensor(tower.std)[None, :, None, None]
     noisy = pixels.cpu() + NOISE / std * torch.randn(ROUNDS, *pixels.shape[1:], generator=generator).to(pixels.dtype)
     findings = [
-        *([] if explained is None else [guards.traded(scores[columns[:-1]], explained[0, :-1])]),
+        *([] if explained is None else [guards.traded(scores[:-1], explained[0])]),
         guards.flat(maps[:, :1].unbind()),
         *([guards.saturated(maps[:, :1].unbind(), scores[None, :1])] if kind.info.unit is None else []),
         guards.normalization(picture.pixels[0], tower.mean, tower.std),

@@ -27,7 +27,7 @@ from captum_gradeclip.experiments.explainers import Batch, MethodError, explaine
 from captum_gradeclip.experiments.quantus import explain_func
 from captum_gradeclip.loading import Loaded
 from captum_gradeclip.maps import merge_words
-from captum_gradeclip.metrics import canvas
+from captum_gradeclip.metrics import baseline
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +276,7 @@ def test_faithfulness_is_what_the_metrics_say(tmp_path: Path, loaded: Loaded, pr
         heat = GradECLIP(score, score.layers[-1:]).attribute(pixels, target=sample.label, similarity=similarity)
         heat = torch.nn.functional.interpolate(heat, size=(96, 96), mode="bilinear", align_corners=False).flatten()
         order = heat.argsort(descending=True, stable=True)
-        noise = canvas(pixels, "random", (0.5,) * 3, (0.5,) * 3, [number]).flatten(2)
+        noise = baseline(pixels, "random", (0.5,) * 3, (0.5,) * 3, [number]).flatten(2)
         empty = noise if protocol == "fair" else torch.full_like(noise, -1.0)
         own = next(r for r in found if r["id"] == sample.id and r["method"] == "GradECLIP")["curves"]["GT"]
         share = 1.0 if protocol == "fair" else 0.5
@@ -294,7 +294,7 @@ def test_faithfulness_is_what_the_metrics_say(tmp_path: Path, loaded: Loaded, pr
 
 def test_retrieval_by_hand(tmp_path: Path, loaded: Loaded) -> None:
     data = experiments.Scenes(6)
-    settings = experiments.Settings(methods=["Grad-ECLIP", "oracle"], canvas="black")
+    settings = experiments.Settings(methods=["Grad-ECLIP", "oracle"], baseline="black")
     found = experiments.run(tasks.Retrieval, loaded, data, settings, tmp_path)
     assert found is not None and {one["method"] for one in found} == {"GradECLIP", "Oracle"}
     ours = {one["id"]: one["curves"]["image"] for one in found if one["method"] == "GradECLIP"}
@@ -328,7 +328,7 @@ def test_retrieval_by_hand(tmp_path: Path, loaded: Loaded) -> None:
 @pytest.mark.parametrize("protocol", ["fair", "release"])
 def test_words_by_hand(tmp_path: Path, loaded: Loaded, protocol: str) -> None:
     data = experiments.Scenes(6)
-    settings = experiments.Settings(methods=["Grad-ECLIP", "oracle"], canvas="black", protocol=protocol)
+    settings = experiments.Settings(methods=["Grad-ECLIP", "oracle"], baseline="black", protocol=protocol)
     words = experiments.run(tasks.Words, loaded, data, settings, tmp_path)
     assert words is not None and len(words) == 6
     pixels = torch.stack([scenes.preprocess()(data[n].image) for n in range(6)])
@@ -532,7 +532,6 @@ def test_the_old_names_go_on_working(loaded: Loaded) -> None:
     assert records.Records is experiments.Records and runner.run is experiments.run and data.MERGED is MERGED
     assert tables.curve_table and timing.time_table and published.BY_DATA and Question is Batch
     assert type(tasks.ClassScore(loaded, benchmark.Scenes(1))) is PromptScore and quantus.explain_func is explain_func
-    assert benchmark.Settings(canvas="black") == benchmark.Settings(baseline="black")
 
 
 def test_axioms_and_layers(tmp_path: Path, loaded: Loaded) -> None:
@@ -628,7 +627,7 @@ def test_rivals_as_the_code_of_grad_eclip_runs_them() -> None:
         "RawAttention": RawAttention(score, last).attribute(pixels, heads="single"),
         "AttentionRollout": AttentionRollout(score, last).attribute(pixels),
         "MaskCLIP": MaskCLIP(score, last).attribute(pixels, target=[0, 1], key_weight=True),
-        "CLIPSurgery": CLIPSurgery(score, score.layers).attribute(pixels, target=[0, 1], normalisation="tokens"),
+        "CLIPSurgery": CLIPSurgery(score, score.layers).attribute(pixels, target=[0, 1], normalization="tokens"),
     }
     batch, same = Batch(score, pixels, [0, 1], [0, 1]), []
     fair = {one.id: one for one in explainers(rise_masks=5)}

@@ -27,6 +27,7 @@ from captum_gradeclip import (
     GradECLIP,
     ImageTextScore,
     TextImageScore,
+    WordRegionAttribution,
     adapters,
     attr,
     cli,
@@ -40,7 +41,7 @@ from captum_gradeclip import (
 from captum_gradeclip.attr import GAME, MaskCLIP
 from captum_gradeclip.notices import kept_notices, notice
 
-from .conftest import FAMILIES, stir
+from .conftest import FAMILIES, relative, stir
 from .test_files import contents, full_after
 
 TEXTS = ["a red circle", "something <green>"]
@@ -402,10 +403,10 @@ def test_what_is_shown(clip: tuple[nn.Module, Any, Any], picture: Image.Image, t
     assert [axis.get_title() for axis in one.axes[:3]] == ["image 0", *TEXTS]
     assert len(one.axes) == 7, "the picture, two overlays, their words, the bar and the veil of what was cropped"
     page = replace(found, names=["<script>", "b"])._repr_html_()
-    assert page.count("data:image/png;base64,") == 8, "two pictures with two overlays and a bar each"
-    assert page.count("not seen by the model") == 2 and page.count("(cosine)") == 2 and "http" not in page
-    assert "<script>" not in page and "&lt;script&gt;" in page and "&lt;green&gt;" in page and "<green>" not in page
-    assert "rgb(205,105,117);color:#000" in page and page.startswith("<div>")
+    assert page.count("data:image/jpeg;base64,") == 6, "two pictures with two overlays each"
+    assert page.count("hatched: not seen by the model") == 2 and page.count('gc-unit">cosine') == 2 and "://" not in page
+    assert page.count("<script>") == 1 and "&lt;script&gt;" in page and "&lt;green&gt;" in page
+    assert "--weight:1.000" in page and page.startswith('<div class="gradeclip"') and '<button class="gc-word' not in page
     assert page.count(f"score {float(found.scores[0, 0]):+.3f}") >= 1  # type: ignore[index]
     table = found.to_pandas()
     words = sum(len(caption) for image in found.words for caption in image)  # type: ignore[union-attr]
@@ -414,7 +415,53 @@ def test_what_is_shown(clip: tuple[nn.Module, Any, Any], picture: Image.Image, t
     assert list(table["word"][:3]) == ["a", "red", "circle"] and list(table["position"][:3]) == [0, 1, 2]
     without = explain(model, picture, TEXTS, tokenizer, words=False)
     assert len(without.to_pandas()) == 2 and "weight" not in without.to_pandas()
-    assert "rgb(" not in without._repr_html_()
+    assert 'class="gc-word"' not in without._repr_html_()
+
+
+def test_words_have_regions_where_they_are_asked_for(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:
+    """Each image with all of its texts is one item of the attribution, whose words stand one behind the other."""
+    model, _, tokenizer = clip
+    texts = ["a red circle", "something green"]
+    found = explain(model, [picture, picture.rotate(90)], texts, tokenizer, regions=True, words=False)
+    both = WordRegionAttribution(model, tokenizer)
+    directions = both.directions(texts)
+    for i, one in enumerate(found.pictures):
+        expected = both.regions(one.pixels, directions.flatten(0, 1)[None])[0].unflatten(0, directions.shape[:2])
+        for t, text in enumerate(texts):
+            words = found.regions[i][t]  # type: ignore[index]
+            assert [word for word, _ in words] == text.split()
+            # The first token is the start mark, and each of these words is one token.
+            assert relative(torch.stack([one for _, one in words]), expected[t, 1 : 1 + len(words)]) < 1e-5
+    assert found.image(1).regions == [found.regions[1]]  # type: ignore[index]
+    assert explain(model, picture, texts, tokenizer, words=False).regions is None
+    assert found._repr_html_().count('<button class="gc-word"') == 2 * sum(len(text.split()) for text in texts)
+
+
+def test_a_widget_is_bounded(clip: tuple[nn.Module, Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _, tokenizer = clip
+    noise = Image.effect_noise((900, 900), 90).convert("RGB")
+    found = explain(model, [noise] * 3, [*TEXTS, "a blue star"], tokenizer, words=False)
+    monkeypatch.setattr(report, "MOST_PICTURES", 2)
+    monkeypatch.setattr(report, "MOST_TEXTS", 2)
+    piece = found._repr_html_()
+    assert "the first 2 of 3 pictures" in piece and "2 of 3 texts" in piece and piece.count('class="gc-text"') == 4
+    assert found.scores is not None
+    least = found.texts[int(found.scores[0].argmin())]
+    assert f'dir="auto">{least}</span>' not in piece and len(piece) < 2_000_000
+
+
+def test_a_page_is_written_where_it_is_asked_for(
+    clip: tuple[nn.Module, Any, Any], picture: Image.Image, tmp_path: Path
+) -> None:
+    model, _, tokenizer = clip
+    found = explain(model, picture, TEXTS, tokenizer, regions=True)
+    found.save(tmp_path, html=True)
+    page, stored = (tmp_path / "explanation.html").read_text(), np.load(tmp_path / "maps.npz")
+    assert page.startswith("<!DOCTYPE html>") and "://" not in page and "a red circle" in page
+    for t, words in enumerate(found.regions[0]):  # type: ignore[index]
+        assert np.array_equal(stored[f"regions_{t}"], torch.stack([one for _, one in words]).numpy())
+    found.save(tmp_path)
+    assert not (tmp_path / "explanation.html").exists(), "it belongs to the results that were replaced"
 
 
 def test_a_plot_has_the_look_that_was_asked_for(clip: tuple[nn.Module, Any, Any], picture: Image.Image) -> None:

@@ -170,17 +170,21 @@ def is_processor(given: object) -> bool:
     return callable(getattr(inner, "preprocess", None)) and hasattr(inner, "image_mean")
 
 
-def pixel_values(features: Foreign, model: nn.Module) -> Tensor:
-    """Images ``(N, C, H, W)`` in what a processor of transformers returned.
+def pixel_values(features: Foreign, model: nn.Module) -> list[Tensor]:
+    """Images ``(C, H, W)``, of one size or of several, in a batch that a library has prepared.
 
     Args:
-        features: what it returned.
+        features: what a processor of transformers or a collator of timm's NaFlex models returned.
         model: a model of one of the libraries in :data:`LIBRARIES`.
 
     Raises:
         ValueError: if there are no images that the model could take.
     """
-    found: Tensor = _transformers().pixel_values(features, image_tower(model).channels)
+    channels, model = image_tower(model).channels, unwrapped(model)
+    if "patches" in features:
+        found: list[Tensor] = import_module(f"{__name__}.timm").pixel_values(features, model, channels)
+    else:
+        found = _transformers().pixel_values(features, channels)
     return found
 
 

@@ -11,6 +11,7 @@ import timm.data
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
+from . import patches
 from .base import (
     BIASED,
     CLASS_TOKEN,
@@ -107,6 +108,28 @@ def preprocessing(model: nn.Module) -> Preprocessing:
         mean=tower.mean,
         std=tower.std,
     )
+
+
+def pixel_values(features: Foreign, model: nn.Module, channels: int) -> list[Tensor]:
+    """Images ``(C, H, W)`` in a batch of patches as timm's ``NaFlexCollator`` makes it.
+
+    Args:
+        features: the batch, with ``patches`` ``(N, L, p * p * C)`` or ``(N, L, p, p, C)``, ``patch_coord`` ``(N, L, 2)`` and
+            ``patch_valid`` ``(N, L)``.
+        model: a ``NaFlexVit``, or a model that has one inside.
+        channels: number C of channels that the model takes.
+
+    Raises:
+        ValueError: if the model takes no patches, or these are not whole images in patches of its own size.
+    """
+    inside: list[Foreign] = [part for part in model.modules() if class_among(part, ["NaFlexVit"])]
+    if not inside:
+        raise ValueError(f"images: {type(model).__name__} takes no patches; give it images (N, {channels}, H, W)")
+    embed = inside[0].embeds
+    if not getattr(embed, "channels_last", True):
+        raise ValueError("images: this NaFlexVit has the channels of a patch first; give it images, which it cuts by itself")
+    batch = zip(features["patches"], features["patch_coord"], features["patch_valid"].bool())
+    return [patches.joined(some[valid].flatten(1), places[valid], _patch(embed), channels) for some, places, valid in batch]
 
 
 def text_tower(model: nn.Module) -> TextTower:

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from ..quoting import quoted
-from .base import Foreign
+from .base import Foreign, parts
 
 _SHARES = (
     "drop_prob",
@@ -40,6 +40,8 @@ def disturbance(model: nn.Module) -> str | None:
     >>> disturbance(nn.Dropout(0.1).eval()), disturbance(nn.Dropout(0.0))
     (None, None)
     """
+    if not any(part.training for part in parts(model)):
+        return None
     for name, module in model.named_modules():
         does = _does(module) if module.training else None
         if does:
@@ -147,7 +149,7 @@ def steady(models: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
     """
     for model in models:
         check_mode(model)
-    trained = [model for model in models if any(part.training for part in model.modules())]
+    trained = [model for model in models if any(part.training for part in parts(model))]
     # Tensors that were made in inference mode have no version, and nothing may write to them either.
     known = [buffer for model in trained for buffer in model.buffers() if not buffer.is_inference()]
     buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in known]

@@ -17,6 +17,7 @@ from transformers.utils.constants import (
     OPENAI_CLIP_STD,
 )
 
+from . import patches
 from .base import (
     Foreign,
     Front,
@@ -239,33 +240,30 @@ def by_processor(processor: Foreign, channels: int) -> Preprocessing:
     )
 
 
-def pixel_values(features: Foreign, channels: int) -> Tensor:
-    """Images ``(N, C, H, W)`` as a processor of transformers returns them, also those that it has cut into patches.
+def pixel_values(features: Foreign, channels: int) -> list[Tensor]:
+    """Images ``(C, H, W)`` as a processor of transformers returns them, also those that it has cut into patches.
 
     Args:
         features: what the processor returned, with the tensor ``pixel_values``.
         channels: number of channels that the model takes.
 
     Raises:
-        ValueError: if there are no such images, or if those that are cut into patches differ in size.
+        ValueError: if there are no such images.
     """
     pixels: Foreign = features.get("pixel_values")
     if "spatial_shapes" in features and isinstance(pixels, Tensor) and pixels.dim() == 3:
-        grids = {tuple(int(side) for side in grid) for grid in features["spatial_shapes"]}
-        if len(grids) != 1:
-            raise ValueError("images: those that a processor has cut into patches differ in size; give one at a time")
-        ((rows, columns),) = grids
         patch = round((pixels.shape[-1] / channels) ** 0.5)
-        apart: Tensor = pixels[:, : rows * columns].unflatten(2, (patch, patch, channels)).unflatten(1, (rows, columns))
-        return apart.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)  # (N, C, h, p, w, p) to (N, C, H, W)
+        grids = [tuple(torch.arange(int(side)) for side in grid) for grid in features["spatial_shapes"]]
+        places = [torch.cartesian_prod(*sides) for sides in grids]
+        # What stands behind the patches of an image is padding, to the number of patches of the largest.
+        return [patches.joined(one[: len(own)], own, patch, channels) for one, own in zip(pixels, places)]
     if not isinstance(pixels, Tensor) or pixels.dim() != 4:
         shape = f"of shape {tuple(pixels.shape)}" if isinstance(pixels, Tensor) else f"as {type(pixels).__name__}"
         raise ValueError(
             f"images: expected pixel_values of a processor as a tensor (N, {channels}, H, W), got them {shape}; call it with"
             ' return_tensors="pt"'
         )
-    images: Tensor = pixels
-    return images
+    return list(pixels)
 
 
 def text_tower(model: nn.Module) -> TextTower:
@@ -397,13 +395,11 @@ def _width(model: Foreign, kind: str) -> int:
 
 def _patches(images: Tensor, patch: int) -> dict[str, Tensor]:
     """Images as SigLIP 2 wants them: patches ``(N, h * w, patch * patch * C)``, channels last, with their grid."""
-    rows, columns = images.shape[-2] // patch, images.shape[-1] // patch
-    apart = images.unflatten(3, (columns, patch)).unflatten(2, (rows, patch))  # (N, C, h, p, w, p)
-    pixels = apart.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    pixels, grid = patches.cut(images, patch), [side // patch for side in images.shape[-2:]]
     return {
         "pixel_values": pixels,
         "pixel_attention_mask": torch.ones(pixels.shape[:2], dtype=torch.long, device=images.device),
-        "spatial_shapes": torch.tensor([[rows, columns]] * len(images), device=images.device),
+        "spatial_shapes": torch.tensor([grid] * len(images), device=images.device),
     }
 
 

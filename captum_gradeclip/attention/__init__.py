@@ -1,8 +1,9 @@
 """One forward pass, intercepted in chosen layers and remembered."""
 
+from ..former import former_names
 from .call import one_call
 from .capture_input import CaptureInput
-from .interception import Interception, RowInterception
+from .interception import Interception, RowInterception, RowReadings
 from .layout import examples_axis
 from .probe import shown_patches
 from .record import (
@@ -23,8 +24,10 @@ from .several_answers import Answer, SeveralAnswers
 from .side_path import SidePath
 from .tap import SeeOutputs, Tap, is_observed
 
-# The names of version 0.1 go with the next version.
-Branches, LayerInput, LayerOutput, each_token = SidePath, CaptureInput, ReplaceOutput, tokens_as_batch
+__getattr__ = former_names(
+    __name__,
+    {"Branches": "SidePath", "LayerInput": "CaptureInput", "LayerOutput": "ReplaceOutput", "each_token": "tokens_as_batch"},
+)
 
 __all__ = [
     "Answer",
@@ -34,6 +37,7 @@ __all__ = [
     "Record",
     "ReplaceOutput",
     "RowInterception",
+    "RowReadings",
     "Rule",
     "SeeOutputs",
     "SeveralAnswers",

@@ -10,6 +10,7 @@ own hooks, and both hooks are gone when the ``with`` block ends (see :mod:`~capt
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -103,6 +104,41 @@ class Interception(Tap):
         return output
 
 
+class RowReadings(Interception):
+    """An interception of one block, behind which the token that is read goes on once for each of several rules.
+
+    Queries, keys and values of all tokens are computed once. The token that is read answers by each rule, and these answers
+    go on side by side, as if there were as many examples for each rule. The model must treat each token on its own there.
+
+    Args:
+        layer: a block, the last one of a model that reads one token.
+        rules: decide what its attention returns, one after the other.
+        row: index of the token that is read (default 0).
+
+    >>> from open_clip.transformer import ResidualAttentionBlock
+    >>> from captum_gradeclip.attention import model_heads, single_head
+    >>> block = ResidualAttentionBlock(8, 2).eval()
+    >>> with RowReadings(block, [model_heads, single_head]) as seen, torch.no_grad():
+    ...     output = block(torch.randn(3, 5, 8))
+    >>> output.shape, [record.output.shape for record in seen.answers]
+    (torch.Size([6, 1, 8]), [torch.Size([3, 1, 8]), torch.Size([3, 1, 8])])
+    """
+
+    def __init__(self, layer: nn.Module, rules: Sequence[Rule], row: int = 0) -> None:
+        super().__init__([layer], rules[0], row)
+        self._rules = rules
+        self.answers: list[Record] = []
+        """What was given and returned, by rule."""
+        (watch,) = self._watches
+        watch.answer, watch.copies = self._answer_all, len(rules)
+
+    def _answer_all(self, record: Record) -> Tensor:
+        torch.set_grad_enabled(True)
+        outputs = [merge_heads(rule(record)).detach().requires_grad_() for rule in self._rules]
+        self.answers = [replace(record, output=output) for output in outputs]
+        return torch.cat(outputs)
+
+
 class RowInterception(Interception):
     """An interception whose graph runs along one token of each example, from the first chosen layer to the last.
 
@@ -188,7 +224,7 @@ class _Watch:
     """What the two hooks of one layer do, and what they saw."""
 
     def __init__(self, layer: nn.Module, answer: Callable[[Record], Tensor], row: int | None = None) -> None:
-        self.layer, self.answer, self.row = layer, answer, row
+        self.layer, self.answer, self.row, self.copies = layer, answer, row, 1
         self.seen: list[Record] = []
         self.runs = 0
         self.given: tuple[Arguments, Keywords] = (), {}
@@ -205,9 +241,9 @@ class _Watch:
             whole = self._look_ahead(args, kwargs, batch)
             row = self.row
             axis = partial(examples_axis, batch=whole.query.shape[0])
-            changed = _with_tokens(args, kwargs, lambda x: x.narrow(1 - axis(x), row, 1))
+            changed = _with_tokens(args, kwargs, lambda x: torch.cat([x.narrow(1 - axis(x), row, 1)] * self.copies, axis(x)))
             alone = whole.at(row)
-            mode = AttentionMode(lambda _: self._see(alone), batch)
+            mode = AttentionMode(lambda _: self._see(alone), None if batch is None else batch * self.copies)
         self.depth = function_modes()
         mode.__enter__()  # type: ignore[no-untyped-call]
         return changed

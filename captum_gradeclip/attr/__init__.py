@@ -1,5 +1,6 @@
 """The number to the tokens: one file per method, all of one shape."""
 
+from ..former import former_names
 from ..options import Options as Options
 from ..scores import Targets as Targets
 from ..timing import Stopwatch as Stopwatch
@@ -43,5 +44,4 @@ from .word_region import WordRegionAttribution as WordRegionAttribution
 for _kind in (GradECLIP, RawAttention, AttentionRollout, TokenGradCam, GAME, MaskCLIP, CLIPSurgery, M2IB, RISE, LeGrad):
     register(_kind)
 
-# The names of version 0.1 go with the next version.
-About, Compared = MethodInfo, Outcome
+__getattr__ = former_names(__name__, {"About": "MethodInfo", "Compared": "Outcome"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,10 @@ class Account:
     """The signed contributions to scores ``(N, T)``, which add up to them.
 
     Attributes:
-        maps: those of the patches ``(N, T, h, w)``, or of the tokens of texts ``(N, T, L)``, float32.
-        others: those of the P tokens beside them in their order, ``(N, T, P)``: class and register tokens. P is 0 where
-            there are none, as in most texts.
+        maps: those of the patches ``(N, T, h, w)``, or of the tokens of texts ``(N, T, L)``, float32; by head,
+            ``(N, T, layers, heads, h, w)`` or ``(N, T, layers, heads, L)``.
+        others: those of the P tokens beside them in their order, ``(N, T, P)``, or ``(N, T, layers, heads, P)`` by head:
+            class and register tokens. P is 0 where there are none, as in most texts.
         residual: that of the residual path ``(N, T)``: all of the score that is not linear in what the explained layers
             attend to, so what goes past their attention, and biases.
         scores: the scores ``(N, T)`` of the model itself.
@@ -42,7 +43,11 @@ class Account:
 
 @one_call
 def account(
-    score: ModelScore, inputs: Tensor, targets: Columns = None, layers: nn.Module | Sequence[nn.Module] | None = None
+    score: ModelScore,
+    inputs: Tensor,
+    targets: Columns = None,
+    layers: nn.Module | Sequence[nn.Module] | None = None,
+    by_head: bool = False,
 ) -> Account:
     r"""Divides a score completely, to first order in what some layers attend to.
 
@@ -60,12 +65,15 @@ def account(
             all of them.
         layers: the layers whose attention is followed; ``None`` (default) for those that Grad-ECLIP is meant for, the last
             one for images and the last eight for texts.
+        by_head: whether the contributions of each head of each layer are kept apart (default false: they are added up).
+            Layers then need the same number of heads.
 
     Returns:
         The account. Its parts may be much larger than the score where they cancel.
 
     Raises:
-        TypeError, ValueError, AssertionError: as :meth:`~captum_gradeclip.GradECLIP.attribute_targets`.
+        TypeError, ValueError, AssertionError: as :meth:`~captum_gradeclip.GradECLIP.attribute_targets`; ValueError for
+            layers of different numbers of heads that are to be kept apart.
 
     >>> from captum_gradeclip import ImageTextScore, scenes
     >>> model, preprocess, tokenizer = scenes.load()
@@ -79,6 +87,7 @@ def account(
     """
     method = GradECLIP.for_score(score) if layers is None else GradECLIP(score, layers)
     options = GradECLIPOptions(heads="model", spatial_weight="softmax", relu_attributions=False)
+    options = replace(options, heads="each") if by_head else options
     request = method._request(inputs, None, None)
     evidence = method.observe(request, options)
     asked = Targets.columns(parse_columns(targets, len(request.inputs)), evidence.output)
@@ -86,8 +95,9 @@ def account(
     check_scores(scores)
     with torch.inference_mode(False), torch.no_grad():
         parts = [method.effects(evidence, some, options) for some in asked.split(evidence.fit(2**28, len(asked)))]
-    effects, content = joined(parts).sum(dim=1).transpose(0, 1), evidence.tokens.content
+    signed, content = joined(parts), evidence.tokens.content
+    effects = signed.movedim(2, 0) if by_head else signed.sum(dim=1).transpose(0, 1)
     others = torch.cat([effects[..., : content.start], effects[..., content.stop :]], dim=-1)
     total = scores.T.to(effects.dtype)
-    rest = total - effects.sum(dim=-1)
+    rest = total - effects.flatten(2).sum(dim=-1)
     return Account(evidence.tokens.fold(effects).float(), others.float(), rest.float(), total.float().contiguous())

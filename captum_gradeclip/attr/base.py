@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from captum.attr import Attribution, GradientAttribution, LayerAttribution
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..adapters.base import Foreign
 from ..attention import one_call, take_rows as take_rows
+from ..former import renamed
 from ..options import Options as Options, number as number
 from ..quoting import quoted
 from ..scores import Columns, ImageScore, ModelScore, Target, Targets as Targets, describe
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
 
 _O = TypeVar("_O", bound=Options)
 _E = TypeVar("_E", bound=Evidence)
+
+
+class _FormerInfo:
+    """What a method says of itself, by the name that it had."""
+
+    def __get__(self, method: object, kind: type[Method[Any, Any]]) -> MethodInfo:
+        renamed(f"{kind.__name__}.about", f"{kind.__name__}.info")
+        return kind.info
 
 
 class Method(Attribution, Generic[_O, _E]):
@@ -54,13 +63,8 @@ class Method(Attribution, Generic[_O, _E]):
     Options: ClassVar[type[Options]] = Options
     forward_func: Callable[..., Foreign]
 
-    about: ClassVar[MethodInfo]
+    about = _FormerInfo()
     """The name of :attr:`info` in version 0.1; it goes with the next version."""
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if "info" in cls.__dict__:
-            cls.about = cls.info
 
     def observe(self, request: Request, options: _O) -> _E:
         """What one forward pass shows: all that maps are made of, whatever the target."""
@@ -306,6 +310,7 @@ class Method(Attribution, Generic[_O, _E]):
     @classmethod
     def of(cls, score: ModelScore) -> Self:
         """The name of :meth:`for_score` in version 0.1; it goes with the next version."""
+        renamed(f"{cls.__name__}.of", f"{cls.__name__}.for_score")
         return cls.for_score(score)
 
     def _layers(self) -> list[nn.Module]:

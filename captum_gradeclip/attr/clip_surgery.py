@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..arguments import check_finite, check_tensor, one_of
 from ..attention import Interception, Record, ReplaceOutput, SidePath, model_heads, tokens_as_batch, value_value
+from ..former import renamed
 from ..scores import ImageTextScore, TextImageScore, empty_text, encode_text
 from .base import MethodInfo, NotDefinedError, Options, Request, Targets, TokenAttribution, number
 from .dense import Dense, last_block
@@ -47,6 +48,7 @@ class CLIPSurgeryOptions(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.normalisation is not None:
+            renamed("CLIPSurgery(normalisation=)", "CLIPSurgery(normalization=)", stacklevel=4)
             object.__setattr__(self, "normalization", self.normalisation)
 
 

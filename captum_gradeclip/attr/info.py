@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..former import renamed
+
 
 class NotDefinedError(ValueError):
     """A method is not defined for this kind of model or input, but another method is."""
@@ -57,9 +59,11 @@ class MethodInfo:
     @property
     def resnet(self) -> bool:
         """The name of :attr:`convolutional` in version 0.1; it goes with the next version."""
+        renamed("MethodInfo.resnet", "MethodInfo.convolutional")
         return self.convolutional
 
     @property
     def needs_text(self) -> bool:
         """The name of :attr:`class_discriminative` in version 0.1; it goes with the next version."""
+        renamed("MethodInfo.needs_text", "MethodInfo.class_discriminative")
         return self.class_discriminative

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from ..former import renamed
 from ..scores import Tokens
 
 
@@ -51,6 +52,7 @@ class Outcome:
     @property
     def needs_text(self) -> bool:
         """The name of :attr:`class_discriminative` in version 0.1; it goes with the next version."""
+        renamed("Outcome.needs_text", "Outcome.class_discriminative")
         return self.class_discriminative
 
 

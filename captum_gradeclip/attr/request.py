@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..adapters import TextTower, is_known, is_untouched
-from ..adapters.base import Foreign
+from ..adapters.base import Foreign, parts
 from ..adapters.training import first_of_its_list, models_behind, steady
 from ..attention import (
     CaptureInput,
@@ -22,6 +22,7 @@ from ..attention import (
     LayerError,
     Record,
     RowInterception,
+    RowReadings,
     Rule,
     examples_axis,
     is_observed,
@@ -91,7 +92,7 @@ class Request:
     @property
     def states_readout(self) -> bool:
         """Whether the score knows which token it reads behind the chosen layers; otherwise only its gradient shows it."""
-        known = {part for site in self.score.sites for part in site.module.modules()}
+        known = {part for site in self.score.sites for part in parts(site.module)}
         return self.score.readout.kind != "unknown" and known.issuperset(self.layers)
 
     @property
@@ -207,17 +208,35 @@ class Request:
             )
         return self.intercept(rule)
 
+    def readings(self, rules: Sequence[Rule]) -> list[Attention]:
+        """What :meth:`intercept_tail` shows by each of several rules.
+
+        It is one pass where the token that is read can run alone behind the last attention; there it runs once for each
+        rule.
+        """
+        if not self._has_tokenwise_tail():
+            return [self.intercept_tail(rule) for rule in rules]
+        seen = RowReadings(self.layers[0], rules)
+        try:
+            output = self.forward(seen)
+        except torch.cuda.OutOfMemoryError:
+            raise  # all tokens would need more memory
+        except (RuntimeError, IndexError, LayerError):
+            return [self.intercept_tail(rule) for rule in rules]  # which tells what may be wrong
+        keys = self.keys(seen.answers[0].key.shape[-2])
+        return [Attention(self, part, keys, [one]) for part, one in zip(output.chunk(len(rules)), seen.answers)]
+
     def _has_tokenwise_tail(self) -> bool:
         """Whether the rest of the model can run on the read-out token alone, with nobody else looking into the block."""
         if len(self.layers) != 1 or not self.score.readout.tokenwise_tail:
             return False
         (layer,), sites = self.layers, self.score.sites
-        if layer is not sites[-1].module or any(part.training for part in layer.modules()):
+        if layer is not sites[-1].module or any(part.training for part in parts(layer)):
             return False
         # A hook on an earlier block sees all tokens anyway.
-        earlier = {part for site in sites[:-1] for part in site.module.modules()}
-        parts = [] if self.score.model is None else list(set(self.score.model.modules()) - earlier)
-        return all(map(is_known, parts)) and not is_observed(parts)
+        earlier = {part for site in sites[:-1] for part in parts(site.module)}
+        others = [] if self.score.model is None else [part for part in parts(self.score.model) if part not in earlier]
+        return all(map(is_known, others)) and not is_observed(others)
 
     def _causal_rows(self) -> Tensor | None:
         """The rows that are read, where the chosen layers are the last of a causal tower that nobody else looks into."""
@@ -228,8 +247,8 @@ class Request:
         last = {site.module for site in self.score.sites[-len(self.layers) :]}
         # The time of fewer tokens is that of reading the weights, which the token that runs alone reads once more.
         worth = front.causal and last == {*self.layers} and self.inputs.numel() > 32
-        parts = front.parts() if worth else []
-        alone = parts and is_untouched(parts) and not any(part.training for part in parts)
+        behind = front.parts() if worth else []
+        alone = behind and is_untouched(behind) and not any(part.training for part in behind)
         if not alone:
             return None
         with torch.inference_mode(False):  # the rows take part in the graph
@@ -238,7 +257,7 @@ class Request:
     def site(self, layer: nn.Module) -> Site:
         """The site of the score that a layer is or lies in; behind a bare callable, the layer itself."""
         sites = self.score.sites
-        found = [site for site in sites if any(part is layer for part in site.module.modules())]
+        found = [site for site in sites if layer in parts(site.module)]
         return found[0] if found else Site(layer)
 
     def keys(self, rows: int) -> Tokens:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,9 +14,9 @@ from ..adapters import text_tower
 from ..adapters.base import up_to
 from ..adapters.tokenizers import Tokenizer
 from ..arguments import check_tensor
-from ..attention import Interception, Record, one_call
+from ..attention import Interception, Record, model_heads, one_call, single_head
 from ..options import Options, number
-from ..scores import ImageTextScore, TextImageScore, tokenize
+from ..scores import ImageTextScore, Targets, TextImageScore, tokenize
 from ..scores.checks import check_inputs, check_maps
 from ..scores.targets import tangents
 from .base import Attention, Request
@@ -36,7 +36,7 @@ class WordRegionOptions(Options):
             the attention weights of each of the model's own heads), or ``"loosened"`` or ``"none"`` with one head.
         image_weight: the same of the patches; or ``"both"`` (default), the mean of ``"softmax"`` and ``"loosened"``, the
             latter brought to the root mean square of the former over the words and patches of each image. It takes a second
-            pass of the images.
+            pass of the images, or of one token behind the last attention where one is read.
         neighbors: how much of the words that a word is bound to counts as its own, at least 0 (default 1.5); see
             :func:`binding`. With 0 a word stands for itself alone, and the values add up as the class says.
     """
@@ -136,19 +136,17 @@ class WordRegionAttribution:
             TypeError, ValueError: as :meth:`attribute`.
         """
         weight = WordRegionOptions(image_weight=image_weight).image_weight
+        weights: tuple[SpatialWeight, ...] = ("softmax", "loosened") if weight == "both" else (weight,)
         check_tensor("directions", directions, f"(N, L, {self._features.tower.width})", kind="floats")
         check_tensor("images", images, "(N, C, H, W)", kind="floats", examples=("tokens", len(directions)))
-        if weight == "both":
-            exact = self._signed(images, directions, "softmax", max_memory)
-            other = self._signed(images, directions, "loosened", max_memory)
-            found = (exact + other * (_size(exact) / _size(other).clamp(min=torch.finfo(other.dtype).tiny))) / 2
-        else:
-            found = self._signed(images, directions, weight, max_memory)
+        found, *others = self._signed(images, directions, weights, max_memory)
+        for other in others:
+            found = (found + other * (_size(found) / _size(other).clamp(min=torch.finfo(other.dtype).tiny))) / 2
         check_maps(found)
         return found
 
-    def _signed(self, images: Tensor, directions: Tensor, weight: SpatialWeight, max_memory: int) -> Tensor:
-        """The signed maps ``(N, L, h, w)`` of directions with one spatial weight."""
+    def _signed(self, images: Tensor, directions: Tensor, weights: Sequence[SpatialWeight], max_memory: int) -> list[Tensor]:
+        """The signed maps ``(N, L, h, w)`` of directions, for each of some spatial weights."""
         count, words = directions.shape[:2]
         length = directions.norm(dim=-1, keepdim=True)
         # What stands behind the words of all captions has no direction, and needs no gradient.
@@ -156,13 +154,20 @@ class WordRegionAttribution:
         front = up_to(known) if len(known) else 1
         strongest = directions.take_along_dim(length.argmax(dim=1, keepdim=True), dim=1)
         # Padding among them has no direction either; that of another word stands in, and is weighed by 0.
-        asked = torch.where(length > 0, directions, strongest)[:, :front]
-        score = ImageTextScore(self.model, asked.flatten(0, 1))
-        maps = GradECLIP.for_score(score).attribute_targets(
-            images, torch.arange(count * front).view(count, front), max_memory=max_memory, **asdict(_reading(weight))
-        )
-        regions: Tensor = maps * length[:, :front].to(maps)[..., None]  # the score knows unit vectors only
-        return F.pad(regions, (0, 0, 0, 0, 0, words - front))
+        score = ImageTextScore(self.model, torch.where(length > 0, directions, strongest)[:, :front].flatten(0, 1))
+        method, columns = GradECLIP.for_score(score), torch.arange(count * front).view(count, front)
+        request = Request(method.info, score, score, method.default_layers(score), check_inputs(images))
+        length = F.pad(length[:, :front, :, None], (0, 0, 0, 0, 0, words - front))
+        found = []
+        for weight, evidence in zip(weights, request.readings([_RULES[_heads(weight)] for weight in weights])):
+            asked = Targets.columns(columns, evidence.output)
+            with torch.inference_mode(False), torch.no_grad():
+                parts = asked.split(evidence.fit(max_memory, front))
+                effects = torch.cat([method.effects(evidence, part, _reading(weight))[:, 0] for part in parts])
+                maps = evidence.tokens.fold(effects).transpose(0, 1).float()
+                # The score knows unit vectors only.
+                found.append(F.pad(maps, (0, 0, 0, 0, 0, words - front)) * length)
+        return found
 
     @one_call
     def directions(self, tokens: Tensor | str | Sequence[str], *, max_memory: int = 2**28, **options: object) -> Tensor:
@@ -272,6 +277,9 @@ class _Seen(Exception):
 def _size(tensor: Tensor) -> Tensor:
     """The root mean square over the words and patches of each image, ``(N, 1, 1, 1)``."""
     return tensor.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+
+
+_RULES = {"single": single_head, "model": model_heads}
 
 
 def _reading(weight: SpatialWeight) -> GradECLIPOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import experiments as _experiments
 from ..experiments import *  # noqa: F403
-from ..notices import moved
+from ..former import moved
 from . import (  # noqa: F401
     data as _data,
     explainers as _module,

@@ -18,6 +18,7 @@ from .common import (
     Subparsers,
     UsageError,
     add_command,
+    add_device,
     add_methods,
     add_model,
     check_numbers,
@@ -72,7 +73,16 @@ def add_scenes(tasks: Subparsers) -> None:
     parser.add_argument(
         "--figures", default="all", metavar="all|NAME,...", help=f"what is measured: {', '.join(FIGURES)} [%(default)s]"
     )
+    parser.add_argument(
+        "--coalitions",
+        type=int,
+        default=0,
+        metavar="N",
+        help="most coalitions of words and regions that the Banzhaf baseline of pairs asks for, of each scene, a forward"
+        " pass each; takes the extra interactions [0, left out]",
+    )
     parser.add_argument("--pretrained", metavar="FILE", help="other weights of the scenes model [its own]")
+    add_device(parser)
 
 
 def add_task(tasks: Subparsers, name: str, kind: type[Task]) -> None:
@@ -158,9 +168,16 @@ def run_scenes(arguments: argparse.Namespace) -> None:
     from ..adapters.loading import load
     from ..experiments import evaluate_scenes
 
-    check_numbers(arguments, count=1, seed=0)
-    model = load(pretrained=arguments.pretrained).model
-    found = evaluate_scenes(model, arguments.count, arguments.split, arguments.seed, names_of(arguments.figures))
+    check_numbers(arguments, count=1, seed=0, coalitions=0)
+    model = load(pretrained=arguments.pretrained, device=arguments.device).model
+    found = evaluate_scenes(
+        model,
+        arguments.count,
+        arguments.split,
+        arguments.seed,
+        names_of(arguments.figures),
+        coalitions=arguments.coalitions,
+    )
     title = f"{arguments.count} scenes, split {arguments.split}, seed {arguments.seed}"
     for group, some in itertools.groupby(found, key=lambda one: one.group):
         for table in _tables(list(some), f"{group}: {title}"):
@@ -181,6 +198,8 @@ def _tables(findings: Sequence[Finding], title: str) -> Iterator[Table]:
         rows, columns = (list(dict.fromkeys(place[axis] for place in placed)) for axis in (0, 1))
         tests = sum(one.p_value is not None for one in placed.values())
         caption = None
+        if any(one.interval for one in placed.values()):
+            caption = "In brackets, the interval of 95 %."
         if tests:
             caption = (
                 "In brackets, the interval of 95 %. *: another mean than that of the paper's reading,"

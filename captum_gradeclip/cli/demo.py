@@ -22,7 +22,7 @@ from .common import (
     place_of,
     style_of,
 )
-from .explain import add_grad_eclip, explain_picture, print_scores
+from .explain import add_grad_eclip, add_html, explain_picture, print_scores
 
 if TYPE_CHECKING:
     from ..scenes import Scene
@@ -39,6 +39,7 @@ def add(subparsers: Subparsers) -> None:
     add_grad_eclip(parser)
     add_drawing(parser)
     add_full_size(parser)
+    add_html(parser)
     add_overwrite(parser)
     parser.set_defaults(
         model="scenes", pretrained=None, resize="model", scale=1.0, max_tokens=None, targets=None, against=None
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     out = place_of(arguments, *kinds)
     check_free(out, arguments.overwrite, *kinds)
     for number, scene in enumerate(chosen):
-        names = file_names(texts_about(scene), words=True, image=True, format=style.format)
+        names = file_names(texts_about(scene), words=True, image=True, format=style.format, html=arguments.html)
         scene_in(out, number).check(names)
     loaded = load(device=arguments.device)
     explanations = []
@@ -73,7 +74,8 @@ def run(arguments: argparse.Namespace) -> None:
             name = f"scene-{number}"
             explanations.append(explain_picture(loaded, image, name, texts_about(scene), arguments))
             about = about_input(arguments)
-            stack.enter_context(saving(explanations[-1], out / name, about, image=True, style=style))
+            writing = saving(explanations[-1], out / name, about, image=True, style=style, html=arguments.html)
+            stack.enter_context(writing)
     print_scores(explanations, out)
 
 

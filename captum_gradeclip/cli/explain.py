@@ -100,6 +100,7 @@ def add(subparsers: Subparsers) -> None:
         help="explain each text rather than this one, or each class rather than this one; '' is the text without words. With"
         " --signed, what speaks for this one is shown as well",
     )
+    add_html(parser)
     add_overwrite(parser)
     parser.add_argument(
         "--resume", action="store_true", help="of several pictures, leave out those that an earlier run has explained"
@@ -141,11 +142,12 @@ def run_one(path: Path, texts: Sequence[str], arguments: argparse.Namespace) -> 
     out = place_of(arguments, results_in, index_in)
     check_free(out, arguments.overwrite, results_in)
     # Of a classifier, the names of the classes are not known yet.
-    results_in(out, [path]).check(file_names(texts, words=True, format=style.format) if texts else ())
+    names = file_names(texts, words=True, format=style.format, html=arguments.html) if texts else ()
+    results_in(out, [path]).check(names)
     tell_scope(arguments, texts, [path])
     loaded = load_model(arguments)
     found = explain_picture(loaded, image, path.name, texts, arguments)
-    save(replace(found, paths=[path]), out, about_input(arguments), style=style)
+    save(replace(found, paths=[path]), out, about_input(arguments), style=style, html=arguments.html)
     print_scores([found], out)
     return 0
 
@@ -159,6 +161,7 @@ def run_many(paths: Sequence[Path], texts: Sequence[str], arguments: argparse.Na
     out, style = place_of(arguments, results_in, index_in), style_of(arguments)
     asked = {name: getattr(arguments, name) for name in _ASKED}
     request: dict[str, object] = {**about_input(arguments), **asked, "texts": list(texts), "figures": asdict(style)}
+    request |= {"html": True} if arguments.html else {}
     del request["device"]  # the same figures, but for their last digits
     check_index(out, request, arguments.resume, arguments.overwrite)
     tell_scope(arguments, texts, paths)
@@ -175,6 +178,7 @@ def run_many(paths: Sequence[Path], texts: Sequence[str], arguments: argparse.Na
                 resume=arguments.resume,
                 overwrite=arguments.overwrite,
                 style=style,
+                html=arguments.html,
                 track=partial(track, title="explaining pictures"),
             )
     except KeyboardInterrupt:
@@ -250,6 +254,16 @@ def add_method(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="name=value",
         help="an option of the method, n_masks=500 of RISE for instance; may be repeated",
+    )
+
+
+def add_html(parser: argparse.ArgumentParser) -> None:
+    """``--html``, for commands that write explanations."""
+    parser.add_argument(
+        "--html",
+        action="store_true",
+        help="write explanation.html as well, one file to open or to mail: a word shows its region when it is clicked, and a"
+        " patch its value when it is pointed at. Regions take another pass of the texts and two of the pictures",
     )
 
 
@@ -429,6 +443,7 @@ def explain_inputs(
             targets=arguments.targets,
             scores=not arguments.no_score,
             against=arguments.against,
+            regions=arguments.html,
             layers=arguments.layers,
             text_layers=arguments.text_layers,
             **options,

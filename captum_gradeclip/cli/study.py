@@ -1,4 +1,4 @@
-"""``gradeclip study``: what a model looks at, by the studies of the Grad-ECLIP paper, each of them a command of its own."""
+"""``gradeclip study``: what a model looks at, by studies of which each is a command of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .interrupt import told_to_end
 if TYPE_CHECKING:
     from ..experiments import Study
 
-HELP = "study what a model looks at: whether maps add up, which attributes are seen, which words weigh"
+HELP = "study what a model looks at: whether maps add up, which attributes are seen, which words weigh, which heads point"
 
 
 def add(subparsers: Subparsers) -> None:

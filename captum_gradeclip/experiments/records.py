@@ -75,6 +75,32 @@ class RegionResult(TypedDict):
     zero: bool
 
 
+class HeadResult(TypedDict):
+    """What the heads of all layers take from a picture for its texts of one kind; lists are by layer, then by head.
+
+    Attributes:
+        kind: what the texts say something about.
+        texts: number of these texts; all other values are means over them.
+        pointing: how often the contributions of the head's patches are highest on what the text is true of.
+        together: by layer, how often those of all its heads are, added up.
+        carried: what the head contributes to the score, through patches and all other tokens.
+        patches: what it contributes through patches.
+        lost: how far the score falls when the head returns zero.
+        score: the score.
+        chance: the share of the picture that the texts are true of.
+    """
+
+    kind: str
+    texts: int
+    pointing: list[list[float]]
+    together: list[float]
+    carried: list[list[float]]
+    patches: list[list[float]]
+    lost: list[list[float]]
+    score: float
+    chance: float
+
+
 class Record(TypedDict, total=False):
     """What was measured of one sample with one method, or why the sample was left out.
 
@@ -86,6 +112,7 @@ class Record(TypedDict, total=False):
         open: what the maps of all classes say.
         triple: what the maps of three words say.
         regions: how the maps of texts lie on what they are true of.
+        heads: what heads take from a picture, for each kind of texts.
         captions: for each caption, its words with their weights.
         broken: why the sample cannot be used; then nothing else is there.
         left_out: what the task would need to see in the sample; then nothing else is there.
@@ -104,6 +131,7 @@ class Record(TypedDict, total=False):
     open: OpenVocabularyResult
     triple: TripleResult
     regions: list[RegionResult]
+    heads: list[HeadResult]
     captions: list[list[tuple[str, float]]]
     broken: str
     left_out: str

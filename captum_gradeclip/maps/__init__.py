@@ -1,16 +1,17 @@
 """From tokens to what people see: the patch grid, the pixels of the original picture, the words of a text.
 
 Nothing in here knows a model: all functions take tensors and numbers, and import nothing of the package but the checks of
-arguments.
+arguments and of the names that were others before.
 """
 
+from ..former import former_names
 from .ensemble import ensemble
 from .frame import Frame, to_pixels
 from .grid import MOST_PREFIX_OTHERWISE, MOST_PREFIX_TOKENS, infer_grid, nearest_multiple, possible_grids
 from .over_targets import ranks, strongest
 from .parts import by_parts
 from .points import point_prompts
-from .stretch import normalise, normalize, normalize_to, shares, stretched
+from .stretch import normalize, normalize_to, shares, stretched
 from .words import Words, merge_regions, merge_words
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "merge_regions",
     "merge_words",
     "nearest_multiple",
-    "normalise",
     "normalize",
     "normalize_to",
     "point_prompts",
@@ -35,3 +35,5 @@ __all__ = [
     "strongest",
     "to_pixels",
 ]
+
+__getattr__ = former_names(__name__, {"normalise": "normalize"})

@@ -39,9 +39,6 @@ def normalize(attributions: Tensor, dims: int = 2) -> Tensor:
     return stretched(_finite(attributions), dims)
 
 
-normalise = normalize  # deprecated spelling, kept for one version
-
-
 def stretched(maps: Tensor, dims: int = 2) -> Tensor:
     """The same as :func:`normalize` in the precision of the maps, for metrics, which refuse what is not finite.
 

@@ -1,6 +1,7 @@
 """Is the map right? Pure functions, and ``torchmetrics.Metric`` classes around them."""
 
-from .baselines import Baseline, baseline, canvas
+from ..former import former_names
+from .baselines import Baseline, baseline
 from .curves import (
     Deletion,
     Insertion,
@@ -55,7 +56,6 @@ __all__ = [
     "area_under",
     "baseline",
     "bootstrap_interval",
-    "canvas",
     "cosine_similarity",
     "covariance",
     "curves",
@@ -80,3 +80,5 @@ __all__ = [
     "top_k",
     "word_steps",
 ]
+
+__getattr__ = former_names(__name__, {"canvas": "baseline"})

@@ -64,6 +64,3 @@ def baseline(
     sources = (torch.Generator().manual_seed(seed) for seed in numbers)
     noise = [torch.randint(0, 255, images.shape[1:], generator=source) for source in sources]
     return (torch.stack(noise).to(images.device, images.dtype) / 255 - offset) / scale
-
-
-canvas = baseline  # deprecated name, kept for one version

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torchmetrics.utilities import dim_zero_cat
 
 from ..arguments import check_finite, check_number, check_tensor, one_of
+from ..former import renamed
 from .baselines import Baseline, baseline
 from .examples import MAPS, answers, check_colors, check_images, check_maps
 from .precision import lossless, shown
@@ -290,6 +291,8 @@ class _Area(CurveMetric):
         canvas: Baseline | None = None,  # deprecated name of baseline, kept for one version
         **settings: object,
     ) -> None:
+        if canvas is not None:
+            renamed("canvas=", "baseline=", stacklevel=4)
         super().__init__(
             forward_func,
             baseline=canvas if baseline is None else baseline,

@@ -30,10 +30,12 @@ def check_inputs(inputs: object) -> Tensor:
             )
         inputs = inputs[0]
     if not isinstance(inputs, Tensor):
-        raise TypeError(f"inputs: expected a tensor, got {type(inputs).__name__}")
+        way = f"; {_BATCHES}" if isinstance(inputs, Mapping) else ""
+        raise TypeError(f"inputs: expected a tensor, got {type(inputs).__name__}{way}")
     if inputs.is_floating_point():
         if inputs.dim() != 4:
-            raise ValueError(f"inputs: expected images (N, C, H, W), got shape {tuple(inputs.shape)}")
+            way = f"; {_BATCHES}" if inputs.dim() in (3, 5) else ""
+            raise ValueError(f"inputs: expected images (N, C, H, W), got shape {tuple(inputs.shape)}{way}")
         if not torch.isfinite(inputs).all():
             raise ValueError("inputs: the images hold NaN or infinite values; repair or leave out these images")
     elif inputs.dim() == 4:
@@ -46,6 +48,11 @@ def check_inputs(inputs: object) -> Tensor:
     if inputs.numel() == 0:
         raise ValueError(f"inputs: expected at least one example, none of them empty, got shape {tuple(inputs.shape)}")
     return inputs
+
+
+_BATCHES = (
+    "give what a processor returned, and images that are cut into patches or differ in size, to captum_gradeclip.explain"
+)
 
 
 def check_ids(name: str, tokens: Tensor, vocabulary: int) -> None:

@@ -9,12 +9,14 @@ from .regions import regions
 from .scale import Scale, flat, palette
 from .strip import Strip, strip, strips
 from .style import ColorScale, Format, Style
+from .widget import Caption, View, document, widget
 from .words import colored, legend_of, words_figure, words_html
 
 normalise_to = normalize_to  # deprecated spelling and place, kept for one version; now captum_gradeclip.maps.normalize_to
 
 __all__ = [
     "PLAIN",
+    "Caption",
     "ColorScale",
     "Drawing",
     "Format",
@@ -22,8 +24,10 @@ __all__ = [
     "Scale",
     "Strip",
     "Style",
+    "View",
     "Words",
     "colored",
+    "document",
     "flat",
     "legend_of",
     "matrix",
@@ -35,6 +39,7 @@ __all__ = [
     "save",
     "strip",
     "strips",
+    "widget",
     "words_figure",
     "words_html",
 ]

@@ -118,8 +118,9 @@ class Objective(nn.Module):
             kept = found & (batch.columns >= 0)
             regions, own, labels = regions[kept], own[kept], batch.labels[batch.columns[kept]]
         else:  # no caption of this process has a phrase; others may have
-            regions = seen.dense[:0, :, 0, 0]
-            own, labels = regions, batch.labels[:0]
+            regions, labels = seen.dense[:0, :, 0, 0], batch.labels[:0]
+            # Phrases have a graph in all processes or in none, or these would wait for different gradients of each other.
+            own = regions if self.settings.text == "trained" else regions.detach()
         asked = (batch.columns >= 0).sum()
         return {
             "local": self.region_loss(regions, own, scale, labels),

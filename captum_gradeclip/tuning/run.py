@@ -340,8 +340,9 @@ def _accelerator(settings: TuneSettings, device: str | None, trackers: Sequence[
 
     if device not in (None, "cpu"):
         raise ValueError(f"device: expected 'cpu', or None for what accelerate finds, got {line(str(device))}")
-    # What an earlier run in this process was given, its precision for instance, would be kept without a word.
-    AcceleratorState._reset_state()
+    # What an earlier run in this process was given, its precision or its device, would be kept without a word. Processes
+    # that torchrun started keep the device of their rank.
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     # The keys of the last block reach the dense features on no way, so that without the global loss they have no gradient.
     unused = DistributedDataParallelKwargs(find_unused_parameters=not settings.global_weight)
     accelerator = Accelerator(

@@ -17,12 +17,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captum_gradeclip import ImageTextScore, adapters, cli, explain, scenes
+from captum_gradeclip import ClassScore, GradECLIP, ImageTextScore, adapters, cli, explain, scenes
 from captum_gradeclip.adapters.preprocessing import Preprocessing
 from captum_gradeclip.adapters.transformers import by_processor
 from captum_gradeclip.inputs import preparation
 
-from ..conftest import FAMILIES, VIT, stir
+from ..conftest import FAMILIES, VIT, captions, relative, stir
 from ..test_cli import folder_of_transformers
 
 SIZES = [(250, 187), (187, 250), (64, 64), (250, 60), (33, 97)]
@@ -144,19 +144,88 @@ def test_a_processor_of_transformers_says_it(processor: Any) -> None:
         check_frame(own, size)
 
 
-def test_images_that_were_cut_into_patches_are_put_together() -> None:
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def test_images_of_different_sizes_that_a_processor_has_cut_into_patches() -> None:
+    """SigLIP 2 runs them as one padded batch; each is explained at its own size, with the score that it has there."""
     torch.manual_seed(0)
     model: Any = stir(FAMILIES["transformers SigLIP 2"].build())
     processor = transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=16)
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8))
-    features = processor(images=image, return_tensors="pt")
+    pictures = [noise(80, 60), noise(60, 80, 1), noise(90, 30, 2), noise(81, 61, 3)]
+    features = processor(images=pictures, return_tensors="pt")
+    assert len({tuple(shape.tolist()) for shape in features["spatial_shapes"]}) == 4
+    images = adapters.pixel_values(features, model)
     with torch.no_grad():
-        expected = model.get_image_features(**features).pooler_output
-        got = adapters.image_tower(model).encode(adapters.pixel_values(features, model))
-    assert torch.allclose(got, expected, atol=1e-5)
-    several = processor(images=[image, image.rotate(90, expand=True)], return_tensors="pt")
-    with pytest.raises(ValueError, match="differ in size"):
-        adapters.pixel_values(several, model)
+        expected = model.get_image_features(**features)
+        expected = getattr(expected, "pooler_output", expected)
+        got = torch.cat([adapters.image_tower(model).encode(image[None]) for image in images])
+    assert expected.std(dim=0).min() > 1e-4 and torch.allclose(got, expected, atol=1e-5)
+    check_batch(model, features, images, texts=["a red circle", "two stars"])
+
+
+def naflex_batch(images: list[Tensor], flat: bool) -> dict[str, Tensor]:
+    """What timm's loader makes of images of different sizes, by its own functions."""
+    dataset, transforms = (pytest.importorskip(f"timm.data.naflex_{name}") for name in ("dataset", "transforms"))
+    cut = [transforms.patchify_image(one, (8, 8), flatten_patches=flat) for one in images]
+    items = [(dict(zip(("patches", "patch_coord", "patch_valid"), one)), 0) for one in cut]
+    features: dict[str, Tensor] = dataset.NaFlexCollator(max_seq_len=20)(items)[0]
+    return features
+
+
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("name", ["timm NaFlex", "timm NaFlex, attention pool", "timm NaFlex, factorized positions"])
+def test_images_of_different_sizes_in_a_batch_of_timm(name: str, flat: bool) -> None:
+    if name not in FAMILIES:
+        pytest.skip(f"the installed timm lacks {name}")
+    torch.manual_seed(0)
+    model = stir(FAMILIES[name].build())
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randn(3, *size, generator=generator) for size in ((32, 32), (24, 40), (16, 48), (32, 32))]
+    features = naflex_batch(images, flat)
+    found = adapters.pixel_values(features, model)
+    assert all(torch.equal(one, other) for one, other in zip(found, images))
+    with torch.no_grad():
+        expected = model(features)
+        got = torch.cat([ClassScore(model)(image[None]) for image in found])
+    assert expected.std(dim=0).min() > 1e-4 and torch.allclose(got, expected, atol=1e-4)
+    check_batch(model, features, images, targets=[3, 5])
+
+
+def check_batch(model: Any, features: Any, images: list[Tensor], **asked: Any) -> None:
+    """A batch of images of different sizes is explained as each of them alone."""
+    if "texts" in asked:
+        asked["tokenizer"] = lambda texts: torch.stack([captions()[len(text) % 3] for text in texts])
+    together = explain(model, features, words=False, **asked)
+    for number, image in enumerate(images):
+        alone = explain(model, image, words=False, **asked)
+        assert together.maps[number].shape == (2, *(side // 8 for side in image.shape[1:])) == alone.maps.shape[1:]
+        assert relative(together.maps[number], alone.maps[0]) < 1e-5 and alone.maps.std() > 0
+        assert torch.allclose(together.scores[number], alone.scores[0], atol=1e-5)
+
+
+def test_patches_that_are_no_whole_images_are_refused() -> None:
+    if "timm NaFlex" not in FAMILIES:
+        pytest.skip("the installed timm lacks timm NaFlex")
+    model = FAMILIES["timm NaFlex"].build()
+    features = naflex_batch([torch.randn(3, 16, 24), torch.randn(3, 32, 32)], flat=True)
+    dropped = {**features, "patch_valid": features["patch_valid"].clone()}
+    dropped["patch_valid"][0, 2] = False
+    with pytest.raises(ValueError, match=r"^images: expected a patch for each place of an image, got 5 for 2 x 3 places"):
+        explain(model, dropped, targets=0)
+    with pytest.raises(
+        ValueError, match=r"^images: expected patches of 8 x 8 pixels in 3 channels, 192 values each, got 48"
+    ):
+        explain(model, {**features, "patches": features["patches"][..., :48]}, targets=0)
+    with pytest.raises(ValueError, match="^images: CLIPModel takes no patches"):
+        adapters.pixel_values(features, FAMILIES["transformers CLIP"].build())
+    method = GradECLIP(score := ClassScore(model), score.layers[-1])
+    with pytest.raises(TypeError, match=r"^inputs: expected a tensor, got dict; .*captum_gradeclip\.explain"):
+        method.attribute(features, target=0)
+    with pytest.raises(ValueError, match=r"^inputs: expected images \(N, C, H, W\), got .*captum_gradeclip\.explain"):
+        method.attribute(features["patches"], target=0)
 
 
 def test_what_a_processor_does_not_state_is_found_by_looking() -> None:

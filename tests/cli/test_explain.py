@@ -56,6 +56,21 @@ def told(folder: Path) -> dict[str, Any]:
 TEXTS = ("--text", "a red circle", "--text", "something blue")
 
 
+def test_a_page_for_each_picture(shots: Path, tmp_path: Path, capsys: Told) -> None:
+    out = tmp_path / "out"
+    assert run(shots / "One.PNG", shots / "two.jpg", *TEXTS, "--html", "--out", out) == 0
+    for name in ("one", "two"):
+        page = (out / name / "explanation.html").read_text()
+        assert "a red circle" in page and page.count('<button class="gc-word"') == 5 and "://" not in page
+        assert f'href="{name}/explanation.html"' in (out / "index.html").read_text() and len(page) < 500_000
+        assert {"regions_0", "regions_1"} <= set(np.load(out / name / "maps.npz"))
+    before = contents(out / "one")
+    assert run(shots / "One.PNG", shots / "two.jpg", *TEXTS, "--html", "--out", out, "--resume") == 0
+    assert contents(out / "one") == before and "2 of them by an earlier run" in capsys.readouterr().out
+    assert run(shots / "One.PNG", "a red circle", "--out", tmp_path / "plain") == 0
+    assert not (tmp_path / "plain" / "explanation.html").exists()
+
+
 def test_a_folder_becomes_a_folder_of_results_and_an_index(shots: Path, tmp_path: Path, capsys: Told) -> None:
     out = tmp_path / "out"
     assert run(shots, *TEXTS, "--out", out) == 0

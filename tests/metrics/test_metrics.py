@@ -32,7 +32,6 @@ from captum_gradeclip.metrics import (
     area_under,
     baseline,
     bootstrap_interval,
-    canvas,
     curves,
     noisy_linear_imputation,
     paired_t_test,
@@ -258,8 +257,6 @@ def test_baseline_images() -> None:
     assert torch.allclose(baseline(images, "blur", mean, std), gaussian_blur(images, [11, 11], [5.0, 5.0]), atol=1e-5)
     with pytest.raises(ValueError, match="kind: expected one of"):
         baseline(images, "white", mean, std)  # type: ignore[arg-type]
-    assert canvas is baseline  # the former name, for one version
-    assert Deletion(mean_colour, canvas="blur").baseline == "blur"
 
 
 def test_performances_by_other_means() -> None:

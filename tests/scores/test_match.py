@@ -150,6 +150,48 @@ def test_the_equations_written_out_on_blip() -> None:
     assert relative(found.flatten(2), tensor) < 1e-5 and varies(found)
 
 
+def test_the_contrastive_head_of_blip2_through_a_callable() -> None:
+    """As docs/matching-heads.md has it: all texts of one pass, against the equations written out in float64.
+
+    The score is the best of the learned queries' cosines, so the gradient begins at the query that is best for a text.
+    """
+    torch.manual_seed(0)
+    model: Any = stir(blip2(), amount=0.2).double()
+    x, mask = images((32, 32), 2).double(), IDS.ne(0).long()
+
+    def score(pixels: Tensor) -> Tensor:
+        return model(pixel_values=pixels, input_ids=IDS, attention_mask=mask).logits_per_image  # type: ignore[no-any-return]
+
+    layers = [layer.crossattention for layer in model.qformer.encoder.layer if layer.has_cross_attention]
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def see(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        output[0].retain_grad()
+        hidden = args[0] if args else kwargs["hidden_states"]
+        seen.append((hidden, kwargs.get("encoder_hidden_states", args[1] if len(args) > 1 else None), output[0]))
+
+    handle = layers[-1].attention.register_forward_hook(see, with_kwargs=True)
+    scores = score(x)
+    handle.remove()
+    assert scores.shape == (2, 3)
+    (hidden, states, output), own = seen[0], layers[-1].attention
+    method = GradECLIP(score, layers[-1])
+    for target in range(3):
+        (gradient,) = torch.autograd.grad(scores[:, target].sum(), output, retain_graph=True)
+        expected = torch.zeros(2, 16, dtype=torch.float64)
+        for item in range(2):
+            q, k, v = own.query(hidden[item]), own.key(states[item]), own.value(states[item])
+            q, k, v = q.detach(), k.detach(), v.detach()
+            for r in range(4):
+                stretched = reference.stretched([reference.cosine(q[r], k[i]) for i in range(1, 17)])
+                for i in range(16):
+                    expected[item, i] += float(stretched[i] * (gradient[item, r] @ v[i + 1]))
+        got = method.attribute(x, target=target, relu_attributions=False, heads="model")
+        assert relative(got.flatten(1), expected) < 1e-5 and varies(got)
+    every = method.attribute_targets(x, relu_attributions=False, heads="model")
+    assert relative(every[:, 2], got[:, 0]) < 1e-5 and relative(every[:, 0], every[:, 1]) > 1e-2
+
+
 def test_pairs_of_a_matching_head(model: nn.Module) -> None:
     x, score = images((32, 32), 2), MatchScore(model, IDS)
     if type(model).__name__.startswith("Blip2"):

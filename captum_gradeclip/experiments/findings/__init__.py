@@ -32,7 +32,13 @@ __all__ = ["FIGURES", "Finding", "HeldOut", "evaluate_scenes"]
 
 
 def evaluate_scenes(
-    model: CLIP, count: int = 500, split: Split = "evaluation", seed: int = 0, figures: str | Sequence[str] = "all"
+    model: CLIP,
+    count: int = 500,
+    split: Split = "evaluation",
+    seed: int = 0,
+    figures: str | Sequence[str] = "all",
+    *,
+    coalitions: int = 0,
 ) -> list[Finding]:
     """Measures what is claimed about the embedded model, on scenes that it has not been trained on.
 
@@ -45,6 +51,9 @@ def evaluate_scenes(
         seed: seed of the scenes, at least 0 (default 0).
         figures: the name of a group of figures, or several: ``"recognition"``, ``"pointing"``, ``"contrast"``, ``"words"``,
             ``"heads"``, ``"reading"``, ``"guards"``, ``"pairs"``; ``"all"`` (default) for all of them.
+        coalitions: largest number of coalitions of words and regions that the Banzhaf baseline of ``"pairs"`` asks for, of
+            each scene, at least 0. It is a forward pass for each of them and takes the extra ``interactions``; 0 (default)
+            leaves this baseline out.
 
     Returns:
         The figures, group by group. They tell zero-shot accuracy of the model and of the pass that is explained, and recall;
@@ -63,11 +72,12 @@ def evaluate_scenes(
     """
     check_number("count", count, whole=True, least=1)
     check_number("seed", seed, whole=True, least=0)
+    check_number("coalitions", coalitions, whole=True, least=0)
     one_of("split", split, Split)
     names = list(dict.fromkeys(check_strings("figures", figures)))
     names = list(FIGURES) if "all" in names else names
     for name in names or [""]:
         if name not in FIGURES:
             raise ValueError(f"figures: expected 'all' or some of {', '.join(FIGURES)}, got {quoted(name or names)}")
-    held_out = HeldOut.for_model(model, count, split, seed)
+    held_out = HeldOut.for_model(model, count, split, seed, coalitions)
     return [replace(one, group=name) for name in names for one in FIGURES[name](model, held_out)]

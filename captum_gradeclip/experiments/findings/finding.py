@@ -13,6 +13,7 @@ from open_clip import CLIP
 from torch import Tensor
 
 from ... import adapters, scenes
+from ...adapters.base import execution_device
 from ...metrics import bootstrap_interval, paired_t_test
 from ...progress import track
 from ...scenes import PAIRS, Phrase, Scene, SceneDataset, SceneItem, Thing, sample_scene
@@ -88,18 +89,20 @@ class HeldOut:
         split: ``"evaluation"`` or ``"validation"``.
         seed: seed of the scenes.
         size: side of the pictures in pixels.
+        coalitions: largest number of coalitions that a game is asked for, of each scene; 0 (default) leaves games out.
     """
 
     count: int
     split: Split
     seed: int
     size: int
+    coalitions: int = 0
     _series: dict[tuple[int, ...], SceneDataset] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
-    def for_model(cls, model: CLIP, count: int, split: Split, seed: int) -> HeldOut:
+    def for_model(cls, model: CLIP, count: int, split: Split, seed: int, coalitions: int = 0) -> HeldOut:
         """Scenes at the size of a model's images."""
-        return cls(count, split, seed, adapters.image_tower(model).size[0])
+        return cls(count, split, seed, adapters.image_tower(model).size[0], coalitions)
 
     def of(self, *counts: int) -> SceneDataset:
         """The scenes that have one of these numbers of things; the same object for the same numbers."""
@@ -147,7 +150,7 @@ class Chosen(SceneDataset):
 
 
 def batches(model: CLIP, data: SceneDataset, what: str, size: int = BATCH) -> Iterator[tuple[list[SceneItem], Tensor]]:
-    """The scenes in batches, with the model's inputs ``(N, 3, H, W)``.
+    """The scenes in batches, with the model's inputs ``(N, 3, H, W)`` on its device.
 
     Args:
         model: the model, which says how its images are prepared.
@@ -156,10 +159,10 @@ def batches(model: CLIP, data: SceneDataset, what: str, size: int = BATCH) -> It
         size: largest number of scenes in a batch, at least 1 (default :data:`BATCH`).
     """
     tower = adapters.image_tower(model)
-    spec = InputSpec(tower.size, tower.patch, tower.mean, tower.std)
+    spec, device = InputSpec(tower.size, tower.patch, tower.mean, tower.std), execution_device(model)
     for start in track(range(0, len(data), size), what):
         items = [data[index] for index in range(start, min(start + size, len(data)))]
-        yield items, torch.cat([spec.prepare(item.image, "crop").pixels for item in items])
+        yield items, torch.cat([spec.prepare(item.image, "crop").pixels for item in items]).to(device)
 
 
 def pair_score(model: CLIP) -> ImageTextScore:

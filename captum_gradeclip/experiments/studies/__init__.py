@@ -13,6 +13,7 @@ from .addibility import Addibility
 from .attributes import Attributes
 from .base import Study
 from .concreteness import Concreteness
+from .heads import Heads
 from .report import Report
 from .settings import Reading, StudySettings
 
@@ -21,6 +22,7 @@ __all__ = [
     "Addibility",
     "Attributes",
     "Concreteness",
+    "Heads",
     "Reading",
     "Report",
     "Study",
@@ -28,7 +30,7 @@ __all__ = [
     "conclude",
 ]
 
-STUDIES: dict[str, type[Study]] = {kind.name: kind for kind in (Addibility, Attributes, Concreteness)}
+STUDIES: dict[str, type[Study]] = {kind.name: kind for kind in (Addibility, Attributes, Concreteness, Heads)}
 """The studies by name."""
 
 

@@ -41,7 +41,8 @@ COLUMNS = ("cosine", UNIFORM, MARGIN, "Pearson", "covariance", "OTD", "KLD", "JS
 LOWER = frozenset({"OTD", "KLD", "JSD"})
 SINGLE = ("color", "shape", "material", "size", "location")
 """The kinds of words of the Grad-ECLIP paper, in the order of its table."""
-_ABLATION = "left thing: "
+ABLATION = "left thing: "
+"""What the kinds of texts begin with that only the ablation asks about."""
 _NOTE = (
     "Means over all words and pictures. A uniform map has the cosine that stands beside that of the maps. Own - others: the"
     " cosine with the things that a word is true of, less that with the other things, so that 0 means that the map does not"
@@ -74,7 +75,7 @@ class Attributes(PhraseStudy):
 
     def kind_of(self, sample: Sample) -> str:
         """Whether there is a left thing of two, which the ablation needs."""
-        return "left" if any(region.kind.startswith(_ABLATION) for region in sample.regions) else ""
+        return "left" if any(region.kind.startswith(ABLATION) for region in sample.regions) else ""
 
     def pictures(self, reading: Reading) -> dict[str, show.Drawing]:
         """The maps of all texts of some pictures, with the masks above and the texts' own word maps below."""
@@ -95,7 +96,7 @@ class Attributes(PhraseStudy):
         found = [region for record in records for region in record["regions"]]
         kinds = list(dict.fromkeys(one["kind"] for one in found))
         order = [kind for kind in SINGLE if kind in kinds]
-        order += [kind for kind in kinds if kind not in SINGLE and "+" not in kind and not kind.startswith(_ABLATION)]
+        order += [kind for kind in kinds if kind not in SINGLE and "+" not in kind and not kind.startswith(ABLATION)]
         others = [kind for kind in kinds if kind not in order]
         zero = {kind: sum(one["zero"] for one in found if one["kind"] == kind) for kind in kinds}
         blank = (
@@ -201,7 +202,7 @@ def _ablation(records: Sequence[Record]) -> dict[str, tuple[TTest, int, float]]:
     for measure in ("cosine", MARGIN):
         pairs = []
         for record in records:
-            values = {one["kind"].removeprefix(_ABLATION): one["values"][measure] for one in record["regions"] if _left(one)}
+            values = {one["kind"].removeprefix(ABLATION): one["values"][measure] for one in record["regions"] if _left(one)}
             with_place, without = values.get("location + shape"), values.get("shape")
             if with_place is not None and without is not None:
                 pairs.append((with_place, without))
@@ -213,7 +214,7 @@ def _ablation(records: Sequence[Record]) -> dict[str, tuple[TTest, int, float]]:
 
 
 def _left(one: RegionResult) -> bool:
-    return one["kind"].startswith(_ABLATION)
+    return one["kind"].startswith(ABLATION)
 
 
 def _findings(found: Sequence[RegionResult], kinds: Sequence[str]) -> list[str]:

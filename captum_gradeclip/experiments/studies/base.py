@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ from ..data.base import DeclaredDataset
 from ..explainers import Batch, Explainer
 from ..records import Record
 from ..tables import printed_name
-from ..tasks import Prepared, Task
+from ..tasks import Group, Prepared, Task
 from .report import Report
 from .settings import Reading
 
@@ -137,13 +137,8 @@ class PhraseStudy(Study):
             samples: the samples.
             texts: the texts of each sample, at least one.
         """
-        found, asked = [], iter(texts)
-        for group in self.groups(samples):
-            own = list(islice(asked, len(group.samples)))
-            every = list(dict.fromkeys(text for some in own for text in some))
-            most = max(map(len, own))
-            # All pictures of a pass have the same number of targets; those with fewer have their first one several times.
-            columns = [[every.index(text) for text in [*some, *[some[0]] * (most - len(some))]] for some in own]
+        found = []
+        for group, own, every, columns in self.questions(samples, texts):
             pixels = self.setup.seen(explainer.kind, group.pixels, self.spec)
             seeds = [sample.index for sample in group.samples]
             outcome = explainer.outcome(Batch(self.score_of(every), pixels, [0] * len(own), seeds), columns)
@@ -151,6 +146,30 @@ class PhraseStudy(Study):
             for some, maps, scores in zip(own, outcome.maps.float().cpu(), outcome.explained_scores.double().cpu()):
                 found.append((maps[: len(some)], scores[: len(some)]))
         return found
+
+    def questions(
+        self, samples: Sequence[Prepared], texts: Sequence[Sequence[str]]
+    ) -> Iterator[tuple[Group, list[Sequence[str]], list[str], list[list[int]]]]:
+        """For samples of one size, what is asked of them in one pass.
+
+        It is the samples, the texts of each, all of these texts once, and for each sample the numbers of its own among them.
+        All samples of a pass have as many numbers, so those with fewer texts have the first one several times.
+
+        Args:
+            samples: the samples.
+            texts: the texts of each sample, at least one.
+        """
+        asked = iter(texts)
+        for group in self.groups(samples):
+            own = list(islice(asked, len(group.samples)))
+            every = list(dict.fromkeys(text for some in own for text in some))
+            most = max(map(len, own))
+            yield (
+                group,
+                own,
+                every,
+                [[every.index(text) for text in [*some, *[some[0]] * (most - len(some))]] for some in own],
+            )
 
     def encode_all(self, texts: Sequence[str]) -> None:
         """Encodes the texts of many samples at once."""

@@ -14,6 +14,7 @@ from ... import adapters, images
 from ...adapters.loading import Loaded
 from ...arguments import check_number
 from ...attr import RISE
+from ...former import renamed
 from ...metrics import Baseline, Schedule, ScoreFunction, baseline, curves
 from ...quoting import quoted
 from ...scores import ImageTextScore, TextImageScore, tokenize
@@ -66,6 +67,7 @@ class Settings:
 
     def __post_init__(self, canvas: Baseline | None) -> None:
         if canvas is not None:
+            renamed("Settings(canvas=)", "Settings(baseline=)", stacklevel=4)
             object.__setattr__(self, "baseline", canvas)
         for name, given, known in (
             ("protocol", self.protocol, tuple(SETUPS)),

@@ -12,15 +12,23 @@ from torch import Tensor
 from captum_gradeclip import scenes
 from captum_gradeclip.attention import CaptureInput
 from captum_gradeclip.experiments.findings import pairs
-from captum_gradeclip.experiments.findings.finding import Chosen
-from captum_gradeclip.experiments.findings.pairs import WORDS, caption, contenders, integrated_jacobians
+from captum_gradeclip.experiments.findings.finding import HeldOut
+from captum_gradeclip.experiments.pairs import (
+    WORDS,
+    Growing,
+    PairBatch,
+    caption,
+    contenders,
+    growing,
+    integrated_jacobians,
+)
 
 from ...conftest import relative, varies
 from .conftest import SIDE, small
 
 
 def test_the_places_of_the_words_are_those_of_the_caption() -> None:
-    data = Chosen(3, "validation", 0, SIDE, lambda a, b: a.shape == b.shape and a.colour != b.colour)
+    data = pairs.captioned(HeldOut(3, "validation", 0, SIDE), "shape")
     tokenizer = scenes.tokenizer()
     for number in range(3):
         things = data.scene(number).things
@@ -29,7 +37,7 @@ def test_the_places_of_the_words_are_those_of_the_caption() -> None:
         tokens = tokenizer([caption(things)])[0]
         assert [tokenizer.decode([int(tokens[place])]).strip() for place in WORDS] == words
         for place, word in enumerate(words):
-            without = caption(things, without=place).split()
+            without = caption(things, without=[place]).split()
             assert len(without) == 6 and caption(things).split().count(word) == without.count(word) + 1
 
 
@@ -79,21 +87,51 @@ def _integrated(function: Any, x: Tensor, reference: Tensor) -> Tensor:
 
 
 def test_each_contender_has_a_map_for_each_word(embedded: CLIP) -> None:
-    data = Chosen(2, "validation", 0, 96, lambda a, b: a != b)
-    items = [data[0], data[1]]
-    x = torch.stack([scenes.preprocess()(item.image) for item in items])
-    for name, explain in contenders(embedded).items():
-        maps = explain(x, items)
-        assert maps.shape == (2, 4, 12, 12) and maps.isfinite().all() and varies(maps.flatten(0, 1)), name
+    (shown,) = pairs._judged(embedded, pairs.captioned(HeldOut(2, "validation", 0, 96), "shape"))
+    every = {**contenders(embedded), **{one.name: one.make(one.first) for one in growing(embedded)[:1]}}
+    for name, explain in every.items():
+        maps = explain(shown.batch)
+        assert maps.shape == (2, 4, 12, 12) and maps.isfinite().all() and varies(maps[:, 0]), name
 
 
 @pytest.mark.parametrize("shared", ["", "shape", "color"])
-def test_what_is_measured(embedded: CLIP, shared: str) -> None:
-    data = Chosen(2, "validation", 0, 96, pairs._sharing(shared) if shared else lambda a, b: a.shape != b.shape)
-    found = list(pairs.pairs(embedded, data, shared))
+def test_what_is_measured(embedded: CLIP, shared: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "growing", lambda model, coalitions: [])
+    held_out = HeldOut(2, "validation", 0, 96)
+    found = list(pairs.pairs(embedded, pairs.captioned(held_out, shared), shared))
     kinds = [f"{shared} that stands twice"] if shared else ["color", "shape"]
     assert {one.what.split(": ")[0] for one in found} == {
-        f"pair {what}, {kind}" for what in ("pointing", "deletion") for kind in kinds
+        "cost",
+        *(f"pair {what}, {kind}" for what in ("pointing", "deletion") for kind in kinds),
     }
-    assert len(found) == 2 * len(kinds) * len(contenders(embedded)) and all(one.cases == 4 for one in found)
-    assert all(0 <= one.value <= 1 for one in found if "pointing" in one.what)
+    assert len(found) == (2 * len(kinds) + 1) * len(contenders(embedded))
+    assert all(one.cases == 2 and one.interval is not None for one in found if not one.what.startswith("cost"))
+    values = {one.what: one.value for one in found}
+    assert all(0 <= value <= 1 for what, value in values.items() if "pointing" in what)
+    assert all(values[f"pair pointing, {kind}: oracle"] == 1 for kind in kinds)
+    assert values["cost: random map"] < values["cost: WordRegionAttribution"]
+
+
+def test_a_budget_is_doubled_until_pointing_settles(embedded: CLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(budget: int) -> Any:
+        right = contenders(embedded)["oracle"]  # from budget 4 on
+        return right if budget >= 4 else lambda batch: -right(batch)
+
+    monkeypatch.setattr(pairs, "contenders", lambda model: {})
+    monkeypatch.setattr(pairs, "growing", lambda model, coalitions: [Growing("{} steps", make, 1, coalitions)])
+    data = pairs.captioned(HeldOut(2, "validation", 0, 96))
+    costs = [one.what for one in pairs.pairs(embedded, data, coalitions=64) if one.what.startswith("cost")]
+    # Two wrong budgets agree with each other as well, and end the search.
+    assert costs == ["cost: 1 steps", "cost: 2 steps"]
+    monkeypatch.setattr(pairs, "growing", lambda model, coalitions: [Growing("{} steps", make, 2, coalitions)])
+    costs = [one.what for one in pairs.pairs(embedded, data, coalitions=64) if one.what.startswith("cost")]
+    assert costs == ["cost: 2 steps", "cost: 4 steps", "cost: 8 steps"]
+    costs = [one.what for one in pairs.pairs(embedded, data, coalitions=4) if one.what.startswith("cost")]
+    assert costs == ["cost: 2 steps", "cost: 4 steps"]
+
+
+def test_the_captions_of_a_game_leave_out_what_does_not_stand() -> None:
+    data = pairs.captioned(HeldOut(1, "validation", 0, SIDE))
+    batch = PairBatch([data[0]], torch.zeros(1), torch.zeros(1))
+    (whole,), (none,) = batch.captions(), batch.captions(without=range(4))
+    assert whole.split()[0] in ("a", "an") and len(whole.split()) == 7 and len(none.split()) == 3
