@@ -153,6 +153,8 @@ def build(desk: Desk) -> Foreign:
             offered = desk.models.heads(query.model)
             head_now = query.head if query.head in offered else offered[0]
             scene = query.scene is not None
+            if scene and not query.texts and head_now != "classes":
+                query = replace(query, texts=tuple(texts_about(_seed(query.scene))))
             sight = (
                 views.preview(scene_picture(_seed(query.scene)), f"scene {_seed(query.scene)}")
                 if scene
@@ -212,15 +214,9 @@ def build(desk: Desk) -> Foreign:
             head,
         ]
         address = gr.Textbox(visible=False)
-        opened = page.load(restore, address, [*restored, auto], js=READ_ADDRESS, **quiet)
-
-        def explain_restored(wanted: bool, *given: Foreign) -> Iterator[tuple[Foreign, ...]]:
-            if wanted:
-                yield from explain(*given, progress=lambda *_, **__: None)
-            else:
-                yield tuple(gr.skip() for _ in outputs)
-
-        opened.then(explain_restored, [auto, *asked, shared], outputs, show_progress_on=result, **heavy).then(
+        page.load(restore, address, [*restored, auto], js=READ_ADDRESS, **quiet)
+        # Only of a page that was opened by a link is this changed, so that no other one waits for its turn.
+        auto.change(explain, [*asked, shared], outputs, show_progress_on=result, **heavy).then(
             None, link, shown_link, js=WRITE_ADDRESS, **quiet
         )
     return page

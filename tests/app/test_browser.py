@@ -221,6 +221,9 @@ def test_a_link_brings_everything_back(page: Any, browser: Any, address: str) ->
     assert restored.locator("#result figcaption").all_inner_texts() == captions
     assert restored.locator("#texts textarea").input_value() == "something blue\nä <b> & ?"
     assert restored.locator("#seed input").input_value() == "5"
+    restored.goto(f"{address}?scene=6")
+    restored.wait_for_selector("#result figure")
+    assert restored.locator("#texts textarea").input_value().splitlines() == texts_about(6)
     other.close()
 
 
@@ -232,6 +235,15 @@ def test_a_narrow_screen_needs_no_scrolling_to_the_side(browser: Any, address: s
     page.wait_for_selector("#region figure")
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
     shot(page, "explained-narrow")
+    context.close()
+
+
+def test_no_file_of_the_server_and_no_function_is_open_to_programs(browser: Any, address: str) -> None:
+    context = browser.new_context()
+    for path in ("gradio_api/file=/etc/passwd", "file=/etc/passwd", "gradio_api/file=../../../../etc/passwd"):
+        assert context.request.get(f"{address}{path}").status in (403, 404)
+    told = context.request.get(f"{address}gradio_api/info").json()
+    assert not told["named_endpoints"] and not told["unnamed_endpoints"]
     context.close()
 
 
