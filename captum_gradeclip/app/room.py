@@ -11,7 +11,7 @@ from time import monotonic
 from ..files import write_text
 from ..quoting import quoted
 from .store import Store
-from .study import EXAMPLES, PICTURES, Outcome, Pair, Question, Reply, from_csv, outcome, plan, to_csv
+from .study import EXAMPLES, PICTURES, Outcome, Pair, Question, Reply, csv_of, outcome, plan, replies_in
 
 _PATIENCE = 3600.0
 """Seconds after which a participant who has not come to an end is taken to have left."""
@@ -84,7 +84,7 @@ class Room:
         self._answers, self._lock = answers, Lock()
         self._sittings = Store[Sitting](most=1000)
         self._present: dict[int, Sitting] = {}
-        self._replies = from_csv(answers.read_text()) if answers is not None and answers.exists() else []
+        self._replies = replies_in(answers.read_text()) if answers is not None and answers.exists() else []
 
     def enter(self) -> str:
         """Gives a participant a seat, and returns the token of it.
@@ -143,7 +143,7 @@ class Room:
                 del self._present[sitting.participant]
                 self._replies += sitting.replies
                 if self._answers is not None:
-                    write_text(self._answers, to_csv(self._replies))
+                    write_text(self._answers, csv_of(self._replies))
         return sitting
 
     @property

@@ -298,10 +298,10 @@ def outcome(replies: Sequence[Reply]) -> Outcome:
     return Outcome(len(complete), float(np.mean(shares[1])), float(np.mean(shares[2])), test, (first, second))
 
 
-def to_csv(replies: Iterable[Reply]) -> str:
+def csv_of(replies: Iterable[Reply]) -> str:
     """Answers as CSV, a line for each.
 
-    >>> to_csv([]).strip().split(",")[:3]
+    >>> csv_of([]).strip().split(",")[:3]
     ['participant', 'part', 'position']
     """
     file = io.StringIO()
@@ -314,7 +314,7 @@ def to_csv(replies: Iterable[Reply]) -> str:
     return file.getvalue()
 
 
-def from_csv(text: str) -> list[Reply]:
+def replies_in(text: str) -> list[Reply]:
     """The answers in a CSV file.
 
     Raises:
@@ -331,7 +331,7 @@ def from_csv(text: str) -> list[Reply]:
             found.append(_reply(row))
         except (KeyError, TypeError, ValueError):
             raise ValueError(
-                f"answers: expected the columns of to_csv in line {number}, got {quoted(row)}; remove or repair the line"
+                f"answers: expected the columns of csv_of in line {number}, got {quoted(row)}; remove or repair the line"
             ) from None
     return found
 

@@ -9,7 +9,7 @@ from ..maps import to_pixels
 from ..quoting import legible
 from ..show.fonts import shown
 from .room import Room, Sitting
-from .study import Pair, Question, outcome, to_csv
+from .study import Pair, Question, csv_of, outcome
 from .views import data_address, links, shrunk
 
 WELCOME = """
@@ -53,7 +53,7 @@ def end(room: Room, sitting: Sitting) -> str:
     own = outcome(sitting.replies)
     rounds = f"You were right in {own.without:.0%} of the answers without maps, and in {own.with_maps:.0%} with maps."
     every = escape(str(room.outcome))
-    files = links([(f"answers-{sitting.participant}.csv", to_csv(sitting.replies).encode())])
+    files = links([(f"answers-{sitting.participant}.csv", csv_of(sitting.replies).encode())])
     return f'<div class="gradeclip"><h3>Thank you</h3><p>{rounds}</p><p>All so far: {every}.</p>{files}</div>'
 
 

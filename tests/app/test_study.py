@@ -18,13 +18,13 @@ from captum_gradeclip.app.room import Room
 from captum_gradeclip.app.study import (
     Pair,
     Reply,
-    from_csv,
+    csv_of,
     outcome,
     pairs_of,
     plan,
+    replies_in,
     row_material,
     scene_material,
-    to_csv,
 )
 
 
@@ -116,7 +116,7 @@ def test_a_whole_study(pairs: list[Pair], tmp_path: Path) -> None:
     assert str(found).startswith("3 participants: 50.0% right without maps, 83.3% with maps; paired t(2) = 2.000, p = 0.092")
     end = study_views.end(room, room.sitting(token))
     assert "100% of the answers without maps, and in 100% with maps" in end and "answers-3.csv" in end
-    assert from_csv(file.read_text()) == room.replies and {one.participant for one in room.replies} == {0, 2, 3}
+    assert replies_in(file.read_text()) == room.replies and {one.participant for one in room.replies} == {0, 2, 3}
     assert len(room.replies) == 3 * 4 and all(one.seconds >= 0 for one in room.replies)
     again = Room(pairs, pictures=4, examples=2, answers=file)
     assert again.outcome == found
@@ -162,7 +162,7 @@ def test_clicks_that_do_not_count(pairs: list[Pair]) -> None:
 def test_pictures_that_do_not_suffice(pairs: list[Pair], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected 10 pictures and 2 examples, got 6"):
         Room(pairs)
-    (tmp_path / "broken.csv").write_text(to_csv([]) + "1,2\n")
+    (tmp_path / "broken.csv").write_text(csv_of([]) + "1,2\n")
     with pytest.raises(ValueError, match="in line 2"):
         Room(pairs, pictures=4, answers=tmp_path / "broken.csv")
     (tmp_path / "other.csv").write_text("name,phone\n")
