@@ -11,11 +11,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .._version import __version__
 from ..quoting import MOST_OF_MESSAGE, line, quoted
 from .common import Parser, UsageError, check_arguments, check_writable, in_flags, say
 from .interrupt import CODE
@@ -104,7 +104,7 @@ def build_parser(given: Sequence[str]) -> argparse.ArgumentParser:
         given: what follows ``gradeclip`` in the shell.
     """
     parser = Parser(prog="gradeclip", description="Why do an image and a text match? Grad-ECLIP for CLIP-like models.")
-    parser.add_argument("--version", action="version", version=version("captum_gradeclip"))
+    parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     wanted = next((argument for argument in given if not argument.startswith("-")), "")
     for name, command in commands().items():

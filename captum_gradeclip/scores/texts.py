@@ -55,7 +55,7 @@ def encode_text(model: nn.Module, tokens: Tensor, encode: Callable[[Tensor], Ten
 
     Args:
         model: a model with a text encoder that an adapter knows.
-        tokens: token ids ``(T, L)``.
+        tokens: token ids ``(T, L)``, on any device.
         encode: an encoder of token ids to use in place of the model's own (default ``None``).
 
     Returns:
@@ -82,6 +82,7 @@ def text_features(
     """
     tower = adapters.text_tower(model)
     check_ids(name, check_tensor(name, tokens, "(T, L)", kind="integers"), tower.vocabulary)
+    tokens = tokens.to(execution_device(model))
 
     def features(part: Tensor) -> Tensor:
         read, own = (part, encode) if encode else adapters.front(tower, part)

@@ -2,6 +2,7 @@
 
 from .checkpoint import TuningError as TuningError, save_weights as save_weights
 from .clipself import CLIPSelfLoss as CLIPSelfLoss
+from .eva import eva_clip_names as eva_clip_names
 from .global_loss import GlobalContrastiveLoss as GlobalContrastiveLoss
 from .pairs import Pair as Pair, ScenePairs as ScenePairs, TablePairs as TablePairs
 from .phrases import noun_phrases as noun_phrases

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed.nn import functional as differentiable
 from torch.nn import functional as F
 
 
@@ -30,11 +29,21 @@ def gather(rows: Tensor) -> Tensor:
     distributed.all_gather(counts, own)
     most = int(torch.cat(counts).max())
     padded = F.pad(rows, (*(0, 0) * (rows.dim() - 1), 0, most - len(rows)))
-    parts = differentiable.all_gather(padded.contiguous()) if rows.is_floating_point() else _of_all(padded)
+    parts: Tensor = _Gathered.apply(padded.contiguous())
     return torch.cat([part[: int(count)] for part, count in zip(parts, counts)])
 
 
-def _of_all(rows: Tensor) -> list[Tensor]:
-    parts = [torch.zeros_like(rows) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, rows.contiguous())
-    return parts
+class _Gathered(torch.autograd.Function):
+    """The rows of all processes, ``(n, ...)`` to ``(processes, n, ...)``; what torch has for it, it calls deprecated."""
+
+    @staticmethod
+    def forward(ctx: object, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, rows)
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total[distributed.get_rank()]
