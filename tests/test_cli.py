@@ -386,6 +386,7 @@ def test_the_library_never_names_a_flag() -> None:
 
 def test_each_command_is_a_file() -> None:
     assert set(commands()) == {
+        "app",
         "benchmark",
         "check",
         "compare",
