@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the links of README.md absolute, for the page of the package on PyPI, where links to files of the repository lead nowhere.
+"""Makes the links of README.md absolute, for the page on PyPI, where links to files of the repository lead nowhere.
 
 ``python .ci/absolute_links.py https://github.com/OWNER/NAME v0.2.0`` rewrites the README of the checkout that is built.
 """
