@@ -138,6 +138,10 @@ def test_clip_surgery_of_a_resnet() -> None:
         released = CLIPSurgery(score, score.layers[-1]).dense_features(x, pool_query="value")
         asked = pool.c_proj(reference.attend(v, v, v, pool.num_heads, causal=False)[0])[0].detach()
         assert relative(released[item, 0], asked) < 1e-8 and torch.equal(released[:, 1:], dense[:, 1:])
+        # and, since a switch of that code is never set, its values are compared as they are
+        plain = CLIPSurgery(score, score.layers[-1]).dense_features(x, pool_query="value", pool_values="plain")
+        every = pool.c_proj(reference.attend(v, v, v, pool.num_heads, causal=False)[0]).detach()
+        assert relative(plain[item], every) < 1e-8 and relative(plain[item, 1:], expected) > 1e-2
     assert varies(CLIPSurgery(score, score.layers[-1]).attribute(x, target=1))
 
 
@@ -154,6 +158,7 @@ def test_what_clip_surgery_refuses(double: nn.Module) -> None:
         ({"normalization": "rows"}, "normalization: expected one of"),
         ({"pool_query": "key"}, "pool_query: expected one of"),
         ({"pool_query": "value"}, "pool_query: this tower has no attention pool"),
+        ({"pool_values": "plain"}, "pool_values: this tower has no attention pool"),
         ({"additional_forward_args": 1}, "additional_forward_args: CLIP Surgery"),
     ):
         with pytest.raises(ValueError, match=message):
