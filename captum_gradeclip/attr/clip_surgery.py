@@ -32,6 +32,9 @@ class CLIPSurgeryOptions(Options):
         redundancy: what all texts share and is taken off: the ``"empty"`` text (default; a map then does not depend on the
             other texts), the weighted mean over all ``"labels"`` of the score, which should then be many, ``"none"``, or
             features ``(D,)``, ``(1, D)`` or ``(T, D)`` of your own, such as a prompt ensemble of the empty text.
+        among: features ``(K, D)`` of further labels, with which each text of the score is compared alone, as with
+            ``redundancy="labels"``; ``None`` (default) for the other texts of the score. The released code of Grad-ECLIP has
+            59 nouns of scenes for every class.
         temperature: factor on the cosines that weigh the labels, any finite number (default 2); it counts with
             ``redundancy="labels"`` only.
         normalization: whether features become unit vectors over their ``"channels"`` (default), or over the ``"tokens"``
@@ -45,6 +48,7 @@ class CLIPSurgeryOptions(Options):
     """
 
     redundancy: Redundancy | Tensor = "empty"
+    among: Tensor | None = None
     temperature: float = number(2.0)
     normalization: Normalization = "channels"
     pool_query: PoolQuery = "query"
@@ -186,7 +190,10 @@ class CLIPSurgery(TokenAttribution[CLIPSurgeryOptions, Dense]):
             redundant = texts.new_zeros(1, texts.shape[1])  # stays zero as a unit vector
         settings = {"temperature": options.temperature, "normalization": options.normalization}
         with torch.inference_mode(False), torch.autocast(request.inputs.device.type, enabled=False):
-            similarity = feature_surgery(features, texts, redundant, **settings)  # type: ignore[arg-type]
+            if options.among is None:
+                similarity = feature_surgery(features, texts, redundant, **settings)  # type: ignore[arg-type]
+            else:
+                similarity = _each_among(features, texts, options)
             own = F.normalize(features[:, 0], dim=-1) @ texts.mT
         return Dense(request, own, request.keys(features.shape[1]), similarity)
 
@@ -207,6 +214,17 @@ class CLIPSurgery(TokenAttribution[CLIPSurgeryOptions, Dense]):
         request = self._request(inputs, None, None)
         asked = CLIPSurgeryOptions(pool_query=pool_query, pool_values=pool_values)
         return _dense_features(request, _image_text_score(request), asked.pool_query, asked.pool_values).detach()
+
+
+def _each_among(features: Tensor, texts: Tensor, options: CLIPSurgeryOptions) -> Tensor:
+    """The surgery ``(N, L, T)`` of each text among the further labels, without the other texts."""
+    if options.redundancy != "labels" or not isinstance(options.among, Tensor) or options.among.dim() != 2:
+        raise ValueError(
+            'among: expected features (K, D) of further labels, together with redundancy="labels"; leave it out otherwise'
+        )
+    labels, settings = options.among.to(texts), {"temperature": options.temperature, "normalization": options.normalization}
+    each = [feature_surgery(features, torch.cat([text[None], labels]), **settings)[..., 0] for text in texts]  # type: ignore[arg-type]
+    return torch.stack(each, dim=-1)
 
 
 def _image_text_score(request: Request) -> ImageTextScore:

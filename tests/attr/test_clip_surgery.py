@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from captum_gradeclip import ImageTextScore, TextImageScore
 from captum_gradeclip.adapters.base import resize_positions
@@ -106,6 +107,21 @@ def test_the_tokenizer_knows_the_empty_text() -> None:
     assert asked.count([""]) == 1
     with pytest.raises(NotDefinedError, match="only known to its tokenizer"):
         CLIPSurgery.for_score(ImageTextScore(model, torch.tensor([[48, 5, 49, 0]]))).attribute(x, target=0)
+
+
+def test_each_text_among_labels_of_its_own(double: nn.Module) -> None:
+    """As if each text had a score of its own, with the same labels behind it."""
+    x = images((32, 32)).double()
+    score, labels = ImageTextScore(double, captions()), F.normalize(torch.randn(5, 24).double(), dim=1)
+    got = CLIPSurgery.for_score(score).attribute_targets(x, redundancy="labels", among=labels)
+    for number, text in enumerate(score.text_features):
+        alone = ImageTextScore(double, torch.cat([text[None], labels]))
+        expected = CLIPSurgery.for_score(alone).attribute(x, target=0, redundancy="labels")
+        assert relative(got[:, number], expected[:, 0]) < 1e-5
+    assert varies(got[:, 0]) and relative(got, CLIPSurgery.for_score(score).attribute_targets(x, redundancy="labels")) > 1e-2
+    for options in ({"among": labels}, {"redundancy": "labels", "among": labels[0]}):
+        with pytest.raises(ValueError, match="among: expected features"):
+            CLIPSurgery.for_score(score).attribute(x, target=0, **options)  # type: ignore[arg-type]
 
 
 def test_clip_surgery_of_a_resnet() -> None:
