@@ -135,6 +135,7 @@ def image_tower(model: nn.Module) -> ImageTower:
         dtype=owner.dtype,
         classes=classes,
         labels=lambda: _labels(owner.config) if classes else None,
+        pool_norm=None if pool is None else getattr(trunk, "post_layernorm", None),
     )
 
 
