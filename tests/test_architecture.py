@@ -40,6 +40,7 @@ ROAD = {
     "trust",
     "report",
     "index",
+    "overview",
     "check",
     "metrics",
 }
@@ -64,6 +65,7 @@ ALLOWED = {
     "placement": {"maps"},
     "selection": {"images", "quoting"},
     "estimate": {"adapters", "attr", "progress", "scores", "timing"},
+    "overview": {"ahead", "images", "index", "quoting", "report", "show"},
     "index": {"explain", "files", "images", "quoting", "report", "results", "show"},
     "scores": {
         "adapters",

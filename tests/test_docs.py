@@ -171,6 +171,15 @@ def test_each_station_has_its_place_in_the_reference() -> None:
     assert packages - {*stations.STATIONS} == {"benchmark", "cli", "app"}  # deprecated; told by --help; by a how-to
 
 
+def test_the_page_on_pypi_links_to_files_that_are_there() -> None:
+    absolute = runpy.run_path(str(ROOT / ".ci" / "absolute_links.py"))["absolute"]
+    text = absolute((ROOT / "README.md").read_text(), "https://host/me/it", "v1")
+    assert not re.findall(r"\]\((?!https://)", text)
+    linked = re.findall(r"\]\(https://host/me/it/(blob|raw)/v1/([^)#]+)", text)
+    assert len(linked) > 20 and all((ROOT / path).exists() for _, path in linked)
+    assert {kind for kind, path in linked if path.endswith(".png")} == {"raw"}
+
+
 def test_pictures_of_the_pages_are_there() -> None:
     for page in PAGES:
         for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text()):
