@@ -240,6 +240,7 @@ def test_a_narrow_screen_needs_no_scrolling_to_the_side(browser: Any, address: s
     explain(page)
     page.locator("#result button.word").first.tap()
     page.wait_for_selector("#region figure")
+    page.wait_for_function("document.querySelector('#region figure').getBoundingClientRect().top < window.innerHeight")
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
     shot(page, "explained-narrow")
     context.close()
