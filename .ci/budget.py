@@ -16,9 +16,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "captum_gradeclip"
 ANY_PER_THOUSAND = 15.0
 # Of attr/, 200 are for maps that follow from those of the features, maps in parts and words without padding, 25 for what
-# a method costs in passes, 75 for ensembles of readings and the account of a score, 225 for pairs of words and regions, 50
-# for scores that need a pass for each target, 40 for queries and keys behind the output projection.
-ATTR, METHODS = 2075, 900
+# a method costs in passes, 75 for ensembles of readings and the account of a score, 245 for pairs of words and regions, 50
+# for scores that need a pass for each target, 40 for queries and keys behind the output projection,
+# 25 for contributions of single heads and what the methods share.
+ATTR, METHODS = 2120, 900
 _LAYOUT = {
     tokenize.COMMENT,
     tokenize.NL,

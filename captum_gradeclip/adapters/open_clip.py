@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from operator import attrgetter
 from typing import TypedDict
@@ -276,8 +277,15 @@ def _hugging_face(model: Foreign, tower: Foreign) -> TextTower:
     """A text encoder of transformers inside an open_clip model, pooled at its first token or over all of them."""
     first = "Cls" in type(tower.pooler).__name__
     projections = [part for part in tower.proj.modules() if isinstance(part, nn.Linear)]
+
+    def encode(tokens: Tensor) -> Tensor:
+        # M2M-100 of older versions draws a number for each layer in evaluation mode too, where it then skips none.
+        draws = hasattr(tower.transformer, "layerdrop") and not tower.transformer.training
+        with torch.random.fork_rng(devices=[], enabled=draws):
+            return model.encode_text(tokens)  # type: ignore[no-any-return]
+
     return TextTower(
-        encode=model.encode_text,
+        encode=encode,
         sites=sites(blocks(tower.transformer)),
         readout=Readout("token", rows=first_row) if first else Readout("several"),
         context_length=_context(tower),
@@ -287,9 +295,7 @@ def _hugging_face(model: Foreign, tower: Foreign) -> TextTower:
         start=None,
         end=None,
         # The pooler of maxima looks at the padding.
-        front=Front(
-            lambda tokens: without_padding(tokens, tower.config.pad_token_id), model.encode_text, partial(text_parts, model)
-        )
+        front=Front(lambda tokens: without_padding(tokens, tower.config.pad_token_id), encode, partial(text_parts, model))
         if first or "Mean" in type(tower.pooler).__name__
         else None,
     )
@@ -380,6 +386,14 @@ def _family(name: str, models: str, build: Callable[[], nn.Module], **told: Fore
     return Family(f"open_clip{name}", models, build, note=note, **told)
 
 
+def _lacking(setting: str) -> str:
+    """A setting of text towers if the installed open_clip lacks it, else nothing."""
+    import open_clip.model
+
+    known = {one.name for one in fields(open_clip.model.CLIPTextCfg)}
+    return "" if setting in known else f"{setting} of text towers"
+
+
 _UNMASKED: dict[str, object] = {"no_causal_mask": True}
 _OF_TIMM, _OF_TRANSFORMERS = "CustomTextCLIP with TimmModel", "CustomTextCLIP with HFTextEncoder"
 
@@ -396,12 +410,14 @@ FAMILIES = (
         "CustomTextCLIP",
         lambda: _tiny(text={"pool_type": "eos", "eos_id": END}, kind="CustomTextCLIP"),
         oblong=(24, 56),
+        missing=_lacking("eos_id"),
     ),
     _family(
         " ViT, end mark by id",
         "CLIP whose text tower is told its end mark",
         lambda: _tiny(text={"pool_type": "eos", "eos_id": END}),
         examples="MetaCLIP 2 (`*-worldwide`)",
+        missing=_lacking("eos_id"),
     ),
     _family(" ViT, average", "CLIP", lambda: _tiny({"pool_type": "avg"}), reads=MEAN),
     _family(
@@ -477,6 +493,7 @@ FAMILIES = (
         reads=POOL,
         positions=f"{TABLE} and {ROTATED}",
         examples="PE-Core T, S, B, L, bigG",
+        missing=timm.lacking("vit_pe_core_base_patch16_224"),
     ),
     _family(
         " ViT of timm, no mask",
@@ -492,6 +509,7 @@ FAMILIES = (
         note="one size",
         positions=f"{TABLE} of the patches alone",
         examples="MobileCLIP-B, MobileCLIP2-B",
+        missing=timm.lacking(timm.STEMS),
     ),
     _family(
         " ViTamin",
@@ -502,6 +520,7 @@ FAMILIES = (
         note="one size",
         reads=MEAN,
         examples="ViTamin S, B, L, XL",
+        missing=timm.lacking(timm.VITAMIN),
     ),
     _family(
         " ViT, relative positions",

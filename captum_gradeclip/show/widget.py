@@ -169,18 +169,19 @@ def template(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-def data_uri(image: Image.Image, kind: str = "jpeg") -> str:
+def data_uri(image: Image.Image, kind: str = "jpeg", quality: int = 88) -> str:
     """A picture as an address that holds it.
 
     Args:
         image: the picture.
         kind: ``"jpeg"`` (default), or ``"png"`` for exact colors.
+        quality: that of a JPEG, from 1 to 95 (default 88).
 
     >>> data_uri(Image.new("RGB", (2, 2)), "png")[:22]
     'data:image/png;base64,'
     """
     file = io.BytesIO()
-    image.convert("RGB").save(file, format=kind, **({"quality": 88} if kind == "jpeg" else {}))
+    image.convert("RGB").save(file, format=kind, **({"quality": quality} if kind == "jpeg" else {}))
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
