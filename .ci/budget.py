@@ -25,6 +25,7 @@ ATTR = {
     "pairs of words and regions": 245,
     "scores that need a pass for each target": 60,
     "queries and keys behind the output projection": 40,
+    "what released code does otherwise": 40,
 }
 METHODS = 900
 _LAYOUT = {

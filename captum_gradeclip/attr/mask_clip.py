@@ -96,7 +96,7 @@ def _without_positions(request: Request) -> Request:
     """The same question to the pass in which the pool's tokens have no positions."""
     score = request.score
     encode = score.tower.encode_bare if isinstance(score, ImageTextScore) and score.directions is not None else None
-    if encode is None:
+    if not isinstance(score, ImageTextScore) or encode is None:
         raise ValueError(
             "positions: only an ImageTextScore of a tower with an attention pool over convolutions has tokens without"
             " them; leave it out"
