@@ -34,6 +34,7 @@ from .base import (
     class_token,
     first_row,
     pair,
+    parts,
     per_channel,
     replaced,
     sites,
@@ -330,9 +331,9 @@ def text_tower(model: nn.Module) -> TextTower:
             return without_padding(tokens, config.pad_token_id)
         return up_to(end(tokens)) if visible(tokens).all() else tokens.shape[1]
 
-    def parts() -> list[nn.Module]:
-        images = {*_image_side(owner, kind)[1].modules()}
-        return [part for part in owner.modules() if part not in images]
+    def behind() -> list[nn.Module]:
+        images = {*parts(_image_side(owner, kind)[1])}
+        return [part for part in parts(owner) if part not in images]
 
     marked = kind in (*_CAUSAL, "AltCLIPModel")
     marks = (start_id, end_id) if marked else (None, None)
@@ -350,7 +351,7 @@ def text_tower(model: nn.Module) -> TextTower:
         start=marks[0],
         end=marks[1],
         project=square(owner.text_projection) if causal else None,
-        front=None if siglip else Front(length, encode, parts, causal=causal),
+        front=None if siglip else Front(length, encode, behind, causal=causal),
     )
 
 
