@@ -44,7 +44,7 @@ def test_it_is_sorted(written: tuple[Path, list[list[float]]], opened: Open) -> 
     order.select_option("highest")
     best = sorted(range(200), key=lambda n: -max(scores[n]))
     assert names(page) == [*(f"photo {n}.jpg" for n in best), "notes.jpg"]
-    page.locator(".gs-text").select_option(TEXTS[1])
+    page.locator(".gs-text").select_option(label=TEXTS[1])
     order.select_option("lowest")
     assert names(page) == [f"photo {n}.jpg" for n in sorted(range(200), key=lambda n: scores[n][1])]
     assert page.locator(".gs-card").first.locator(".gs-cell:visible").count() == 1

@@ -172,3 +172,26 @@ def test_without_scripts_there_are_overlays(file: Path, opened: Open) -> None:
     assert [one.is_visible() for one in page.locator(".gc-choose img").all()] == [True] * 3
     assert page.locator(".gc-choose img").first.bounding_box()["width"] > 200
     assert page.locator(".gc-controls").is_hidden() and page.locator(".gc-note").first.is_visible()
+
+
+def test_a_notebook_runs_the_script_of_each_output(found: Explanation, tmp_path: Path, opened: Open) -> None:
+    """A notebook sets the HTML of an output, in which scripts do not run, and then runs a copy of each script."""
+    path = tmp_path / "notebook.html"
+    path.write_text(document("a notebook", "<div id=outputs></div>"))
+    page = opened(path)
+    for count in (1, 2):
+        page.evaluate(
+            """html => {
+                const output = document.getElementById("outputs").appendChild(document.createElement("div"));
+                output.innerHTML = html;
+                for (const script of output.querySelectorAll("script")) {
+                    const copy = document.createElement("script");
+                    copy.textContent = script.textContent;
+                    script.replaceWith(copy);
+                }
+            }""",
+            report.html(found),
+        )
+        page.locator(".gc-view[data-drawn]").nth(count - 1).wait_for()
+    page.locator(".gradeclip").nth(0).locator(".gc-text .gc-word").nth(1).click()
+    assert [one.locator("[aria-pressed=true].gc-word").count() for one in page.locator(".gradeclip").all()] == [2, 0]
