@@ -286,7 +286,8 @@ def unwrapped(module: nn.Module) -> Foreign:
     while True:
         if (original := getattr(module, "_orig_mod", None)) is not None:
             warnings.warn(
-                f"{type(original).__name__} was compiled by torch.compile; it is explained as it was written, not compiled",
+                f"{type(original).__name__} was compiled by torch.compile; it is explained as it was written, not compiled;"
+                " compile its blocks one by one, block.compile(), and those in front of the explained layer stay compiled",
                 stacklevel=4,
             )
             module = original

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from operator import attrgetter
 from typing import TypedDict
@@ -47,6 +48,7 @@ from .base import (
     first_row,
     grid_of,
     pair,
+    parts,
     per_channel,
     replaced,
     resize_positions,
@@ -277,16 +279,23 @@ def text_tower(model: nn.Module) -> TextTower:
 
 def text_parts(model: nn.Module) -> list[nn.Module]:
     """The modules of a model that run when it encodes texts, itself among them."""
-    images = set(getattr(model, "visual", nn.Identity()).modules())
-    return [part for part in model.modules() if part not in images]
+    images = set(parts(getattr(model, "visual", nn.Identity())))
+    return [part for part in parts(model) if part not in images]
 
 
 def _hugging_face(model: Foreign, tower: Foreign) -> TextTower:
     """A text encoder of transformers inside an open_clip model, pooled at its first token or over all of them."""
     first = "Cls" in type(tower.pooler).__name__
     projections = [part for part in tower.proj.modules() if isinstance(part, nn.Linear)]
+
+    def encode(tokens: Tensor) -> Tensor:
+        # M2M-100 of older versions draws a number for each layer in evaluation mode too, where it then skips none.
+        draws = hasattr(tower.transformer, "layerdrop") and not tower.transformer.training
+        with torch.random.fork_rng(devices=[], enabled=draws):
+            return model.encode_text(tokens)  # type: ignore[no-any-return]
+
     return TextTower(
-        encode=model.encode_text,
+        encode=encode,
         sites=sites(blocks(tower.transformer)),
         readout=Readout("token", rows=first_row) if first else Readout("several"),
         context_length=_context(tower),
@@ -296,9 +305,7 @@ def _hugging_face(model: Foreign, tower: Foreign) -> TextTower:
         start=None,
         end=None,
         # The pooler of maxima looks at the padding.
-        front=Front(
-            lambda tokens: without_padding(tokens, tower.config.pad_token_id), model.encode_text, partial(text_parts, model)
-        )
+        front=Front(lambda tokens: without_padding(tokens, tower.config.pad_token_id), encode, partial(text_parts, model))
         if first or "Mean" in type(tower.pooler).__name__
         else None,
     )
@@ -389,6 +396,14 @@ def _family(name: str, models: str, build: Callable[[], nn.Module], **told: Fore
     return Family(f"open_clip{name}", models, build, note=note, **told)
 
 
+def _lacking(setting: str) -> str:
+    """A setting of text towers if the installed open_clip lacks it, else nothing."""
+    import open_clip.model
+
+    known = {one.name for one in fields(open_clip.model.CLIPTextCfg)}
+    return "" if setting in known else f"{setting} of text towers"
+
+
 _UNMASKED: dict[str, object] = {"no_causal_mask": True}
 _OF_TIMM, _OF_TRANSFORMERS = "CustomTextCLIP with TimmModel", "CustomTextCLIP with HFTextEncoder"
 
@@ -405,12 +420,14 @@ FAMILIES = (
         "CustomTextCLIP",
         lambda: _tiny(text={"pool_type": "eos", "eos_id": END}, kind="CustomTextCLIP"),
         oblong=(24, 56),
+        missing=_lacking("eos_id"),
     ),
     _family(
         " ViT, end mark by id",
         "CLIP whose text tower is told its end mark",
         lambda: _tiny(text={"pool_type": "eos", "eos_id": END}),
         examples="MetaCLIP 2 (`*-worldwide`)",
+        missing=_lacking("eos_id"),
     ),
     _family(" ViT, average", "CLIP", lambda: _tiny({"pool_type": "avg"}), reads=MEAN),
     _family(
@@ -486,6 +503,7 @@ FAMILIES = (
         reads=POOL,
         positions=f"{TABLE} and {ROTATED}",
         examples="PE-Core T, S, B, L, bigG",
+        missing=timm.lacking("vit_pe_core_base_patch16_224"),
     ),
     _family(
         " ViT of timm, no mask",
@@ -501,6 +519,7 @@ FAMILIES = (
         note="one size",
         positions=f"{TABLE} of the patches alone",
         examples="MobileCLIP-B, MobileCLIP2-B",
+        missing=timm.lacking(timm.STEMS),
     ),
     _family(
         " ViTamin",
@@ -511,6 +530,7 @@ FAMILIES = (
         note="one size",
         reads=MEAN,
         examples="ViTamin S, B, L, XL",
+        missing=timm.lacking(timm.VITAMIN),
     ),
     _family(
         " ViT, relative positions",
