@@ -83,7 +83,9 @@ def telling(family: str, variant: str) -> bool:
     return any(refused(variant, FAMILIES[family], image) is None for image in (True, False)[: 1 + FAMILIES[family].text])
 
 
-@pytest.mark.parametrize(("family", "variant"), covered(FAMILIES, VARIANTS, telling=telling), indirect=["family"])
+@pytest.mark.parametrize(
+    ("family", "variant"), covered(FAMILIES, VARIANTS, telling=telling), indirect=["family"], scope="module"
+)
 def test_every_option(model: nn.Module, family: Family, variant: str) -> None:
     kind, options = VARIANTS[variant]
     contract = Contract(kind, model, family)
