@@ -564,7 +564,8 @@ def score_lines(scores: Sequence[float], probabilities: Sequence[float] | None, 
 
 
 def _score_of(explanation: Explanation) -> str:
-    return "cosine" if explanation.targets is None else "logit"
+    matched = explanation.options.get("head") == "match"  # a matching head has logits as well
+    return "cosine" if explanation.targets is None and not matched else "logit"
 
 
 def _signed(score: float) -> str:

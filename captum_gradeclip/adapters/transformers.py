@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -96,8 +97,9 @@ def image_tower(model: nn.Module) -> ImageTower:
     # Siglip2 has no image size, only a square table of positions.
     native = pair(patch * round(config.num_patches**0.5) if kind in _PATCHES else config.image_size)
     channels = channels_of(trunk.embeddings if hasattr(trunk, "embeddings") else trunk, patch)
-    one_size = kind in _BIASED or (kind == "Aimv2Model" and not config.is_native)
     interpolates = kind not in _ANY_GRID and kind != "Aimv2Model" and class_among(trunk, ["Dinov2PreTrainedModel"]) is None
+    one_size = kind in _BIASED or (kind == "Aimv2Model" and not config.is_native)
+    one_size |= kind in _CLASSIFIERS and interpolates and not _takes(owner.forward, "interpolate_pos_encoding")
 
     def encode(images: Tensor) -> Tensor:
         size = check_size(images, patch, native, channels)
@@ -133,6 +135,7 @@ def image_tower(model: nn.Module) -> ImageTower:
         dtype=owner.dtype,
         classes=classes,
         labels=lambda: _labels(owner.config) if classes else None,
+        pool_norm=None if pool is None else getattr(trunk, "post_layernorm", None),
     )
 
 
@@ -357,6 +360,16 @@ def _kind(model: nn.Module) -> str:
     if kind is None:
         raise unsupported(type(model).__name__, ", ".join(_KINDS))
     return kind
+
+
+def _takes(function: Callable[..., object], name: str) -> bool:
+    """Whether a function takes an argument of some name; those of older versions of the library may not.
+
+    >>> _takes(lambda x: x, "x"), _takes(lambda x, **others: x, "y"), _takes(lambda x: x, "y")
+    (True, True, False)
+    """
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 
 def _tensor(output: Foreign) -> Tensor:

@@ -94,8 +94,9 @@ def banzhaf(
     values = torch.stack([_values(encode, one, masks, text[standing]) for one, text in zip(images, texts)]).double().cpu()
     found = joblib.Parallel(n_jobs=jobs)(joblib.delayed(interactions)(one, players, budget, seed) for one in values.numpy())
     pairs = torch.as_tensor(np.stack(found)[:, regions:, :regions], dtype=torch.float32, device=images.device)
-    blocks = pairs.unflatten(-1, (rows, columns))
-    return blocks.repeat_interleave(side, dim=-2).repeat_interleave(side, dim=-1)
+    blocks: Tensor = pairs.unflatten(-1, (rows, columns))
+    maps: Tensor = blocks.repeat_interleave(side, dim=-2).repeat_interleave(side, dim=-1)
+    return maps
 
 
 def interactions(values: npt.NDArray[np.float64], players: int, budget: int, seed: int) -> npt.NDArray[np.float64]:
