@@ -12,7 +12,7 @@ from PIL import Image
 from .ahead import MOST_WORKERS, ahead, usual_workers
 from .images import read
 from .index import index_in
-from .quoting import line, quoted
+from .quoting import quoted
 from .report import file_names, results_in, score_lines, slug
 from .show.sheet import THUMBNAIL, Card, Cell, sheet
 
@@ -135,11 +135,7 @@ def _card(place: Path, folder: Path, base: Path) -> tuple[Card | None, str]:
         number, share = numbers[t], shares[t]
         note = "" if number is None else score_lines([number], None if share is None else [share], of_classes)[0]
         title = titles[t] if against is None else f"{titles[t]} rather than {str(against).strip() or 'no words'}"
-        cells.append(
-            Cell(
-                line(title, 300), note.replace("score", "difference") if against else note, number, _small(place / names[t])
-            )
-        )
+        cells.append(Cell(title, note.replace("score", "difference") if against else note, number, _small(place / names[t])))
     left = len(texts) - len(cells)
     name = str(told.get("image", ""))
     where = "" if place == folder or place.name == slug(Path(name).stem) else os.path.relpath(place, folder)
@@ -147,10 +143,10 @@ def _card(place: Path, folder: Path, base: Path) -> tuple[Card | None, str]:
     more = next((one for one in ("explanation.html", "strip.png", "strip.svg", "strip.pdf") if (place / one).is_file()), "")
     link = quote(Path(os.path.relpath(place, base), more).as_posix()) if more else ""
     # A colon before the first slash would make the name of a folder the name of a protocol; quote writes it as %3A.
-    warnings = [line(str(one), 600) for one in _list(told, "warnings")]
+    warnings = [str(one) for one in _list(told, "warnings")]
     model = options.get("model")
     kind = str(told.get("method", "")) + (f" on {model}" if model else "")
-    return Card(line(name, 300), link, about, cells, warnings), kind
+    return Card(name, link, about, cells, warnings), kind
 
 
 def _small(path: Path) -> Image.Image | None:

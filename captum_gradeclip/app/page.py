@@ -13,7 +13,7 @@ from . import views
 from .desk import Desk
 from .picture import scene_picture, texts_about
 from .query import MOST_SEED, Query, choices, lines_of
-from .style import CLICK_WORD, READ_ADDRESS, SET_OPACITY, WRITE_ADDRESS
+from .style import CLICK_WORD, READ_ADDRESS, SET_OPACITY, SHOW_REGION, WRITE_ADDRESS
 
 SCENE, UPLOAD = "a drawn scene", "a picture of mine"
 _EXPECTED = (OSError, TypeError, ValueError)
@@ -193,7 +193,7 @@ def build(desk: Desk) -> Foreign:
         gr.on([kind.input, seed.input], show_scene, [kind, seed, picture], [seed, file, preview, texts], **quiet)
         model.input(choose_model, model, [head, texts], api_visibility="private")
         contrast.change(lambda on: gr.update(visible=on), contrast, against, **quiet)
-        result.click(click, token, region, show_progress_on=region, **heavy)
+        result.click(click, token, region, show_progress_on=region, **heavy).then(None, None, None, js=SHOW_REGION, **quiet)
         shared.input(redraw, [token, shared], result, **quiet)
         opacity.change(None, opacity, None, js=SET_OPACITY, **quiet)
         make.click(prepare, [token, shared], files, show_progress_on=files, **heavy)

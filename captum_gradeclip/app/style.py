@@ -38,6 +38,9 @@ element.addEventListener('click', (event) => {
 SET_OPACITY = "(value) => { document.documentElement.style.setProperty('--map-opacity', value); }"
 """Sets the opacity of all maps, without asking the server."""
 
+SHOW_REGION = "() => { document.getElementById('region')?.scrollIntoView({behavior: 'smooth', block: 'nearest'}); }"
+"""Brings the region of a word into sight, which stands below the words."""
+
 READ_ADDRESS = "() => [window.location.search]"
 """Gives the server what stands behind the question mark of the address."""
 

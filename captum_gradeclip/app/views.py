@@ -189,7 +189,11 @@ def _words(answer: Answer) -> str:
         return ""
     weighed: Sequence[Words] = answer.words
     weighs = any(weight for words in weighed for _, weight in words)
-    told = "the redder, the more a word counts for its score" if weighs else "no method that was chosen weighs words"
+    told = (
+        "the redder a word, the more it counts for its text (blue: against it)"
+        if weighs
+        else "no method that was chosen weighs words"
+    )
     rows = []
     for text, words in enumerate(weighed):
         buttons = " ".join(

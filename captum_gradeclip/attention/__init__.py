@@ -2,6 +2,7 @@
 
 from ..former import former_names
 from .as_written import AsWritten
+from .bypass import Bypass
 from .call import one_call
 from .capture_input import CaptureInput
 from .interception import Interception, RowInterception, RowReadings
@@ -33,6 +34,7 @@ __getattr__ = former_names(
 __all__ = [
     "Answer",
     "AsWritten",
+    "Bypass",
     "CaptureInput",
     "Interception",
     "LayerError",

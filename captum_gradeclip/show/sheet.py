@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from PIL import Image
 
-from .fonts import shown
-from .widget import data_uri, document, template
+from .widget import data_uri, document, markup, template
 
 __all__ = ["Card", "Cell", "sheet"]
 
@@ -83,7 +82,9 @@ def sheet(title: str, cards: Sequence[Card], notes: Sequence[str] = ()) -> str:
     (True, False)
     """
     texts = list(dict.fromkeys(cell.title for card in cards for cell in card.cells))
-    choices = "".join(f"<option>{_text(text)}</option>" for text in texts[:_MOST_CHOICES])
+    places = {text: number for number, text in enumerate(texts)}
+    offered = texts[:_MOST_CHOICES]
+    choices = "".join(f'<option value="{number}">{markup(text)}</option>' for number, text in enumerate(offered))
     which = (
         f'<label>text <select class="gs-text"><option value="">all texts</option>{choices}</select></label>'
         if len(texts) > 1
@@ -99,39 +100,41 @@ def sheet(title: str, cards: Sequence[Card], notes: Sequence[str] = ()) -> str:
     options = "".join(f'<option value="{name}">{told}</option>' for name, told in orders.items())
     warned = sum(bool(card.warnings or card.error) for card in cards)
     body = (
-        f'<main class="gs"><style>{template("sheet.css")}</style><h1 dir="auto">{_text(title)}</h1>'
-        + "".join(f'<p class="gs-about">{_text(note)}</p>' for note in notes)
+        f'<main class="gs"><style>{template("sheet.css")}</style><h1 dir="auto">{markup(title)}</h1>'
+        + "".join(f'<p class="gs-about">{markup(note)}</p>' for note in notes)
         + '<div class="gs-controls" hidden><label>search <input class="gs-search" type="search"'
         ' placeholder="words of names, texts, warnings"></label>'
         f'{which}<label>order <select class="gs-order">{options}</select></label>'
         '<label>size <input class="gs-size" type="range" min="72" max="320" value="116"></label>'
         f'<label><input class="gs-warned" type="checkbox"> warnings only ({warned})</label>'
-        f'<output class="gs-count" aria-live="polite"></output></div>'
-        f'<div class="gs-cards">{"".join(map(_card, cards))}</div><script>{template("sheet.js")}</script></main>'
+        '<output class="gs-count" aria-live="polite"></output></div>'
+        f'<div class="gs-cards">{"".join(_card(card, places) for card in cards)}</div>'
+        f"<script>{template('sheet.js')}</script></main>"
     )
     return document(title, body)
 
 
-def _card(card: Card) -> str:
+def _card(card: Card, places: Mapping[str, int]) -> str:
+    """One picture; ``places`` are the numbers of the texts, by which they are chosen."""
     words = " ".join([card.name, card.about, card.error, *(cell.title for cell in card.cells), *card.warnings])
-    name = _text(card.name)
+    name = markup(card.name)
     named = f'<a href="{html.escape(card.link)}">{name}</a>' if card.link else name
     count = len(card.warnings)
     told = f"{count} warning{'s' if count != 1 else ''}"
-    warnings = "".join(f"<li>{_text(one)}</li>" for one in card.warnings)
+    warnings = "".join(f"<li>{markup(one)}</li>" for one in card.warnings)
     return (
-        f'<article class="gs-card" data-name="{name}" data-search="{_text(words.casefold())}"'
+        f'<article class="gs-card" data-name="{name}" data-search="{markup(words.casefold())}"'
         f' data-warnings="{count + bool(card.error)}">'
         f'<h2 dir="auto">{named}</h2>'
-        + (f'<p class="gs-about" dir="auto">{_text(card.about)}</p>' if card.about else "")
-        + (f'<p class="gs-error">not explained: {_text(card.error)}</p>' if card.error else "")
-        + (f'<div class="gs-cells">{"".join(map(_cell, card.cells))}</div>' if card.cells else "")
+        + (f'<p class="gs-about" dir="auto">{markup(card.about)}</p>' if card.about else "")
+        + (f'<p class="gs-error">not explained: {markup(card.error)}</p>' if card.error else "")
+        + (f'<div class="gs-cells">{"".join(_cell(cell, places) for cell in card.cells)}</div>' if card.cells else "")
         + (f'<details class="gs-warnings"><summary>{told}</summary><ul>{warnings}</ul></details>' if count else "")
         + "</article>"
     )
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell, places: Mapping[str, int]) -> str:
     picture = ""
     if cell.thumbnail is not None:
         small = cell.thumbnail.convert("RGB")
@@ -140,12 +143,7 @@ def _cell(cell: Cell) -> str:
     known = cell.score is not None and math.isfinite(cell.score)
     score = f' data-score="{cell.score:.9g}"' if known else ""
     return (
-        f'<figure class="gs-cell" data-text="{_text(cell.title)}"{score}>{picture}'
-        f'<figcaption><span dir="auto">{_text(cell.title)}</span>'
-        f'<span class="gs-note">{_text(cell.note)}</span></figcaption></figure>'
+        f'<figure class="gs-cell" data-text="{places[cell.title]}"{score}>{picture}'
+        f'<figcaption><span dir="auto">{markup(cell.title)}</span>'
+        f'<span class="gs-note">{markup(cell.note)}</span></figcaption></figure>'
     )
-
-
-def _text(text: str) -> str:
-    """A text as it may stand in HTML and in its attributes."""
-    return html.escape(shown(text))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +16,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import captum_gradeclip
+from captum_gradeclip.adapters.loading import Loaded, load
 from captum_gradeclip.app import Limits, Models, Named, Query
 from captum_gradeclip.app.desk import Desk
 from captum_gradeclip.app.picture import scene_picture, texts_about
 from captum_gradeclip.app.server import Place, serving
 
+from ..conftest import FAMILIES, stir
+from ..scores.test_match import blip
+from .conftest import words_of
 from .test_picture import HOSTILE
 
 pytest.importorskip("gradio", reason="there is no gradio")
@@ -233,6 +241,7 @@ def test_a_narrow_screen_needs_no_scrolling_to_the_side(browser: Any, address: s
     explain(page)
     page.locator("#result button.word").first.tap()
     page.wait_for_selector("#region figure")
+    page.wait_for_function("document.querySelector('#region figure').getBoundingClientRect().top < window.innerHeight")
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
     shot(page, "explained-narrow")
     context.close()
@@ -305,8 +314,102 @@ def test_a_password_is_asked_for_and_files_stay_in_a_temporary_folder(
     assert threading.active_count() <= threads + 5
 
 
+def test_one_of_several_models_is_chosen(browser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of two encoders, one with a matching head, and a classifier."""
+    kept = {"scenes": load("scenes"), "head": Loaded(stir(blip(), amount=0.2), words_of("a", "red", "circle"))}
+    kept["classes"] = Loaded(stir(FAMILIES["torchvision ViT"].build()))  # type: ignore[operator]
+    monkeypatch.setattr("captum_gradeclip.app.models.load", lambda name, *_: kept[name])
+    desk = Desk(Models([Named(name) for name in kept]))
+
+    def build() -> Any:
+        from captum_gradeclip.app.page import build
+
+        return build(desk)
+
+    with serving(build, Place(), desk.limits) as address:
+        context = browser.new_context(viewport=WIDE)
+        page = opened(context, address)
+
+        def choose_model(name: str) -> None:
+            page.locator("#model input").click()
+            page.get_by_role("option", name=name, exact=True).click()
+
+        choose_model("head")
+        page.get_by_label("of the matching head (logit)").check()
+        page.locator("#texts textarea").fill("a red circle")
+        explain(page)
+        assert "model: logit" in page.locator("#result figcaption").inner_text()
+        page.locator("#result button.word").nth(1).click()
+        page.wait_for_selector("#region figure")
+        assert page.locator("#region strong").inner_text() == "red"
+        shot(page, "match-wide")
+        link = page.url
+        choose_model("classes")
+        page.wait_for_function("document.querySelector('#texts textarea').value === ''")
+        explain(page)
+        page.wait_for_function("document.querySelector('#result').innerText.includes('probability')")
+        assert page.locator("#result figure").count() == 3
+        page.goto(link)
+        page.wait_for_selector("#result figcaption:has-text('model: logit')")
+        assert page.get_by_label("of the matching head (logit)").is_checked()
+        with (
+            pytest.raises(OSError, match="port"),
+            serving(build, Place(port=int(address.split(":")[-1].strip("/"))), Limits()),
+        ):
+            pass
+        context.close()
+
+
+def test_the_space_runs() -> None:
+    """As a Space runs it: a program of its own, which others reach."""
+    import socket
+    import urllib.request
+    from time import monotonic, sleep
+
+    place = Path(captum_gradeclip.__file__).parent / "app" / "space"
+    header = (place / "README.md").read_text().split("---")[1]
+    assert {"sdk: gradio", "app_file: app.py"} <= set(header.splitlines())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = str(Path(captum_gradeclip.__file__).parents[1])
+    environment = {**os.environ, "PORT": str(port), "PYTHONPATH": root}
+    process = subprocess.Popen([sys.executable, str(place / "app.py")], env=environment, cwd=place)
+    try:
+        until = monotonic() + 2 * PATIENCE / 1000
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as reply:
+                    assert b"gradio" in reply.read()
+                    break
+            except OSError:
+                assert process.poll() is None and monotonic() < until
+                sleep(1)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_ends_when_it_is_told_to(tmp_path: Path, end: signal.Signals) -> None:
+    root = str(Path(captum_gradeclip.__file__).parents[1])
+    (tmp_path / "here").mkdir()
+    (tmp_path / "temporary").mkdir()
+    environment = {**os.environ, "PYTHONPATH": root, "TMPDIR": str(tmp_path / "temporary")}
+    command = [sys.executable, "-m", "captum_gradeclip", "app", "--study", "--pictures", "4", "--answers", "a.csv"]
+    process = subprocess.Popen(
+        command, env=environment, cwd=tmp_path / "here", text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    told = process.stdout.readline()
+    assert re.search(r"the page is at http://127\.0\.0\.1:\d+/ until you press Ctrl-C", told), told
+    process.send_signal(end)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0 and "0 participants" in said
+    assert not list((tmp_path / "here").iterdir()) and not list((tmp_path / "temporary").glob("gradeclip-*"))
+
+
 def test_the_study_from_the_first_question_to_the_last(browser: Any, tmp_path: Path) -> None:
-    from captum_gradeclip.adapters.loading import load
     from captum_gradeclip.app.room import Room
     from captum_gradeclip.app.study import pairs_of, scene_material
 

@@ -175,6 +175,7 @@ def test_two_visitors_do_not_mix(desk: Desk, tmp_path: Path) -> None:
             list(desk.explain(Query(("a",)), guess))
 
 
+@pytest.mark.slow
 def test_twenty_at_once_are_each_right_and_those_of_the_command(desk: Desk, tmp_path: Path) -> None:
     """Visitors share the model, whose attention is intercepted for each of them alone."""
     queries = [

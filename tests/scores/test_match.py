@@ -91,17 +91,42 @@ def test_targets_and_batches(model: nn.Module, heads: Any) -> None:
         assert relative(found.explained_scores, score(x)[:, [2, 0]]) < 1e-4
 
 
-def test_patches_lie_where_the_picture_changes(model: nn.Module) -> None:
-    """Also those of ViLT, which draws them in a random order."""
-    score = MatchScore(model, IDS[:1])
-    x = images((32, 32), 1).repeat(2, 1, 1, 1)
-    x[1, :, 8:16, 16:24] += 3.0  # row 1, column 2
-    maps = GradECLIP(score, score.layers[0]).attribute(x, relu_attributions=False, heads="model", spatial_weight="none")
-    again = GradECLIP(score, score.layers[0]).attribute(x, relu_attributions=False, heads="model", spatial_weight="none")
-    assert relative(again, maps) < 1e-5
-    if type(model).__name__.startswith("Vilt"):
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (1, 2), (3, 3)])
+def test_patches_lie_where_the_picture_changes(model: Any, row: int, column: int) -> None:
+    """A changed patch is the token that the map takes for it; also with ViLT, which draws its patches in a random order."""
+    score, x = MatchScore(model, IDS[:1]), images((32, 32), 1).repeat(2, 1, 1, 1)
+    x[1, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] += 3.0
+    single = type(model).__name__.startswith("Vilt")
+    seen: list[Tensor] = []
+    entry = model.vilt.encoder.layer[0] if single else model.vision_model.encoder.layers[0]
+    handle = entry.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    for _ in range(3):  # the order is drawn anew each time
         with torch.no_grad():
-            assert score(x).sub(score(x)).abs().max() < 1e-5
+            score(x)
+        tokens = seen.pop()
+        keys = score.tokens(score.sites[0], x, tokens.shape[1])[1]
+        assert keys.shape == (4, 4) and keys.start == (IDS.shape[1] + 1 if single else 1)
+        changed = (tokens[1] != tokens[0]).any(dim=1).nonzero().flatten().tolist()
+        assert changed == [keys.start + 4 * row + column]
+        marks = torch.zeros(1, tokens.shape[1])
+        marks[0, changed] = 1.0
+        assert keys.fold(marks)[0, row, column] == 1.0 and keys.fold(marks).sum() == 1.0
+    handle.remove()
+    maps = [GradECLIP(score, score.layers[0]).attribute(x, relu_attributions=False, heads="model") for _ in range(2)]
+    assert relative(maps[1], maps[0]) < 1e-5 and relative(maps[0][1], maps[0][0]) > 1e-3
+
+
+@pytest.mark.parametrize("targets", [None, [2, 0]])
+def test_texts_come_in_parts(model: nn.Module, targets: list[int] | None) -> None:
+    x, score = images((32, 32), 2), MatchScore(model, IDS)
+    method = GradECLIP(score, score.layers[-1])
+    parts = list(method.attribute_in_parts(x, targets, most=2, relu_attributions=False))
+    every = method.attribute_targets(x, targets, relu_attributions=False)
+    columns = [column for some, _ in parts for column in some.tolist()]
+    assert columns == ([0, 1, 2] if targets is None else targets) and len(parts) == (2 if targets is None else 1)
+    assert relative(torch.cat([maps for _, maps in parts], dim=1), every) < 1e-5 and varies(every)
+    with pytest.raises(AssertionError, match="targets"):
+        next(method.attribute_in_parts(x, [[0, 1], [1, 2]]))
 
 
 def test_the_equations_written_out_on_blip() -> None:
