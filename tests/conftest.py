@@ -30,7 +30,18 @@ settings.load_profile("any machine")
 
 TEXT = {"context_length": CONTEXT, "vocab_size": VOCABULARY, "layers": 8, "width": 32, "heads": 4}
 VIT = {"image_size": 32, "patch_size": 8, "layers": 4, "width": 48, "head_width": 12}
-FAMILIES = adapters.families()
+
+
+class Families(dict[str, Family]):
+    """The families that the installed versions have; a test that asks for another one is skipped, with its name."""
+
+    def __missing__(self, name: str) -> Family:
+        if name in (lacking := adapters.families(missing=True)):
+            pytest.skip(f"{name}: the installed version lacks {lacking[name].missing}")
+        raise KeyError(name)
+
+
+FAMILIES = Families(adapters.families())
 DUAL = [name for name, family in FAMILIES.items() if family.text]
 
 # In tests that try every method, option or equation on every family, most families call attention, or are read, as another

@@ -276,7 +276,7 @@ def folder_of_transformers(folder: Path, **settings: object) -> Path:
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     inner.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 48), ("</s>", 49)])
     marks = {"pad_token": "[PAD]", "unk_token": "[UNK]", "bos_token": "<s>", "eos_token": "</s>"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **marks)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, model_input_names=["input_ids", "attention_mask"], **marks)
     CLIPProcessor(CLIPImageProcessor(**settings), tokenizer).save_pretrained(folder)
     return folder
 
@@ -386,6 +386,7 @@ def test_the_library_never_names_a_flag() -> None:
 
 def test_each_command_is_a_file() -> None:
     assert set(commands()) == {
+        "app",
         "benchmark",
         "check",
         "compare",
@@ -393,6 +394,7 @@ def test_each_command_is_a_file() -> None:
         "evaluate",
         "explain",
         "models",
+        "report",
         "study",
         "trust",
         "tune",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from operator import attrgetter
 from typing import TypedDict
@@ -47,6 +48,7 @@ from .base import (
     first_row,
     grid_of,
     pair,
+    parts,
     per_channel,
     replaced,
     resize_positions,
@@ -91,6 +93,7 @@ def _vit(visual: Foreign) -> ImageTower:
         patch=patch,
         size=size,
         width=visual.proj.shape[1] if visual.proj is not None else visual.transformer.width,
+        pool_norm=None if pool is None else visual.ln_post,
         dtype=visual.conv1.weight.dtype,
         **_statistics(visual, visual.conv1.in_channels),
     )
@@ -100,6 +103,7 @@ def _resnet(visual: Foreign) -> ImageTower:
     size = _size(visual)
     return ImageTower(
         encode=_resizing(visual, "attnpool.positional_embedding", 32, size),
+        encode_bare=_resizing(visual, "attnpool.positional_embedding", 32, size, bare=True),
         sites=[Site(visual.attnpool, "pool")],
         readout=Readout("pool", rows=first_row),
         patch=32,
@@ -126,6 +130,7 @@ def _timm(visual: Foreign) -> ImageTower:
         width=projections[-1].out_features if projections else trunk.width,
         dtype=trunk.dtype,
         pads=trunk.pads,
+        pool_norm=trunk.pool_norm,
         **_statistics(visual, trunk.channels, trunk.mean, trunk.std),
     )
 
@@ -135,16 +140,22 @@ def _size(visual: Foreign) -> tuple[int, int]:
     return pair(visual.image_size if hasattr(visual, "image_size") else visual.input_resolution)
 
 
-def _resizing(visual: Foreign, table: str, patch: int, size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
-    """The tower's forward pass, on a view with interpolated positions where the images have another size."""
+def _resizing(
+    visual: Foreign, table: str, patch: int, size: tuple[int, int], bare: bool = False
+) -> Callable[[Tensor], Tensor]:
+    """The tower's forward pass, on a view with interpolated positions where the images have another size.
+
+    A ``bare`` one has positions of zero.
+    """
     channels, native = visual.conv1.in_channels, grid_of(size, patch)
 
     def encode(images: Tensor) -> Tensor:
         grid = grid_of(check_size(images, patch, size, channels), patch)
         view = visual
-        if grid != native:
+        if grid != native or bare:
             positions = attrgetter(table)(visual)  # which a parametrization may have made a plain tensor
-            view = replaced(visual, table, resize_positions(positions, native, grid))
+            resized = positions if grid == native else resize_positions(positions, native, grid)
+            view = replaced(visual, table, torch.zeros_like(resized) if bare else resized)
         output = view(images)
         features: Tensor = output[0] if isinstance(output, tuple) else output  # CoCa's towers return their tokens as well
         return features
@@ -268,16 +279,23 @@ def text_tower(model: nn.Module) -> TextTower:
 
 def text_parts(model: nn.Module) -> list[nn.Module]:
     """The modules of a model that run when it encodes texts, itself among them."""
-    images = set(getattr(model, "visual", nn.Identity()).modules())
-    return [part for part in model.modules() if part not in images]
+    images = set(parts(getattr(model, "visual", nn.Identity())))
+    return [part for part in parts(model) if part not in images]
 
 
 def _hugging_face(model: Foreign, tower: Foreign) -> TextTower:
     """A text encoder of transformers inside an open_clip model, pooled at its first token or over all of them."""
     first = "Cls" in type(tower.pooler).__name__
     projections = [part for part in tower.proj.modules() if isinstance(part, nn.Linear)]
+
+    def encode(tokens: Tensor) -> Tensor:
+        # M2M-100 of older versions draws a number for each layer in evaluation mode too, where it then skips none.
+        draws = hasattr(tower.transformer, "layerdrop") and not tower.transformer.training
+        with torch.random.fork_rng(devices=[], enabled=draws):
+            return model.encode_text(tokens)  # type: ignore[no-any-return]
+
     return TextTower(
-        encode=model.encode_text,
+        encode=encode,
         sites=sites(blocks(tower.transformer)),
         readout=Readout("token", rows=first_row) if first else Readout("several"),
         context_length=_context(tower),
@@ -287,9 +305,7 @@ def _hugging_face(model: Foreign, tower: Foreign) -> TextTower:
         start=None,
         end=None,
         # The pooler of maxima looks at the padding.
-        front=Front(
-            lambda tokens: without_padding(tokens, tower.config.pad_token_id), model.encode_text, partial(text_parts, model)
-        )
+        front=Front(lambda tokens: without_padding(tokens, tower.config.pad_token_id), encode, partial(text_parts, model))
         if first or "Mean" in type(tower.pooler).__name__
         else None,
     )
@@ -380,6 +396,14 @@ def _family(name: str, models: str, build: Callable[[], nn.Module], **told: Fore
     return Family(f"open_clip{name}", models, build, note=note, **told)
 
 
+def _lacking(setting: str) -> str:
+    """A setting of text towers if the installed open_clip lacks it, else nothing."""
+    import open_clip.model
+
+    known = {one.name for one in fields(open_clip.model.CLIPTextCfg)}
+    return "" if setting in known else f"{setting} of text towers"
+
+
 _UNMASKED: dict[str, object] = {"no_causal_mask": True}
 _OF_TIMM, _OF_TRANSFORMERS = "CustomTextCLIP with TimmModel", "CustomTextCLIP with HFTextEncoder"
 
@@ -396,12 +420,14 @@ FAMILIES = (
         "CustomTextCLIP",
         lambda: _tiny(text={"pool_type": "eos", "eos_id": END}, kind="CustomTextCLIP"),
         oblong=(24, 56),
+        missing=_lacking("eos_id"),
     ),
     _family(
         " ViT, end mark by id",
         "CLIP whose text tower is told its end mark",
         lambda: _tiny(text={"pool_type": "eos", "eos_id": END}),
         examples="MetaCLIP 2 (`*-worldwide`)",
+        missing=_lacking("eos_id"),
     ),
     _family(" ViT, average", "CLIP", lambda: _tiny({"pool_type": "avg"}), reads=MEAN),
     _family(
@@ -477,6 +503,7 @@ FAMILIES = (
         reads=POOL,
         positions=f"{TABLE} and {ROTATED}",
         examples="PE-Core T, S, B, L, bigG",
+        missing=timm.lacking("vit_pe_core_base_patch16_224"),
     ),
     _family(
         " ViT of timm, no mask",
@@ -492,6 +519,7 @@ FAMILIES = (
         note="one size",
         positions=f"{TABLE} of the patches alone",
         examples="MobileCLIP-B, MobileCLIP2-B",
+        missing=timm.lacking(timm.STEMS),
     ),
     _family(
         " ViTamin",
@@ -502,6 +530,7 @@ FAMILIES = (
         note="one size",
         reads=MEAN,
         examples="ViTamin S, B, L, XL",
+        missing=timm.lacking(timm.VITAMIN),
     ),
     _family(
         " ViT, relative positions",

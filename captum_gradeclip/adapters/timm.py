@@ -6,7 +6,9 @@ import copy
 import math
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 
+import timm
 import timm.data
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
@@ -82,6 +84,7 @@ def image_tower(model: nn.Module) -> ImageTower:
         classes=_classes(trunk),
         labels=lambda: _labels(trunk),
         pads=_pads(embed),
+        pool_norm=None if pool is None else trunk.norm,
     )
 
 
@@ -169,7 +172,7 @@ def resized(model: nn.Module, images: Tensor) -> Foreign:
             trunk.pos_embed,
             new_size=list(grid),
             old_size=list(embed.grid_size),
-            num_prefix_tokens=0 if trunk.no_embed_class else trunk.num_prefix_tokens,
+            num_prefix_tokens=0 if getattr(trunk, "no_embed_class", False) else trunk.num_prefix_tokens,
         )
         view = replaced(view, "pos_embed", positions)
     if getattr(trunk, "rope", None) is not None:
@@ -230,8 +233,6 @@ def _labels(model: Foreign) -> tuple[str, ...] | None:
 
 def tiny(name: str, size: int = 32, patch: int = 8, **settings: Foreign) -> nn.Module:
     """A tiny random model of one of timm's architectures."""
-    import timm
-
     small = {"embed_dim": 48, "depth": 3, "num_heads": 4, "num_classes": VOCABULARY, "img_size": size, "patch_size": patch}
     native = {"input_size": (3, size, size)}
     model: nn.Module = timm.create_model(name, pretrained=False, pretrained_cfg_overlay=native, **{**small, **settings})
@@ -260,6 +261,16 @@ def tiny_vitamin(**settings: Foreign) -> nn.Module:
     return tiny("vitamin_small_224", size=64, patch=1, embed_cfg=stages, **settings)
 
 
+def lacking(name: str) -> str:
+    """The name of an architecture or of a module if the installed timm lacks it, else nothing.
+
+    >>> lacking("vit_tiny_patch16_224"), lacking("timm.layers.of_tomorrow")
+    ('', 'timm.layers.of_tomorrow')
+    """
+    known = find_spec(name) is not None if "." in name else timm.is_model(name)
+    return "" if known else name
+
+
 def _family(
     name: str,
     models: str,
@@ -272,8 +283,13 @@ def _family(
     made = partial(tiny, build) if isinstance(build, str) else build
     if told.get("reads", CLASS_TOKEN) not in (CLASS_TOKEN, POOL):
         told = {"note": SEVERAL, **told}
-    return Family(f"timm {name}", models, lambda: made(**(settings or {})), (size, size), oblong, text=False, **told)
+    missing = lacking(build if isinstance(build, str) else told.pop("needs"))
+    make = partial(made, **(settings or {}))
+    return Family(f"timm {name}", models, make, (size, size), oblong, text=False, missing=missing, **told)
 
+
+STEMS, VITAMIN = "timm.layers.hybrid_embed", "timm.models.vitamin"
+"""Where timm has the parts of towers behind convolutions."""
 
 FAMILIES = (
     _family("ViT", "VisionTransformer", "vit_tiny_patch16_224", examples="AugReg, CLIP's towers (`*_clip_*`), DINO, MAE"),
@@ -446,6 +462,7 @@ FAMILIES = (
         note="one size",
         positions=f"{TABLE} of the patches alone",
         examples="MobileCLIP-B, MobileCLIP2-B",
+        needs=STEMS,
     ),
     _family(
         "ViTamin",
@@ -456,6 +473,7 @@ FAMILIES = (
         note=f"one size; {SEVERAL}",
         reads=MEAN,
         examples="ViTamin S, B, L, XL",
+        needs=VITAMIN,
     ),
     _family(
         "ViT behind a ResNet",

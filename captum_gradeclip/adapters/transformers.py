@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from inspect import signature
 
 import torch
 from PIL import Image
@@ -33,6 +34,7 @@ from .base import (
     class_token,
     first_row,
     pair,
+    parts,
     per_channel,
     replaced,
     sites,
@@ -96,8 +98,9 @@ def image_tower(model: nn.Module) -> ImageTower:
     # Siglip2 has no image size, only a square table of positions.
     native = pair(patch * round(config.num_patches**0.5) if kind in _PATCHES else config.image_size)
     channels = channels_of(trunk.embeddings if hasattr(trunk, "embeddings") else trunk, patch)
-    one_size = kind in _BIASED or (kind == "Aimv2Model" and not config.is_native)
     interpolates = kind not in _ANY_GRID and kind != "Aimv2Model" and class_among(trunk, ["Dinov2PreTrainedModel"]) is None
+    one_size = kind in _BIASED or (kind == "Aimv2Model" and not config.is_native)
+    one_size |= kind in _CLASSIFIERS and interpolates and not _takes(owner.forward, "interpolate_pos_encoding")
 
     def encode(images: Tensor) -> Tensor:
         size = check_size(images, patch, native, channels)
@@ -133,6 +136,7 @@ def image_tower(model: nn.Module) -> ImageTower:
         dtype=owner.dtype,
         classes=classes,
         labels=lambda: _labels(owner.config) if classes else None,
+        pool_norm=None if pool is None else getattr(trunk, "post_layernorm", None),
     )
 
 
@@ -327,14 +331,17 @@ def text_tower(model: nn.Module) -> TextTower:
             return without_padding(tokens, config.pad_token_id)
         return up_to(end(tokens)) if visible(tokens).all() else tokens.shape[1]
 
-    def parts() -> list[nn.Module]:
-        images = {*_image_side(owner, kind)[1].modules()}
-        return [part for part in owner.modules() if part not in images]
+    def behind() -> list[nn.Module]:
+        images = {*parts(_image_side(owner, kind)[1])}
+        return [part for part in parts(owner) if part not in images]
 
     marked = kind in (*_CAUSAL, "AltCLIPModel")
     marks = (start_id, end_id) if marked else (None, None)
     if kind in _BY_ID_OR_HIGHEST and end_id == 2:  # then the vocabulary of OpenAI tells the marks, or the tokenizer alone
         marks = (49406, 49407) if config.vocab_size == 49408 else (None, None)
+    # Before version 5, OWL-ViT's attention takes a mask of all tokens by all tokens only, so that none runs alone.
+    attention: Foreign = blocks(trunk)[0].self_attn if kind in _HIGHEST else None
+    whole = attention is not None and "causal_attention_mask" in signature(attention.forward).parameters
     several = kind == "Tipsv2Model"
     return TextTower(
         encode=encode,
@@ -347,7 +354,7 @@ def text_tower(model: nn.Module) -> TextTower:
         start=marks[0],
         end=marks[1],
         project=square(owner.text_projection) if causal else None,
-        front=None if siglip else Front(length, encode, parts, causal=causal),
+        front=None if siglip else Front(length, encode, behind, causal=causal and not whole),
     )
 
 
@@ -357,6 +364,16 @@ def _kind(model: nn.Module) -> str:
     if kind is None:
         raise unsupported(type(model).__name__, ", ".join(_KINDS))
     return kind
+
+
+def _takes(function: Callable[..., object], name: str) -> bool:
+    """Whether a function takes an argument of some name; those of older versions of the library may not.
+
+    >>> _takes(lambda x: x, "x"), _takes(lambda x, **others: x, "y"), _takes(lambda x: x, "y")
+    (True, True, False)
+    """
+    parameters = signature(function).parameters
+    return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 
 def _tensor(output: Foreign) -> Tensor:

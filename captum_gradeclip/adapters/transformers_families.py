@@ -88,6 +88,9 @@ def _wrapped_timm() -> nn.Module:
     return transformers.TimmWrapperForImageClassification(config)
 
 
+_VERSION = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+# Before version 5 these classifiers do not interpolate positions.
+_OWN_SIZE: dict[str, Foreign] = {} if _VERSION >= (5, 0) else {"oblong": None, "note": "one size"}
 _HEAD = "an encoder without classes: the rows of a head of yours are its texts, ImageTextScore(model, head.weight)"
 _SUM = "summed over all rows (our extension)"
 _ALL_ROWS = f"reads the class token and the mean of the patches: {_SUM}"
@@ -97,8 +100,8 @@ def _row(name: str, kind: str, build: Callable[[], nn.Module], **told: Foreign) 
     reads = told.get("reads", CLASS_TOKEN), told.get("text_reads", END_MARK)
     several = reads[0] not in (CLASS_TOKEN, POOL, _BOTH) or reads[1] == MEAN_OF_WORDS
     note = "; ".join([*([told.pop("note")] if "note" in told else []), *([SEVERAL] if several else [])])
-    missing = "" if kind in _KNOWN else kind
-    return Family(f"transformers {name}", kind, build, note=note, missing=missing, **told)
+    lacking = told.pop("missing", "") if kind in _KNOWN else kind
+    return Family(f"transformers {name}", kind, build, note=note, missing=lacking, **told)
 
 
 def _dual_row(name: str, kind: str, told: dict[str, Foreign] | None = None, **settings: Foreign) -> Family:
@@ -211,8 +214,8 @@ FAMILIES = (
     _classifier_row(
         "DINOv2 with registers", "Dinov2WithRegistersForImageClassification", {"note": _ALL_ROWS, "reads": _BOTH}
     ),
-    _classifier_row("CLIP, classes", "CLIPForImageClassification", {"reads": MEAN}, inside=True),
-    _classifier_row("MetaCLIP 2, classes", "MetaClip2ForImageClassification", {"reads": MEAN}, inside=True),
+    _classifier_row("CLIP, classes", "CLIPForImageClassification", {"reads": MEAN, **_OWN_SIZE}, inside=True),
+    _classifier_row("MetaCLIP 2, classes", "MetaClip2ForImageClassification", {"reads": MEAN, **_OWN_SIZE}, inside=True),
     _classifier_row("SigLIP, classes", "SiglipForImageClassification", {"reads": MEAN}, inside=True),
     _classifier_row(
         "SigLIP 2, classes",
@@ -226,6 +229,7 @@ FAMILIES = (
         "TimmWrapperForImageClassification",
         _wrapped_timm,
         text=False,
+        missing="" if _VERSION >= (4, 54) else "TimmWrapperConfig.model_args",
         examples="every model that timm has a row for",
     ),
     _row("DINOv2, features", "Dinov2Model", partial(_encoder, "Dinov2Model"), text=False, note=_HEAD),
