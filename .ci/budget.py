@@ -15,10 +15,19 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "captum_gradeclip"
 ANY_PER_THOUSAND = 15.0
-# Of attr/, 200 are for maps that follow from those of the features, maps in parts and words without padding, 25 for what
-# a method costs in passes, 75 for ensembles of readings and the account of a score, 225 for pairs of words and regions, 50
-# for scores that need a pass for each target, 40 for queries and keys behind the output projection.
-ATTR, METHODS = 2075, 900
+# Lines of code that attr/ may have, by what they are for; its method files alone have a limit of their own.
+ATTR = {
+    "methods and what they share": 1460,
+    "maps that follow from those of the features, maps in parts, words without padding": 200,
+    "what a method costs in passes": 25,
+    "ensembles of readings, and the account of a score": 75,
+    "contributions of single heads": 25,
+    "pairs of words and regions": 245,
+    "scores that need a pass for each target": 60,
+    "queries and keys behind the output projection": 40,
+    "what released code does otherwise": 40,
+}
+METHODS = 900
 _LAYOUT = {
     tokenize.COMMENT,
     tokenize.NL,
@@ -73,8 +82,9 @@ def main() -> int:
     for file, (count, worst) in sorted(files.items(), key=lambda one: -one[1][1])[:12]:
         if worst:
             print(f"  {worst:4d} in {count:4d} lines  {file.relative_to(PACKAGE)}")
-    print(f"attr/: {sum(attr.values())} lines of code (limit {ATTR}), its method files {own} (limit {METHODS})")
-    return int(rate > ANY_PER_THOUSAND or sum(attr.values()) > ATTR or own > METHODS)
+    count, limit = sum(attr.values()), sum(ATTR.values())
+    print(f"attr/: {count} lines of code (limit {limit}), its method files {own} (limit {METHODS})")
+    return int(rate > ANY_PER_THOUSAND or count > limit or own > METHODS)
 
 
 if __name__ == "__main__":

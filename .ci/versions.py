@@ -2,9 +2,9 @@
 """Runs the tests of the families with the oldest and with the newest versions of the libraries: `python .ci/versions.py`.
 
 Each time a virtual environment is made outside the tree (or the one in `--folder` used again), with the lowest versions that
-setup.cfg allows, or with the newest ones that there are. What was found is written to `docs/versions.json`: the versions, how
-many families they have, what the others need, and how many tests passed, were skipped (by name) and failed. Exits with 1 if
-a test fails.
+setup.cfg allows, or with the newest ones that there are. What was found is written to `docs/versions.json`: the versions,
+how many families they have, what the others need, and how many tests passed, were skipped (by name) and failed. Exits with 1
+if a test fails.
 """
 
 from __future__ import annotations

@@ -66,7 +66,11 @@ def build(options: argparse.Namespace) -> nn.Module:
     """A model of random weights."""
     torch.manual_seed(0)
     model: nn.Module = open_clip.create_model(options.model)
-    return model.eval().to(options.device, getattr(torch, options.dtype))
+    model = model.eval().to(options.device, getattr(torch, options.dtype))
+    if options.compile:
+        for block in adapters.image_tower(model).layers:
+            block.compile()
+    return model
 
 
 def asked(model: nn.Module, options: argparse.Namespace, batch: int, texts: int) -> tuple[ImageTextScore, Tensor]:
@@ -143,6 +147,7 @@ def main() -> None:
     parser.add_argument(
         "--size", type=int, default=0, help="height and width of the images; 0 for the model's own [%(default)s]"
     )
+    parser.add_argument("--compile", action="store_true", help="compile the blocks of the tower, one by one")
     parser.add_argument("--no-rivals", dest="rivals", action="store_false", help="leave out other packages")
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="leave out the processes for peak memory")
     parser.add_argument("--out", type=Path, default=Path("gradeclip-out/speed"))
@@ -153,6 +158,7 @@ def main() -> None:
     else:
         rows = compare(options)
         size = f" at {options.size} x {options.size}" if options.size else ""
+        size += ", compiled blocks" if options.compile else ""
         report(
             rows, f"{options.model}{size}, {options.dtype}, {where(options.device)}, {options.rounds} rounds", options.out
         )

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shutil
+import tempfile
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -125,6 +126,19 @@ def temporary(folder: Path, suffix: str = "") -> Path:
         suffix: how its name ends, ``".png"`` for example (default: nothing).
     """
     return folder / f".gradeclip-{_HOST}-{os.getpid()}-{_PROCESS}-{uuid.uuid4().hex[:8]}{suffix}"
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Context with a folder of its own below the system's folder of temporary files, which is removed at its end.
+
+    >>> with scratch() as folder:
+    ...     write_text(folder / "a.txt", "whole")
+    >>> folder.exists()
+    False
+    """
+    with tempfile.TemporaryDirectory(prefix="gradeclip-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def leftovers(folder: Path) -> list[Path]:

@@ -113,11 +113,12 @@ class Picture:
         return self.frame.part((right / width, down / height))
 
 
-def read(path: str | os.PathLike[str]) -> Image.Image:
+def read(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Reads a picture file of one of :data:`FORMATS`; of an animation or of several pages, the first picture.
 
     Args:
         path: the file.
+        max_pixels: the largest picture that is decoded (default :data:`MAX_PIXELS`).
 
     Returns:
         The picture as RGB, see :func:`to_rgb`, turned upright if its EXIF data say so.
@@ -125,7 +126,7 @@ def read(path: str | os.PathLike[str]) -> Image.Image:
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no file (a folder, a pipe, a device), if the file is no picture or is cut off or broken, or if
-            the picture is larger than :data:`MAX_PIXELS` or longer than :data:`MAX_ASPECT` allow; nothing is decoded then.
+            the picture is larger than ``max_pixels`` or longer than :data:`MAX_ASPECT` allow; nothing is decoded then.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -134,7 +135,7 @@ def read(path: str | os.PathLike[str]) -> Image.Image:
     >>> image.mode, image.size, image.getpixel((0, 0))
     ('RGB', (3, 2), (255, 255, 255))
     """
-    image = decode(path)
+    image = decode(path, max_pixels)
     try:
         return to_rgb(upright(image))
     except ValueError as error:
@@ -163,11 +164,12 @@ def checksum(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def decode(path: str | os.PathLike[str]) -> Image.Image:
+def decode(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decodes a picture file, and leaves mode and orientation as the file has them: what masks are read by.
 
     Args:
         path: the file.
+        max_pixels: as for :func:`read`.
 
     Returns:
         The picture, in memory.
@@ -183,7 +185,7 @@ def decode(path: str | os.PathLike[str]) -> Image.Image:
         with _opened(path) as file:
             _check_scans(file)
             with Image.open(file, formats=known) as image:
-                return decoded(image)
+                return decoded(image, max_pixels)
     except FileNotFoundError:
         raise FileNotFoundError(f"path: there is no file {quoted(path)}") from None
     except UnidentifiedImageError:
@@ -221,18 +223,19 @@ def from_bytes(content: bytes) -> Image.Image:
         raise ValueError(f"image: it cannot be read: {_line(error)}") from None
 
 
-def decoded(image: Image.Image) -> Image.Image:
+def decoded(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The same picture with its pixels in memory, after its size was found to be within bounds.
 
     Args:
         image: a picture that may come from a file which is not decoded yet.
+        max_pixels: as for :func:`read`.
 
     Returns:
         The picture itself.
 
     Raises:
         ValueError: if it comes from a file of another format than :data:`FORMATS`, if the file is cut off or broken, or if
-            the picture is larger than :data:`MAX_PIXELS` or longer than :data:`MAX_ASPECT` allow.
+            the picture is larger than ``max_pixels`` or longer than :data:`MAX_ASPECT` allow.
 
     >>> decoded(Image.new("1", (100_000, 100)))
     Traceback (most recent call last):
@@ -246,8 +249,8 @@ def decoded(image: Image.Image) -> Image.Image:
             f"image: a file of the format {image.format} is not decoded here, only {', '.join(FORMATS)}; if you trust it,"
             " give image.convert('RGB')"
         )
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"image: {width} x {height} pixels are more than {MAX_PIXELS:,}; shrink the picture first")
+    if width * height > max_pixels:
+        raise ValueError(f"image: {width} x {height} pixels are more than {max_pixels:,}; shrink the picture first")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ValueError(
             f"image: {width} x {height} pixels are more than {MAX_ASPECT} times as long as wide; cut or resize the picture"

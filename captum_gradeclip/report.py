@@ -280,7 +280,7 @@ def save_comparison(
         **({"numbers": legend.numbers} if legend.numbers else {}),
         "versions": versions(),
     }
-    notes = _score_lines(comparison.scores, comparison.probabilities, of_classes=classes is not None)
+    notes = score_lines(comparison.scores, comparison.probabilities, of_classes=classes is not None)
     with comparison_in(folder, [comparison.path] if comparison.path else ()).replacing(result) as part:
         show.save(show.matrix(small, rows, texts, notes=notes, style=look), part / f"compare.{look.format}", look.dpi)
         write_npz(part / "compare.npz", arrays)
@@ -543,10 +543,20 @@ def _notes(explanation: Explanation, i: int) -> list[str] | None:
     likely = None if explanation.probabilities is None else explanation.probabilities[i].tolist()
     if explanation.against is not None:
         return [f"difference {_signed(score)}" for score in explanation.scores[i].tolist()]
-    return _score_lines(explanation.scores[i].tolist(), likely, of_classes=explanation.targets is not None)
+    return score_lines(explanation.scores[i].tolist(), likely, of_classes=explanation.targets is not None)
 
 
-def _score_lines(scores: Sequence[float], probabilities: Sequence[float] | None, of_classes: bool) -> list[str]:
+def score_lines(scores: Sequence[float], probabilities: Sequence[float] | None, of_classes: bool) -> list[str]:
+    """Scores in words.
+
+    Args:
+        scores: cosines of texts, or logits of classes.
+        probabilities: the probability of each class, from 0 to 1; ``None`` for texts.
+        of_classes: whether they are logits.
+
+    >>> score_lines([0.312], None, of_classes=False), score_lines([7.5], [0.42], of_classes=True)
+    (['score +0.312'], ['logit +7.500, 42 %'])
+    """
     lines = [f"{'logit' if of_classes else 'score'} {_signed(score)}" for score in scores]
     if probabilities is None:
         return lines
@@ -554,7 +564,8 @@ def _score_lines(scores: Sequence[float], probabilities: Sequence[float] | None,
 
 
 def _score_of(explanation: Explanation) -> str:
-    return "cosine" if explanation.targets is None else "logit"
+    matched = explanation.options.get("head") == "match"  # a matching head has logits as well
+    return "cosine" if explanation.targets is None and not matched else "logit"
 
 
 def _signed(score: float) -> str:

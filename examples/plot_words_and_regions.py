@@ -9,7 +9,7 @@ of the picture.
 
 import torch
 
-from captum_gradeclip import WordRegionAttribution, scenes, show
+from captum_gradeclip import WordRegionAttribution, explain, scenes, show
 from captum_gradeclip.experiments.findings.contrast import Lookalikes
 from captum_gradeclip.maps import Frame, by_parts, merge_regions, to_pixels
 
@@ -52,6 +52,12 @@ show.strip(
     unit="cosine",
     style=show.Style(color_scale="each"),
 )
+
+# %%
+# ``explain`` finds the regions beside everything else when it is asked to. Click a word to see its region; point at a patch
+# to see its value, and the words that it goes with. ``found.save("folder", html=True)`` writes a page like this one.
+found = explain(model, image, caption, tokenizer, regions=True)
+found
 
 # %%
 # One map of the whole caption, in which each word has the same say: it lies on both things.

@@ -386,6 +386,7 @@ def test_the_library_never_names_a_flag() -> None:
 
 def test_each_command_is_a_file() -> None:
     assert set(commands()) == {
+        "app",
         "benchmark",
         "check",
         "compare",
@@ -393,6 +394,7 @@ def test_each_command_is_a_file() -> None:
         "evaluate",
         "explain",
         "models",
+        "report",
         "study",
         "trust",
         "tune",

@@ -146,3 +146,15 @@ def test_the_peak_of_an_explanation_is_that_of_a_plain_pass() -> None:
             return torch.cuda.max_memory_allocated()
 
         assert peak(method.attribute_targets) < 1.05 * peak(torch.no_grad()(score))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_blocks_give_the_same_map(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = stir(FAMILIES["open_clip ViT"].build()).to(DEVICE, dtype)
+    score, x = ImageTextScore(model, captions().to(DEVICE)), images((32, 32)).to(DEVICE, dtype)
+    method = GradECLIP(score, score.layers[-1])
+    expected = method.attribute(x, target=0)
+    for block in score.layers:
+        block.compile()
+    assert relative(method.attribute(x, target=0), expected) < (1e-4 if dtype == torch.float32 else 0.1)

@@ -80,7 +80,8 @@ def test_tables_are_those_of_the_registries() -> None:
         assert [cell == "yes" for cell in told[kind.info.name][2:4]] == [kind.info.image, kind.info.text]
     assert [row[0] for row in rows(tables.models())] == list(adapters.families())
     readme = (ROOT / "README.md").read_text()
-    assert readme.split(tables.README)[1] == tables.libraries(), "run python docs/_ext/tables.py"
+    for mark, made in tables.README.items():
+        assert readme.split(mark)[1] == made(), "run python docs/_ext/tables.py"
     named = [re.search(r"metrics\.(\w+)", row[0]) for row in (*rows(tables.metrics()), *rows(tables.functions()))]
     assert {one[1] for one in named if one} <= set(metrics.__all__) and len(named) > 30
     assert [row[0].split()[-1].strip("`") for row in rows(tables.tasks())] == [*TASKS, *STUDIES]
@@ -168,7 +169,25 @@ def test_each_station_has_its_place_in_the_reference() -> None:
     index = (DOCS / "api" / "index.md").read_text()
     assert not [station for station in stations.STATIONS if f"generated/api/{station.replace('.', '-')}\n" not in index]
     packages = {file.parent.name for file in (ROOT / "captum_gradeclip").glob("*/__init__.py")}
-    assert packages - {*stations.STATIONS} == {"benchmark", "cli"}  # deprecated, and told by --help
+    assert packages - {*stations.STATIONS} == {"benchmark", "cli", "app"}  # deprecated; told by --help; by a how-to
+
+
+def test_the_page_on_pypi_links_to_files_that_are_there() -> None:
+    absolute = runpy.run_path(str(ROOT / ".ci" / "absolute_links.py"))["absolute"]
+    text = absolute((ROOT / "README.md").read_text(), "https://host/me/it", "v1")
+    assert not re.findall(r"\]\((?!https://)", text)
+    linked = re.findall(r"\]\(https://host/me/it/(blob|raw)/v1/([^)#]+)", text)
+    assert len(linked) > 20 and all((ROOT / path).exists() for _, path in linked)
+    assert {kind for kind, path in linked if path.endswith(".png")} == {"raw"}
+
+
+def test_what_programs_read_names_what_is_there() -> None:
+    text = (ROOT / "llms.txt").read_text()
+    linked = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(linked) > 20 and all((ROOT / path).exists() for path in linked)
+    extras = set(re.findall(r"`(\w+)`", text.split("extras: ")[1].split("\n\n")[0]))
+    declared = (ROOT / "setup.cfg").read_text().split("[options.extras_require]")[1]
+    assert extras == set(re.findall(r"^(\w+) =$", declared, flags=re.MULTILINE))
 
 
 def test_pictures_of_the_pages_are_there() -> None:

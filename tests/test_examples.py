@@ -24,4 +24,4 @@ def test_an_example_has_a_title_and_catches_nothing(example: Path) -> None:
     assert set(rule) == {"="} and len(rule) == len(title)
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Try)]
     assert "# With real weights" in source or "real weights" in source, "real weights are one commented cell away"
-    assert re.search(r"^# (import|model|processor)", source, flags=re.MULTILINE)
+    assert re.search(r"^# (import|from|model|processor)", source, flags=re.MULTILINE)

@@ -222,7 +222,7 @@ def test_batches_of_images_that_threads_prepare(
         for several in (found, together):
             part = several.image(number)
             assert part.pictures[0].image.size == alone.pictures[0].image.size and len(part) == 1
-            assert torch.allclose(part.maps[0], alone.maps[0], atol=1e-6) and float(part.maps[0].std()) > 0
+            assert torch.allclose(part.maps[0], alone.maps[0], atol=1e-5) and float(part.maps[0].std()) > 0
             assert torch.allclose(part.scores, alone.scores, atol=1e-6)  # type: ignore[arg-type]
             assert part.words is not None and alone.words is not None
             assert [word for word, _ in part.words[0][1]] == [word for word, _ in alone.words[0][1]]

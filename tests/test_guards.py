@@ -69,6 +69,25 @@ def test_the_surrogate_fires_where_the_order_differs_and_not_elsewhere() -> None
     assert not guards.surrogate(scores, scores + 1e-8 * torch.tensor([[0.0, 1.0, 2.0]])).fired, "rounding is no other order"
 
 
+def test_texts_that_trade_places_are_counted() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        own, other = rng.normal(size=(2, 65))
+        expected = sum((own[0] > a) != (other[0] > b) for a, b in zip(own[1:], other[1:]))
+        found = guards.traded(torch.tensor(own), torch.tensor(other))
+        assert found.value == pytest.approx(expected / 64) and found.fired == (expected > 2)
+
+
+def test_trust_asks_all_random_texts_whether_they_trade_places(
+    clip: tuple[nn.Module, Any, Any], item: scenes.SceneItem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    counted = guards.traded
+    monkeypatch.setattr(guards, "traded", lambda own, other: asked.append(len(own)) or counted(own, other))
+    trust(clip[0], item.image, text_of(item), clip[2])
+    assert asked == [65], "the text, and as many random ones as its score is held against"
+
+
 def test_flat_and_saturated_maps() -> None:
     varied, zero = torch.rand(2, 3, 3), torch.zeros(2, 3, 3)
     assert guards.flat([varied, varied]).value == 0 and guards.flat([varied, zero]).value == 0.5

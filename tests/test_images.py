@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -85,6 +86,11 @@ FILES = dict(every_kind())
 
 @pytest.mark.parametrize("name", FILES)
 def test_each_accepted_kind_of_file(tmp_path: Path, name: str) -> None:
+    if name.startswith("TIFF YCbCr"):  # Pillow 12 writes a file of this mode that it cannot read itself
+        try:
+            Image.open(io.BytesIO(FILES[name])).load()
+        except OSError as error:
+            pytest.skip(f"Pillow {PIL.__version__}: {error}")
     (tmp_path / "picture").write_bytes(FILES[name])
     got = images.read(tmp_path / "picture")
     assert got.mode == "RGB" and got.format is None

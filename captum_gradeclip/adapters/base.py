@@ -93,6 +93,10 @@ class ImageTower:
         labels: returns the class names of a classifier, or ``None`` if the model does not carry them.
         pads: whether the tower pads images on the right and below to whole patches; if not (default), what is left over
             there is not seen.
+        pool_norm: the norm in front of an attention pool behind blocks, or behind it; ``None`` (default) where there is
+            none, or it is not known.
+        encode_bare: of a pool over convolutions, the forward pass without the pool's positions; ``None`` (default) for
+            others.
 
     >>> from captum_gradeclip.adapters import families, image_tower
     >>> tower = image_tower(families()["open_clip ViT"].build())
@@ -114,6 +118,8 @@ class ImageTower:
     classes: int = 0
     labels: Callable[[], tuple[str, ...] | None] = lambda: None
     pads: bool = False
+    pool_norm: nn.Module | None = None
+    encode_bare: Callable[[Tensor], Tensor] | None = None
 
     @property
     def channels(self) -> int:
@@ -280,7 +286,8 @@ def unwrapped(module: nn.Module) -> Foreign:
     while True:
         if (original := getattr(module, "_orig_mod", None)) is not None:
             warnings.warn(
-                f"{type(original).__name__} was compiled by torch.compile; it is explained as it was written, not compiled",
+                f"{type(original).__name__} was compiled by torch.compile; it is explained as it was written, not compiled;"
+                " compile its blocks one by one, block.compile(), and those in front of the explained layer stay compiled",
                 stacklevel=4,
             )
             module = original

@@ -48,6 +48,7 @@ from .base import (
     first_row,
     grid_of,
     pair,
+    parts,
     per_channel,
     replaced,
     resize_positions,
@@ -92,6 +93,7 @@ def _vit(visual: Foreign) -> ImageTower:
         patch=patch,
         size=size,
         width=visual.proj.shape[1] if visual.proj is not None else visual.transformer.width,
+        pool_norm=None if pool is None else visual.ln_post,
         dtype=visual.conv1.weight.dtype,
         **_statistics(visual, visual.conv1.in_channels),
     )
@@ -101,6 +103,7 @@ def _resnet(visual: Foreign) -> ImageTower:
     size = _size(visual)
     return ImageTower(
         encode=_resizing(visual, "attnpool.positional_embedding", 32, size),
+        encode_bare=_resizing(visual, "attnpool.positional_embedding", 32, size, bare=True),
         sites=[Site(visual.attnpool, "pool")],
         readout=Readout("pool", rows=first_row),
         patch=32,
@@ -127,6 +130,7 @@ def _timm(visual: Foreign) -> ImageTower:
         width=projections[-1].out_features if projections else trunk.width,
         dtype=trunk.dtype,
         pads=trunk.pads,
+        pool_norm=trunk.pool_norm,
         **_statistics(visual, trunk.channels, trunk.mean, trunk.std),
     )
 
@@ -136,16 +140,22 @@ def _size(visual: Foreign) -> tuple[int, int]:
     return pair(visual.image_size if hasattr(visual, "image_size") else visual.input_resolution)
 
 
-def _resizing(visual: Foreign, table: str, patch: int, size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
-    """The tower's forward pass, on a view with interpolated positions where the images have another size."""
+def _resizing(
+    visual: Foreign, table: str, patch: int, size: tuple[int, int], bare: bool = False
+) -> Callable[[Tensor], Tensor]:
+    """The tower's forward pass, on a view with interpolated positions where the images have another size.
+
+    A ``bare`` one has positions of zero.
+    """
     channels, native = visual.conv1.in_channels, grid_of(size, patch)
 
     def encode(images: Tensor) -> Tensor:
         grid = grid_of(check_size(images, patch, size, channels), patch)
         view = visual
-        if grid != native:
+        if grid != native or bare:
             positions = attrgetter(table)(visual)  # which a parametrization may have made a plain tensor
-            view = replaced(visual, table, resize_positions(positions, native, grid))
+            resized = positions if grid == native else resize_positions(positions, native, grid)
+            view = replaced(visual, table, torch.zeros_like(resized) if bare else resized)
         output = view(images)
         features: Tensor = output[0] if isinstance(output, tuple) else output  # CoCa's towers return their tokens as well
         return features
@@ -269,8 +279,8 @@ def text_tower(model: nn.Module) -> TextTower:
 
 def text_parts(model: nn.Module) -> list[nn.Module]:
     """The modules of a model that run when it encodes texts, itself among them."""
-    images = set(getattr(model, "visual", nn.Identity()).modules())
-    return [part for part in model.modules() if part not in images]
+    images = set(parts(getattr(model, "visual", nn.Identity())))
+    return [part for part in parts(model) if part not in images]
 
 
 def _hugging_face(model: Foreign, tower: Foreign) -> TextTower:

@@ -84,6 +84,7 @@ def image_tower(model: nn.Module) -> ImageTower:
         classes=_classes(trunk),
         labels=lambda: _labels(trunk),
         pads=_pads(embed),
+        pool_norm=None if pool is None else trunk.norm,
     )
 
 

@@ -34,6 +34,7 @@ from .base import (
     class_token,
     first_row,
     pair,
+    parts,
     per_channel,
     replaced,
     sites,
@@ -135,6 +136,7 @@ def image_tower(model: nn.Module) -> ImageTower:
         dtype=owner.dtype,
         classes=classes,
         labels=lambda: _labels(owner.config) if classes else None,
+        pool_norm=None if pool is None else getattr(trunk, "post_layernorm", None),
     )
 
 
@@ -329,9 +331,9 @@ def text_tower(model: nn.Module) -> TextTower:
             return without_padding(tokens, config.pad_token_id)
         return up_to(end(tokens)) if visible(tokens).all() else tokens.shape[1]
 
-    def parts() -> list[nn.Module]:
-        images = {*_image_side(owner, kind)[1].modules()}
-        return [part for part in owner.modules() if part not in images]
+    def behind() -> list[nn.Module]:
+        images = {*parts(_image_side(owner, kind)[1])}
+        return [part for part in parts(owner) if part not in images]
 
     marked = kind in (*_CAUSAL, "AltCLIPModel")
     marks = (start_id, end_id) if marked else (None, None)
@@ -351,7 +353,7 @@ def text_tower(model: nn.Module) -> TextTower:
         start=marks[0],
         end=marks[1],
         project=square(owner.text_projection) if causal else None,
-        front=None if siglip else Front(length, encode, parts, causal=causal and not whole),
+        front=None if siglip else Front(length, encode, behind, causal=causal and not whole),
     )
 
 

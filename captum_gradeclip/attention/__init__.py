@@ -1,6 +1,8 @@
 """One forward pass, intercepted in chosen layers and remembered."""
 
 from ..former import former_names
+from .as_written import AsWritten
+from .bypass import Bypass
 from .call import one_call
 from .capture_input import CaptureInput
 from .interception import Interception, RowInterception, RowReadings
@@ -31,6 +33,8 @@ __getattr__ = former_names(
 
 __all__ = [
     "Answer",
+    "AsWritten",
+    "Bypass",
     "CaptureInput",
     "Interception",
     "LayerError",

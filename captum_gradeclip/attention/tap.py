@@ -73,6 +73,11 @@ class Tap:
             hook.remove()
         closed(self)
 
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The modules that are looked into."""
+        return [hook[0] for hook in self._taps()]
+
     def _taps(self) -> Iterable[tuple[nn.Module, Function] | tuple[nn.Module, Function, bool]]:
         """The hooks: module, function, and whether it is called behind the module."""
         raise NotImplementedError
@@ -99,10 +104,10 @@ class SeeOutputs(Tap):
     """
 
     def __init__(self, modules: Sequence[nn.Module], see: Callable[[nn.Module, object, Any], object]) -> None:
-        self._modules, self._see = modules, see
+        self._watched, self._see = modules, see
 
     def _taps(self) -> Iterable[tuple[nn.Module, Function, bool]]:
-        for module in self._modules:
+        for module in self._watched:
             yield module, self._show, True
 
     def _show(self, module: nn.Module, args: Arguments, output: object) -> None:

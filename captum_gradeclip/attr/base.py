@@ -279,13 +279,19 @@ class Method(Attribution, Generic[_O, _E]):
         """
         if not (isinstance(most, int) and most >= 1):
             raise ValueError(f"most: expected at least one target for each part, got {quoted(most)}")
-        chosen = self.checked(options)
-        request = self._request(inputs, additional_forward_args, grad_kwargs)
-        shared = parse_columns(targets, len(request.inputs))
+        chosen, count = self.checked(options), len(check_inputs(inputs))
+        shared, score = parse_columns(targets, count), self._by_target()
         if shared is not None and shared.dim() != 1:
             raise AssertionError(
                 "targets: expected columns (T,) for all inputs; attribute_targets takes some for each input"
             )
+        if score is not None:
+            asked = Targets.columns(shared, torch.empty(count, score.columns or 1))
+            given: dict[str, Foreign] = {"max_memory": max_memory, "grad_kwargs": grad_kwargs, **options}
+            for some in asked.index[:, 0].split(most):
+                yield some, self.attribute_targets(inputs, some, additional_forward_args, **given)
+            return
+        request = self._request(inputs, additional_forward_args, grad_kwargs)
         evidence, asked = one_call(self._asked)(request, chosen, shared)
         parts, columns = self._parts(evidence, asked, chosen, max_memory, most), asked.index[:, 0]
         while len(columns):  # the end of a call of this package lies between two parts, where the caller may do anything

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ from .dense import Dense, last_block
 Redundancy = Literal["empty", "labels", "none"]
 Normalization = Literal["channels", "tokens"]
 PoolQuery = Literal["query", "value"]
+PoolValues = Literal["unit", "plain"]
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,27 @@ class CLIPSurgeryOptions(Options):
         redundancy: what all texts share and is taken off: the ``"empty"`` text (default; a map then does not depend on the
             other texts), the weighted mean over all ``"labels"`` of the score, which should then be many, ``"none"``, or
             features ``(D,)``, ``(1, D)`` or ``(T, D)`` of your own, such as a prompt ensemble of the empty text.
+        among: features ``(K, D)`` of further labels, with which each text of the score is compared alone, as with
+            ``redundancy="labels"``; ``None`` (default) for the other texts of the score. The released code of Grad-ECLIP has
+            59 nouns of scenes for every class.
         temperature: factor on the cosines that weigh the labels, any finite number (default 2); it counts with
             ``redundancy="labels"`` only.
         normalization: whether features become unit vectors over their ``"channels"`` (default), or over the ``"tokens"``
             as in the code that the figures of arXiv 2502.18816 come from.
         pool_query: which projection makes the query of an attention pool's class token: ``"query"`` (default), the model's
             own, or ``"value"``, as in the released code, whose class token is then not the model's. It weighs the labels.
+        pool_values: what the value-value attention of a pool compares: ``"unit"`` values at eight times the pool's scale
+            (default, which the released code intends), or ``"plain"`` values at its own scale, which that code runs, since
+            the switch of its other branch is never set.
         normalisation: the name of ``normalization`` in version 0.1; it goes with the next version.
     """
 
     redundancy: Redundancy | Tensor = "empty"
+    among: Tensor | None = None
     temperature: float = number(2.0)
     normalization: Normalization = "channels"
     pool_query: PoolQuery = "query"
+    pool_values: PoolValues = "unit"
     normalisation: Normalization | None = None
 
     def __post_init__(self) -> None:
@@ -167,7 +177,7 @@ class CLIPSurgery(TokenAttribution[CLIPSurgeryOptions, Dense]):
             )
         score = _image_text_score(request)
         texts = score.text_features
-        features = _dense_features(request, score, options.pool_query).to(texts.dtype)
+        features = _dense_features(request, score, options.pool_query, options.pool_values).to(texts.dtype)
         redundant: Tensor | None = None
         if isinstance(options.redundancy, Tensor):
             redundant = options.redundancy.to(texts)
@@ -180,7 +190,10 @@ class CLIPSurgery(TokenAttribution[CLIPSurgeryOptions, Dense]):
             redundant = texts.new_zeros(1, texts.shape[1])  # stays zero as a unit vector
         settings = {"temperature": options.temperature, "normalization": options.normalization}
         with torch.inference_mode(False), torch.autocast(request.inputs.device.type, enabled=False):
-            similarity = feature_surgery(features, texts, redundant, **settings)  # type: ignore[arg-type]
+            if options.among is None:
+                similarity = feature_surgery(features, texts, redundant, **settings)  # type: ignore[arg-type]
+            else:
+                similarity = _each_among(features, texts, options)
             own = F.normalize(features[:, 0], dim=-1) @ texts.mT
         return Dense(request, own, request.keys(features.shape[1]), similarity)
 
@@ -188,16 +201,30 @@ class CLIPSurgery(TokenAttribution[CLIPSurgeryOptions, Dense]):
         """The similarity of all tokens with the targets."""
         return targets.pick(evidence.scores)
 
-    def dense_features(self, inputs: Tensor | tuple[Tensor], pool_query: PoolQuery = "query") -> Tensor:
+    def dense_features(
+        self, inputs: Tensor | tuple[Tensor], pool_query: PoolQuery = "query", pool_values: PoolValues = "unit"
+    ) -> Tensor:
         """Features of all tokens ``(N, L, D)``, not normalized: the class token's is the model's own, the rest is dense.
 
         Args:
             inputs: images ``(N, C, H, W)``.
             pool_query: as in :class:`CLIPSurgeryOptions`; with ``"value"``, the class token is not the model's own.
+            pool_values: as there.
         """
         request = self._request(inputs, None, None)
-        pool = CLIPSurgeryOptions(pool_query=pool_query).pool_query
-        return _dense_features(request, _image_text_score(request), pool).detach()
+        asked = CLIPSurgeryOptions(pool_query=pool_query, pool_values=pool_values)
+        return _dense_features(request, _image_text_score(request), asked.pool_query, asked.pool_values).detach()
+
+
+def _each_among(features: Tensor, texts: Tensor, options: CLIPSurgeryOptions) -> Tensor:
+    """The surgery ``(N, L, T)`` of each text among the further labels, without the other texts."""
+    if options.redundancy != "labels" or not isinstance(options.among, Tensor) or options.among.dim() != 2:
+        raise ValueError(
+            'among: expected features (K, D) of further labels, together with redundancy="labels"; leave it out otherwise'
+        )
+    labels, settings = options.among.to(texts), {"temperature": options.temperature, "normalization": options.normalization}
+    each = [feature_surgery(features, torch.cat([text[None], labels]), **settings)[..., 0] for text in texts]  # type: ignore[arg-type]
+    return torch.stack(each, dim=-1)
 
 
 def _image_text_score(request: Request) -> ImageTextScore:
@@ -214,17 +241,18 @@ def _image_text_score(request: Request) -> ImageTextScore:
     return request.score
 
 
-def _dense_features(request: Request, score: ImageTextScore, pool_query: PoolQuery) -> Tensor:
+def _dense_features(request: Request, score: ImageTextScore, pool_query: PoolQuery, pool_values: PoolValues) -> Tensor:
     count, layers, pooled = len(request.inputs), request.layers, request.pools_convolutions
     last = score.layers[-1] if pooled else last_block(request)
     if [id(one) for one in layers] != [id(one) for one in score.layers[-len(layers) :]]:
         raise ValueError("layer: CLIP Surgery needs the last blocks of the image tower in their order, score.layers[-n:]")
     if pooled:
-        rule = _pool if pool_query == "query" else _pool_by_value
+        rule = partial(_pool, by_value=pool_query == "value", plain=pool_values == "plain")
         features = request.forward(Interception(layers, rule, graph=False), function=score.features)
         return features.unflatten(0, (count, -1))  # type: ignore[no-any-return]  # torch annotates few of its methods
-    if pool_query != "query":
-        raise ValueError("pool_query: this tower has no attention pool over convolutions; leave it out")
+    for name, given in (("pool_query", pool_query != "query"), ("pool_values", pool_values != "unit")):
+        if given:
+            raise ValueError(f"{name}: this tower has no attention pool over convolutions; leave it out")
     axis = request.examples_axis(last)
     beside = SidePath(layers, value_value, count, axis)
 
@@ -287,14 +315,17 @@ def word_relevance(score: TextImageScore, tokens: Tensor, redundancy: Tensor | N
     return result
 
 
-def _pool(record: Record) -> Tensor:
-    """Value-value attention of a pool's tokens, each the answer to an example of its own; the first is the pool's own."""
+def _pool(record: Record, by_value: bool, plain: bool) -> Tensor:
+    """Value-value attention of a pool's tokens, each the answer to an example of its own; the first is what the pool reads.
+
+    Args:
+        record: what the pool was given.
+        by_value: whether the token that it reads asks by its value among the values.
+        plain: whether the values are compared as they are, at the pool's own scale.
+    """
+    values = replace(record, query=record.value, key=record.value)
     unit = record.value / (record.value.norm(dim=-1, keepdim=True) + 1e-6)
-    dense = (8 * record.scale * unit @ unit.mT).softmax(dim=-1) @ record.value
-    tokens = torch.cat([model_heads(record.at(0)), dense[:, :, 1:]], dim=2)
+    dense = model_heads(values if plain else replace(record, query=unit, key=unit, scale=8 * record.scale))
+    read = model_heads((values if by_value else record).at(0))
+    tokens = torch.cat([read, dense[:, :, 1:]], dim=2)
     return tokens.transpose(1, 2).flatten(0, 1)[:, :, None]
-
-
-def _pool_by_value(record: Record) -> Tensor:
-    """The same, with the token that the pool reads asking by its value among the values."""
-    return _pool(replace(record, query=record.value, key=record.value))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..attention import Interception, Record, ReplaceOutput, kept_attention
-from ..scores import ModelScore
+from ..attention import Bypass, Interception, Record, ReplaceOutput, kept_attention
+from ..scores import ImageScore, ImageTextScore, ModelScore
+from ..scores.base import products
 from .base import Evidence, MethodInfo, Options, Request, Targets, TokenAttribution
 from .dense import last_block
 
@@ -51,7 +52,22 @@ def attention_sensitivity(gradient: Tensor) -> Tensor:
     return gradient.relu().mean(dim=(-3, -2))
 
 
-class LeGrad(TokenAttribution[Options, ReadOut]):
+@dataclass(frozen=True)
+class LeGradOptions(Options):
+    """The options of :class:`LeGrad`, both of towers with an attention pool behind their blocks.
+
+    Attributes:
+        pool_norm: whether the norm in front of the pool (of SigLIP), or behind it (of CoCa), stays where it is (default
+            True). The released code leaves both of them out.
+        unit_length: whether the score is a cosine (default True), or the product of the image features as they are with the
+            unit text features, as the released code has it for CoCa.
+    """
+
+    pool_norm: bool = True
+    unit_length: bool = True
+
+
+class LeGrad(TokenAttribution[LeGradOptions, ReadOut]):
     r"""Layerwise explainability by the gradient at the attention maps, summed over the chosen blocks.
 
     .. math:: H_i = \sum_l \operatorname*{mean}_{j, r} \mathrm{ReLU}\Big(\frac{\partial S_l}{\partial A^{l,j}_{ri}}\Big)
@@ -79,13 +95,14 @@ class LeGrad(TokenAttribution[Options, ReadOut]):
     """
 
     info = MethodInfo("LeGrad", "Bousselham et al., arXiv 2404.03214", gradient=True, layers=2)
+    Options = LeGradOptions
 
     @classmethod
     def default_layers(cls, score: ModelScore) -> list[nn.Module]:
         """The last two blocks, in front of an attention pool if there is one."""
         return score.layers[-3:-1] if score.readout.kind == "pool" else score.layers[-2:]
 
-    def observe(self, request: Request, options: Options) -> ReadOut:
+    def observe(self, request: Request, options: LeGradOptions) -> ReadOut:
         """The scores of the tokens that each chosen block outputs, and the attention that they are differentiated at."""
         layers = [site.module for site in request.score.sites]
         chosen, count, pool = request.layers, len(request.inputs), request.score.readout.kind == "pool"
@@ -111,13 +128,15 @@ class LeGrad(TokenAttribution[Options, ReadOut]):
         axis = request.examples_axis(last)
         watched = [*chosen, *([] if any(layer is last for layer in chosen) else [last])]
         seen = Interception(layers[-1:] if pool else chosen, keep)
-        output = request.forward(*(ReplaceOutput(layer, count, remember(layer), axis) for layer in watched), seen)
+        contexts = [ReplaceOutput(layer, count, remember(layer), axis) for layer in watched]
+        function = None if options.unit_length else _products(request)
+        output = request.forward(*contexts, *_left_out(request, options), seen, function=function)
         attention = [record.attention for record in seen.records() if record.attention is not None]
         with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is in
             scores = output.split(count)
         return ReadOut(request, scores[-1], request.keys(attention[0].shape[-1]), scores, attention, pool)
 
-    def explain(self, evidence: ReadOut, targets: Targets, options: Options) -> Tensor:
+    def explain(self, evidence: ReadOut, targets: Targets, options: LeGradOptions) -> Tensor:
         """The sensitivity to the attention, summed over the blocks."""
         count, total = len(evidence.request.inputs), []
         for number, scores in enumerate(evidence.scores):
@@ -126,3 +145,21 @@ class LeGrad(TokenAttribution[Options, ReadOut]):
                 gradient = gradient[:, number * count : (number + 1) * count, :, :1]
             total.append(attention_sensitivity(gradient))
         return torch.stack(total).sum(dim=0)
+
+
+def _left_out(request: Request, options: LeGradOptions) -> list[Bypass]:
+    """The norm of the pool, if it is to be left out."""
+    if options.pool_norm:
+        return []
+    norm = request.score.tower.pool_norm if isinstance(request.score, ImageScore) else None
+    if norm is None:
+        raise ValueError("pool_norm: this tower has no norm beside an attention pool behind its blocks; leave it out")
+    return [Bypass(norm)]
+
+
+def _products(request: Request) -> Callable[[Tensor], Tensor]:
+    """Products of image features as they are with unit text features."""
+    score = request.score
+    if not isinstance(score, ImageTextScore) or score.directions is None or score.readout.kind != "pool":
+        raise ValueError("unit_length: only an ImageTextScore of a tower with an attention pool has it; leave it out")
+    return lambda images: products(score.features(images), score.text_features)

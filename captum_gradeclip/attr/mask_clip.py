@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..attention import Record, ReplaceOutput, SidePath, tokens_as_batch, value_only
+from ..scores import ImageTextScore
+from ..scores.base import cosines
 from .base import MethodInfo, Options, Request, Targets, TokenAttribution
 from .dense import Dense, last_block, token_values
 
@@ -19,9 +21,13 @@ class MaskCLIPOptions(Options):
     Attributes:
         key_weight: whether the scores are multiplied with the cosine of the projected keys (default False), as in the
             released code that the figures of arXiv 2502.18816 come from. Two negative factors then make a positive value.
+        positions: whether the tokens of a pool over convolutions keep the pool's positions, as the pool itself sees them
+            (default True), or are the bare features, as in the head that the paper's authors released. Of other towers,
+            positions are part of the features.
     """
 
     key_weight: bool = False
+    positions: bool = True
 
 
 class MaskCLIP(TokenAttribution[MaskCLIPOptions, Dense]):
@@ -57,6 +63,7 @@ class MaskCLIP(TokenAttribution[MaskCLIPOptions, Dense]):
     def observe(self, request: Request, options: MaskCLIPOptions) -> Dense:
         """The scores of all tokens."""
         count, axis = len(request.inputs), None
+        request = request if options.positions else _without_positions(request)
         if request.pools_convolutions:
             if options.key_weight:
                 raise ValueError(
@@ -83,6 +90,18 @@ class MaskCLIP(TokenAttribution[MaskCLIPOptions, Dense]):
     def explain(self, evidence: Dense, targets: Targets, options: MaskCLIPOptions) -> Tensor:
         """The scores of all tokens with the targets."""
         return targets.pick(evidence.scores)
+
+
+def _without_positions(request: Request) -> Request:
+    """The same question to the pass in which the pool's tokens have no positions."""
+    score = request.score
+    if isinstance(score, ImageTextScore) and score.directions is not None and score.tower.encode_bare is not None:
+        encode, texts, dtype = score.tower.encode_bare, score.text_features, score.tower.dtype
+        return replace(request, function=lambda images: cosines(encode(images.to(dtype)), texts))
+    raise ValueError(
+        "positions: only an ImageTextScore of a tower with an attention pool over convolutions has tokens without them;"
+        " leave it out"
+    )
 
 
 def _keys(record: Record) -> Tensor:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..attention import model_heads, single_head
-from .base import Attention, MethodInfo, Options, Request, Targets, TokenAttribution
+from ..quoting import quoted
+from .base import Attention, MethodInfo, Options, Request, Targets, TokenAttribution, number
 
 AttentionHeads = Literal["model", "single"]
 
@@ -21,9 +22,13 @@ class RawAttentionOptions(Options):
     Attributes:
         heads: ``"model"`` (default), the mean over the model's heads, or ``"single"``, the one head of the paper's pass,
             which is far sparser and is what its figures show.
+        single_blocks: with ``heads="single"``, how many of the last layers run with that one head: those that are explained
+            (``None``, default), or a number of them, at least that many. The released code for texts explains the last one
+            of eight.
     """
 
     heads: AttentionHeads = "model"
+    single_blocks: int | None = number(None, least=1)
 
 
 class RawAttention(TokenAttribution[RawAttentionOptions, Attention]):
@@ -60,7 +65,17 @@ class RawAttention(TokenAttribution[RawAttentionOptions, Attention]):
 
     def observe(self, request: Request, options: RawAttentionOptions) -> Attention:
         """The attention of the chosen layers, with one head or the model's own."""
-        return request.front().intercept_tail(single_head if options.heads == "single" else model_heads)
+        if options.single_blocks is None:
+            return request.front().intercept_tail(single_head if options.heads == "single" else model_heads)
+        running = [site.module for site in request.score.sites][-options.single_blocks :]
+        asked = [request.site(layer).module for layer in request.layers]
+        if options.heads != "single" or not set(running).issuperset(asked):
+            raise ValueError(
+                'single_blocks: it counts the last layers that run with one head, for heads="single", and the layers that'
+                f" are explained have to be among them; got {options.single_blocks} with heads={quoted(options.heads)}"
+            )
+        seen = request.front().intercept(single_head, layers=running)
+        return replace(seen, records=[seen.records[running.index(module)] for module in asked])
 
     def explain(self, evidence: Attention, targets: Targets, options: RawAttentionOptions) -> Tensor:
         """The attention of the tokens that are read, summed over the layers; the same for every target."""

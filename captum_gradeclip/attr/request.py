@@ -17,6 +17,7 @@ from ..adapters import TextTower, is_known, is_untouched
 from ..adapters.base import Foreign, parts
 from ..adapters.training import first_of_its_list, models_behind, steady
 from ..attention import (
+    AsWritten,
     CaptureInput,
     Interception,
     LayerError,
@@ -24,6 +25,7 @@ from ..attention import (
     RowInterception,
     RowReadings,
     Rule,
+    Tap,
     examples_axis,
     is_observed,
     shown_patches,
@@ -149,10 +151,15 @@ class Request:
             if self.keeps_graph or self.second_order:
                 # The fused kernels of attention have no second derivative.
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            models = models_behind(self.function)
+            known = {part for model in models for part in parts(model)}
+            models += [layer for layer in self.layers if layer not in known]
+            watched = [module for context in contexts if isinstance(context, Tap) for module in context.modules]
+            stack.enter_context(AsWritten(watched, known.union(self.layers)))
             for context in contexts:
                 stack.enter_context(context)
             inputs = self.inputs.clone() if self.inputs.is_inference() else self.inputs
-            stack.enter_context(steady([*models_behind(self.function), *self.layers], inputs.device))
+            stack.enter_context(steady(models, inputs.device))
             output = check_output((function or self.function)(inputs, *arguments))
         return output
 
@@ -257,7 +264,7 @@ class Request:
     def site(self, layer: nn.Module) -> Site:
         """The site of the score that a layer is or lies in; behind a bare callable, the layer itself."""
         sites = self.score.sites
-        found = [site for site in sites if layer in parts(site.module)]
+        found = [site for site in sites if site.module is layer or layer in parts(site.module)]
         return found[0] if found else Site(layer)
 
     def keys(self, rows: int) -> Tokens:

@@ -113,6 +113,7 @@ def add_task(tasks: Subparsers, name: str, kind: type[Task]) -> None:
             parser.add_argument(
                 flag, type=word or str, choices=choices or None, metavar=shape, default=one.default, help=shown
             )
+    parser.set_defaults(rise_masks=None)
     default = Settings()
     parser.add_argument(
         "--protocol", choices=tuple(SETUPS), default=default.protocol, help="how inputs are shown and changed [%(default)s]"

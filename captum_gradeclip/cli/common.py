@@ -293,7 +293,7 @@ def add_methods(parser: argparse.ArgumentParser, usual: Sequence[Kind]) -> None:
         help=f"all: {names}; also {others} of Captum, for images; help: tell in a line what each of them is [%(default)s]",
     )
     parser.add_argument(
-        "--rise-masks", type=int, default=500, metavar="N", help="how many masks RISE draws [%(default)s; in its paper 2000]"
+        "--rise-masks", type=int, default=500, metavar="N", help="how many masks RISE draws [500; as released 2000]"
     )
 
 

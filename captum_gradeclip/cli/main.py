@@ -24,6 +24,7 @@ _NO_COMMANDS = ("common", "interrupt", "main")
 _EXTRA = {
     **dict.fromkeys(("torchmetrics", "scipy", "sklearn", "accelerate"), "bench"),
     "textblob": "tuning",
+    "gradio": "app",
     **dict.fromkeys(("ot", "wordfreq", "openpyxl"), "study"),
 }
 """Packages that only an extra of this package installs, and which."""

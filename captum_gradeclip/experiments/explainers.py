@@ -151,7 +151,7 @@ def explainers(
     *,
     text: bool = False,
     masks: bool = False,
-    rise_masks: int = 500,
+    rise_masks: int | None = None,
     setup: Setup = FAIR,
 ) -> list[Explainer]:
     """The methods of these names that explain such inputs, each once, in the order given.
@@ -161,7 +161,8 @@ def explainers(
             :func:`captum_gradeclip.attr.find_method`, and ``"w/o weight"``, ``"random"``, ``"center"`` and ``"oracle"``.
         text: whether texts are explained (default: images).
         masks: whether the data set has masks, which the oracle needs (default: it has none).
-        rise_masks: number of RISE's masks, at least 1 (default 500).
+        rise_masks: number of RISE's masks, at least 1; ``None`` (default) for that of the setup, 500 of the fair one and
+            2000 of the released one.
         setup: decides on layers and options of the methods.
 
     Returns:
@@ -183,7 +184,8 @@ def explainers(
     ]
     if not fit:
         raise ValueError(f"methods: none of {names} explains {'texts' if text else 'images'}")
-    return [Explainer(kind, setup, {"n_masks": rise_masks} if kind is RISE else {}) for kind in fit]
+    masked = {"n_masks": setup.rise_masks if rise_masks is None else rise_masks}
+    return [Explainer(kind, setup, masked if kind is RISE else {}) for kind in fit]
 
 
 def _all() -> list[Kind]:

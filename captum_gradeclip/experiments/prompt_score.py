@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..adapters.loading import Loaded
 from ..scores import ImageTextScore
@@ -32,7 +32,21 @@ class PromptScore(ImageTextScore):
     """
 
     def __init__(self, loaded: Loaded, classes: Sequence[str], templates: Sequence[str]) -> None:
-        super().__init__(loaded.model, prompt_ensemble(loaded.model, loaded.tokenizer, list(classes), list(templates)))
+        features = prompt_ensemble(loaded.model, loaded.tokenizer, list(classes), list(templates))
+        super().__init__(loaded.model, features, loaded.tokenizer)
+        self.classes = tuple(classes)
+        self._others: dict[str, ImageTextScore] = {}
+
+    def once(self, name: str, make: Callable[[], ImageTextScore]) -> ImageTextScore:
+        """Another score that belongs to this one, made when it is first asked for.
+
+        Args:
+            name: what it is called.
+            make: makes it.
+        """
+        if name not in self._others:
+            self._others[name] = make()
+        return self._others[name]
 
     @classmethod
     def of_classes(cls, loaded: Loaded, data: Dataset) -> PromptScore:

@@ -3,14 +3,19 @@
 =====================  ==========================================  =====================================================
 what                   ``fair``                                    ``release``: as the published code of Grad-ECLIP
 =====================  ==========================================  =====================================================
-methods see            one input, of the model's size              the picture, its shorter side at most 640 pixels;
-                                                                   Rollout, GAME, CLIP Surgery and M2IB its center
+methods see            one input, of the model's size              the picture in whole patches, its shorter side at most
+                                                                   640 pixels; Rollout, GAME, CLIP Surgery and M2IB its
+                                                                   center
 the model judges       that same input, changed                    the center of the changed picture
-pixels changed         all, in ten steps                           half of them, in ten steps; an insertion ends with
-                                                                   the whole picture and does not begin with none of it
+pixels changed         all, in ten steps                           half of them, in ten steps of 10 * (n // 200) pixels;
+                                                                   an insertion ends with the whole picture and does not
+                                                                   begin with none of it
 in their place         the chosen baseline                         the chosen baseline; before an insertion, black
 words changed          by fifths, from none to all                 one to five; the area leaves out the first point
 methods run            as their own papers have it                 as that code runs them
+a class is called      by the prompts of the data set              for GAME and M2IB by its bare name, for CLIP Surgery
+                                                                   by 85 sentences, among 59 other nouns
+RISE has               500 masks                                   2000 masks
 a random map           gains as much as it loses                   loses
 papers' figures        are not comparable                          stand in brackets beside ours
 =====================  ==========================================  =====================================================
@@ -22,13 +27,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from .. import images
@@ -43,12 +47,13 @@ from ..attr import (
     RawAttention,
     TokenGradCam,
 )
-from ..attr.m2ib import encode_wrapped
 from ..attr.registry import AnyMethod, Kind
+from ..maps import Frame
 from ..metrics import Baseline, Schedule, word_steps
 from ..metrics.curves import Mode
-from ..scores import ModelScore, encode_text
+from ..scores import ModelScore
 from .prompt_score import PromptScore
+from .released_texts import among_nouns, told, wrapper_features as wrapper_features
 
 _LARGEST = 640  # pixels of the shorter side up to which the published code takes pictures as they are
 
@@ -81,6 +86,13 @@ class InputSpec:
             scale=scale,
             max_tokens=2**14,
         )
+
+    def in_patches(self, pixels: Tensor) -> Tensor:
+        """Images ``(N, 3, H, W)`` resized to the nearest whole number of patches on each side, at least one."""
+        size = [max(1, math.floor(side / self.patch + 0.5)) * self.patch for side in pixels.shape[-2:]]
+        if size == list(pixels.shape[-2:]):
+            return pixels
+        return F.interpolate(pixels, size=size, mode="bicubic", align_corners=False, antialias=True)
 
     def center(self, pixels: Tensor) -> Tensor:
         """The center of images ``(N, 3, H, W)``, at the model's size: resized by the shorter side, then cut."""
@@ -117,6 +129,8 @@ class Setup:
     """Index of the first point of a word curve that counts for its area."""
     published: ClassVar[bool] = False
     """Whether figures are measured as in the papers, so that theirs may stand beside them."""
+    rise_masks: ClassVar[int] = 500
+    """The number of RISE's masks, unless the user says otherwise."""
 
     def view(self, image: Image.Image, spec: InputSpec, resize: images.Resize) -> images.Picture:
         """The input that is explained and changed; ``resize`` is the user's choice."""
@@ -161,14 +175,16 @@ class Setup:
 
 
 class Released(Setup):
-    """The inputs, steps and rivals of the published code of Grad-ECLIP.
+    """The inputs, steps, texts and rivals of the published code of Grad-ECLIP.
 
-    Three of its habits are not followed, since all methods meet the same text features here: M2IB's images met texts of its
-    wrapper, GAME, Rollout and M2IB bare names of the classes, and CLIP Surgery the class among 59 other nouns.
+    Pixels are changed in the picture itself. What methods see of it is brought to whole patches, or is its center. Classes
+    are named to most methods by an ensemble of prompts; to GAME by their bare names, to M2IB by these as its wrapper reads
+    them, and to CLIP Surgery by an ensemble of its own, each among 59 other nouns.
     """
 
     id: ClassVar[str] = "release"
-    schedule: ClassVar[Schedule] = Schedule(share=0.5, untouched=True)
+    schedule: ClassVar[Schedule] = Schedule(share=0.5, untouched=True, parts=200)
+    rise_masks: ClassVar[int] = 2000
     first_word_point: ClassVar[int] = 1
     published: ClassVar[bool] = True
 
@@ -176,16 +192,20 @@ class Released(Setup):
     """The methods that see the center of a picture only; their map is stretched over the whole picture."""
 
     def view(self, image: Image.Image, spec: InputSpec, resize: images.Resize) -> images.Picture:
-        """The picture in its own size, its shorter side at most 640 pixels."""
-        return spec.prepare(image, "keep", scale=min(1.0, _LARGEST / min(image.size)))
+        """The picture in its own size, its shorter side at most 640 pixels; it need not be whole patches."""
+        factor = max(1.0, min(image.size) / _LARGEST)
+        size = (int(image.width / factor), int(image.height / factor))
+        shown = image if factor == 1 else image.resize(size, Image.Resampling.BICUBIC)
+        whole = images.prepare(shown, size=spec.size, patch=1, mean=spec.mean, std=spec.std, max_tokens=size[0] * size[1])
+        return replace(whole, image=image, frame=Frame.whole(image.size), patch=None)
 
     def gallery_view(self, image: Image.Image, spec: InputSpec, resize: images.Resize) -> images.Picture:
         """The center of the picture."""
         return spec.prepare(image, "crop")
 
     def seen(self, kind: Kind, pixels: Tensor, spec: InputSpec) -> Tensor:
-        """The center for the methods in :attr:`cropped`, the whole for the others."""
-        return spec.center(pixels) if kind in self.cropped else pixels
+        """The center for the methods in :attr:`cropped`, the whole in whole patches for the others."""
+        return spec.center(pixels) if kind in self.cropped else spec.in_patches(pixels)
 
     def judge(self, pixels: Tensor, spec: InputSpec) -> Tensor:
         """The center."""
@@ -200,7 +220,8 @@ class Released(Setup):
         return [caption, *_changed(words, mode, range(1, 6))]
 
     def method(self, kind: Kind, score: ModelScore) -> AnyMethod:
-        """On the layers that its paper chooses; Rollout on the last one alone."""
+        """On the layers that its paper chooses, Rollout on the last one alone; with the names that the method is told."""
+        score = told(kind, score) if isinstance(score, PromptScore) else score
         return kind(score, score.layers[-1]) if kind is AttentionRollout else super().method(kind, score)
 
     def options(self, kind: Kind, score: ModelScore, inputs: Tensor) -> dict[str, object]:
@@ -210,6 +231,8 @@ class Released(Setup):
             options |= (_IMAGE_OPTIONS if inputs.is_floating_point() else _TEXT_OPTIONS).get(kind, {})
         if score.readout.kind == "pool":
             options.pop("similarity", None)  # which needs blocks that add the attention to their input
+        if kind is CLIPSurgery and isinstance(score, PromptScore):
+            options["among"] = among_nouns(score)
         return options
 
 
@@ -226,36 +249,11 @@ _IMAGE_OPTIONS: dict[Kind, Mapping[str, object]] = {
     CLIPSurgery: {"normalization": "tokens"},
 }
 _TEXT_OPTIONS: dict[Kind, Mapping[str, object]] = {
-    RawAttention: {"heads": "single"},
+    RawAttention: {"heads": "single", "single_blocks": 8},
     GradECLIP: {"key_tokens": "all", "relu_before_sum": False},
     GradECLIPWithoutWeight: {"relu_before_sum": False},
     M2IB: {"wrapper_bug": True},
 }
-
-
-def wrapper_features(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Features of texts as the wrapper around CLIP in M2IB's published code makes them; they are not CLIP's.
-
-    That text tower has no causal mask, so that each token up to the end mark attends to all of these tokens, and it applies
-    the projection twice. To map images under it, bind these features:
-    ``ImageTextScore(model, wrapper_features(model, tokens))``.
-
-    Args:
-        model: a model with CLIP's own text tower, whose projection is square.
-        tokens: token ids ``(T, L)``, integer.
-
-    Returns:
-        ``(T, D)``, unit vectors without a graph.
-
-    Raises:
-        NotDefinedError: for any other text tower.
-
-    >>> from captum_gradeclip import scenes
-    >>> model, preprocess, tokenizer = scenes.load()
-    >>> wrapper_features(model, tokenizer(["a red circle", "two stars"])).shape
-    torch.Size([2, 128])
-    """
-    return encode_text(model, tokens, partial(encode_wrapped, model))
 
 
 def _changed(words: Sequence[tuple[str, float]], mode: Mode, counts: Sequence[int]) -> list[str]:

@@ -33,6 +33,8 @@ class Schedule:
         share: share of the pixels that are changed at the last step, above 0 and at most 1 (default 0.5).
         untouched: whether an insertion ends with the whole picture instead of beginning with the empty baseline, as in the
             released code of Grad-ECLIP (default ``False``).
+        parts: the number of equal parts, rounded down to whole pixels, that a picture is divided into, and in which the
+            steps are counted; there are 200 of them in that code. ``None`` (default) for steps that are rounded.
 
     Raises:
         TypeError, ValueError: if a number is not as above.
@@ -46,9 +48,12 @@ class Schedule:
     points: int = 10
     share: float = 0.5
     untouched: bool = False
+    parts: int | None = None
 
     def __post_init__(self) -> None:
         check_number("points", self.points, whole=True, least=1)
+        if self.parts is not None:
+            check_number("parts", self.parts, whole=True, least=self.points)
         check_number("share", self.share, above=0, most=1)
 
     def counts(self, pixels: int, mode: Mode) -> list[int]:
@@ -63,8 +68,12 @@ class Schedule:
 
         >>> Schedule(points=2).counts(200, "deletion"), Schedule(2, untouched=True).counts(200, "insertion")
         ([0, 50, 100], [50, 100, 200])
+        >>> Schedule(points=2, parts=200).counts(599, "deletion")  # 200 parts of two pixels
+        [0, 100, 200]
         """
-        steps = [round(pixels * self.share * number / self.points) for number in range(1, self.points + 1)]
+        shares = [self.share * number / self.points for number in range(1, self.points + 1)]
+        part = 1 if self.parts is None else max(1, pixels // self.parts)
+        steps = [min(pixels, part * round(share * (self.parts or pixels))) for share in shares]
         return [*steps, pixels] if self.untouched and mode == "insertion" else [0, *steps]
 
     def shares(self, mode: Mode) -> list[float]:

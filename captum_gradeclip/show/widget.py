@@ -24,7 +24,7 @@ from .overlay import ALPHA, VEIL, overlay
 from .scale import STEPS, Scale, flat, palette
 from .style import Style
 
-__all__ = ["Caption", "View", "data_uri", "document", "template", "widget"]
+__all__ = ["Caption", "View", "data_uri", "document", "markup", "template", "widget"]
 
 CELLS, REGION_CELLS = 64, 32
 """The most rows and columns of a map, and of the map of a word, in a page; finer ones are averaged."""
@@ -32,6 +32,8 @@ THUMBNAIL = 224
 """The most pixels along the longer side of the picture of a text, which is all that is seen where scripts do not run."""
 _UNSEEN = 65535
 """The number that stands for no value, where 0 to 65534 stand for the values of a map from its lowest to its highest one."""
+_MOST_LETTERS = 1000
+"""The most letters of a text in a page, where a text may be a file that somebody took for one."""
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 """What a browser may do with a page of ours: nothing is fetched from anywhere, whatever somebody writes into it."""
 
@@ -128,7 +130,7 @@ def widget(
     parts += [_element("p", "gc-method", note) for note in notes]
     parts += [_view(view, unit, region_unit, look) for view in views]
     if settings:
-        rows = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in settings.items())
+        rows = "".join(f"<dt>{markup(name)}</dt><dd>{markup(value)}</dd>" for name, value in settings.items())
         parts.append(f'<details class="gc-settings"><summary>settings</summary><dl>{rows}</dl></details>')
     parts.append(f"<script>{template('widget.js')}</script>")
     return f'<div class="gradeclip" data-look="{html.escape(to_json(told))}">{"".join(parts)}</div>'
@@ -152,7 +154,7 @@ def document(title: str, body: str) -> str:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
-        f"<title>{_text(title)}</title><style>{template('document.css')}</style></head>\n<body>{body}</body></html>\n"
+        f"<title>{markup(title)}</title><style>{template('document.css')}</style></head>\n<body>{body}</body></html>\n"
     )
 
 
@@ -169,19 +171,32 @@ def template(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-def data_uri(image: Image.Image, kind: str = "jpeg") -> str:
+def data_uri(image: Image.Image, kind: str = "jpeg", quality: int = 88) -> str:
     """A picture as an address that holds it.
 
     Args:
         image: the picture.
         kind: ``"jpeg"`` (default), or ``"png"`` for exact colors.
+        quality: that of a JPEG, from 1 to 95 (default 88).
 
     >>> data_uri(Image.new("RGB", (2, 2)), "png")[:22]
     'data:image/png;base64,'
     """
     file = io.BytesIO()
-    image.convert("RGB").save(file, format=kind, **({"quality": 88} if kind == "jpeg" else {}))
+    image.convert("RGB").save(file, format=kind, **({"quality": quality} if kind == "jpeg" else {}))
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def markup(text: str) -> str:
+    r"""A text as it may stand in HTML and in its attributes: escaped, visible, and without its end if it is very long.
+
+    Args:
+        text: any text.
+
+    >>> markup("a <b> \x1b"), len(markup("x" * 100_000))
+    ('a &lt;b&gt; \\x1b', 1001)
+    """
+    return html.escape(shown(text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}\u2026"))
 
 
 def _view(view: View, unit: str, region_unit: str, look: Style) -> str:
@@ -215,15 +230,15 @@ def _view(view: View, unit: str, region_unit: str, look: Style) -> str:
     colored = "" if shared.high > shared.low else " hidden"
     return (
         f'<section class="gc-view" data-content="{html.escape(to_json(content))}">'
-        f'<div class="gc-name" dir="auto">{_text(view.name)}</div>{_list(view.warnings)}<figure class="gc-look">'
+        f'<div class="gc-name" dir="auto">{markup(view.name)}</div>{_list(view.warnings)}<figure class="gc-look">'
         f'<div class="gc-stage" style="--aspect:{width / height:.4f}" role="group"'
         ' aria-label="the picture under its map; arrow keys move from patch to patch">'
-        f'<img src="{data_uri(view.image)}" width="{width}" height="{height}" alt="{_text(view.name)}">'
+        f'<img src="{data_uri(view.image)}" width="{width}" height="{height}" alt="{markup(view.name)}">'
         '<canvas class="gc-map"></canvas><div class="gc-patch" hidden></div></div>'
         '<figcaption class="gc-shown" dir="auto" data-scripted hidden></figcaption>'
         f'<div class="gc-key"{colored}><span class="gc-low">{numbers[0]}</span>'
         f'<img class="gc-bar" src="{bar}" alt="colors from the lowest to the highest value">'
-        f'<span class="gc-high">{numbers[-1]}</span> <span class="gc-unit">{_text(unit)}</span>'
+        f'<span class="gc-high">{numbers[-1]}</span> <span class="gc-unit">{markup(unit)}</span>'
         f"{veiled}</div>"
         '<div class="gc-controls" data-scripted hidden><label>map <input class="gc-opacity" type="range" min="0" max="100"'
         ' value="100" aria-label="opacity of the map in percent"></label><label><input class="gc-each" type="checkbox">'
@@ -241,7 +256,7 @@ def _caption(caption: Caption, picture: str, drawn: Tensor) -> str:
     kinds = ["gc-word gc-minus" if weight < 0 else "gc-word" for weight in weights]
     words = " ".join(
         f'<{tag} class="{kind}" style="--weight:{abs(weight) / most:.3f}" title="weight {weight:.4g}"{more}>'
-        f"{_text(word)}</{tag}>"
+        f"{markup(word)}</{tag}>"
         for (word, _), weight, kind in zip(caption.words, weights, kinds)
     )
     value = flat(drawn)
@@ -249,8 +264,8 @@ def _caption(caption: Caption, picture: str, drawn: Tensor) -> str:
     numbers = " · ".join(filter(None, [same, *(f"{name} {number}" for name, number in caption.numbers)]))
     return (
         '<div class="gc-text"><button type="button" class="gc-choose">'
-        f'<img src="{picture}" alt=""><span><span class="gc-title" dir="auto">{_text(caption.title)}</span>'
-        f'<span class="gc-note">{_text(caption.note)}</span></span></button>'
+        f'<img src="{picture}" alt=""><span><span class="gc-title" dir="auto">{markup(caption.title)}</span>'
+        f'<span class="gc-note">{markup(caption.note)}</span></span></button>'
         + (f'<p class="gc-words" dir="auto">{words}</p>' if words else "")
         + (_element("p", "gc-numbers", numbers) if numbers else "")
         + "</div>"
@@ -287,14 +302,9 @@ def _palette(cmap: str | None, signed: bool) -> str:
 
 
 def _list(warnings: Sequence[str]) -> str:
-    entries = "".join(f"<li><b>warning:</b> {_text(one)}</li>" for one in warnings)
+    entries = "".join(f"<li><b>warning:</b> {markup(one)}</li>" for one in warnings)
     return f'<ul class="gc-warnings">{entries}</ul>' if entries else ""
 
 
 def _element(tag: str, kind: str, text: str) -> str:
-    return f'<{tag} class="{kind}">{_text(text)}</{tag}>'
-
-
-def _text(text: str) -> str:
-    """A text as it may stand in HTML and in its attributes."""
-    return html.escape(shown(text))
+    return f'<{tag} class="{kind}">{markup(text)}</{tag}>'

@@ -31,6 +31,7 @@ STATIONS = (
     "images",
     "index",
     "report",
+    "overview",
     "check",
     "estimate",
 )

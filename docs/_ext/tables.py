@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 YES, NO = "yes", "-"
 
@@ -88,6 +89,27 @@ def libraries() -> str:
     return table(["library", "image and text", "images alone: classifiers and encoders"], told)
 
 
+def pictures() -> str:
+    """The methods with a picture of each, five in a row, for the README; ``docs/thumbnails.py`` draws them."""
+    from captum_gradeclip import METHODS
+
+    def facts(info: Any) -> str:
+        told = [
+            "images, words" if info.text else "images",
+            *([] if info.class_discriminative else ["one map for all texts"]),
+        ]
+        return f"{', '.join(told)}; {info.paper}"
+
+    kinds = list(METHODS)
+    halves = [kinds[:5], kinds[5:10]]
+    lines: list[list[str]] = []
+    for half in halves:
+        lines.append([f"**{kind.info.name}**" if lines else kind.info.name for kind in half])
+        lines.append([f"![{kind.info.name}](docs/methods/{kind.__name__}.png)" for kind in half])
+        lines.append([facts(kind.info) for kind in half])
+    return table(lines[0], lines[1:])
+
+
 def metrics() -> str:
     """One row for each metric of ``captum_gradeclip.metrics`` that accumulates over data."""
     from torchmetrics import Metric
@@ -158,14 +180,20 @@ def write(folder: Path) -> None:
         (folder / f"{name}.inc.md").write_text(make())
 
 
-README = "<!-- families: made by docs/_ext/tables.py -->\n"
-"""The line that stands before and behind the table of families in the README."""
+README = {
+    "<!-- families: made by docs/_ext/tables.py -->\n": libraries,
+    "<!-- methods: made by docs/_ext/tables.py -->\n": pictures,
+}
+"""The line that stands before and behind each table in the README."""
 
 
 def write_readme(readme: Path) -> None:
-    """Puts the table of families into the README."""
-    before, _, behind = readme.read_text().split(README)
-    readme.write_text(README.join([before, libraries(), behind]))
+    """Puts the tables of families and of methods into the README."""
+    text = readme.read_text()
+    for mark, made in README.items():
+        before, _, behind = text.split(mark)
+        text = mark.join([before, made(), behind])
+    readme.write_text(text)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,76 @@ def test_a_compiled_model_is_explained_as_it_was_written(vit: nn.Module, score: 
     assert relative(GradECLIP(part, part.layers[-1]).attribute(X, target=0), expected) < 1e-5
 
 
+class Counting:
+    """A backend that runs graphs as they are, and counts how many it was given and how often they ran."""
+
+    def __init__(self) -> None:
+        self.graphs, self.runs = 0, 0
+
+    def __call__(self, graph: Any, inputs: Any) -> Any:
+        self.graphs += 1
+
+        def run(*args: Any) -> Any:
+            self.runs += 1
+            return graph(*args)
+
+        return run
+
+
+def compile_tower(model: Any, backend: Any) -> None:
+    model.visual.compile(backend=backend)
+
+
+def compile_part(model: Any, backend: Any) -> None:
+    model.visual.transformer = torch.compile(model.visual.transformer, backend=backend)
+
+
+def compile_blocks(model: Any, backend: Any) -> None:
+    for block in model.visual.transformer.resblocks:
+        block.compile(backend=backend)
+
+
+def wrap_blocks(model: Any, backend: Any) -> None:
+    blocks = model.visual.transformer.resblocks
+    for number, block in enumerate(blocks):
+        blocks[number] = torch.compile(block, backend=backend)
+
+
+@pytest.mark.parametrize("how", [compile_tower, compile_part, compile_blocks, wrap_blocks])
+def test_a_compiled_tower_is_explained_without_a_graph_of_ours(how: Any, vit: nn.Module, score: ImageTextScore) -> None:
+    expected = GradECLIP(score, score.layers[-1]).attribute(X, target=0)
+    model, backend = copy.deepcopy(vit), Counting()
+    how(model, backend)
+    other = ImageTextScore(model, captions())
+    with torch.no_grad():
+        scores = other(X)
+    graphs, runs = backend.graphs, backend.runs
+    assert graphs > 0 and relative(scores, score(X)) < 1e-6
+    for _ in range(2):
+        assert relative(GradECLIP(other, other.layers[-1]).attribute(X, target=0), expected) < 1e-5
+        assert (
+            relative(RawAttention(other, other.layers[-1]).attribute(X), RawAttention(score, score.layers[-1]).attribute(X))
+            < 1e-5
+        )
+    assert backend.graphs == graphs  # nothing was compiled anew
+    blocks = len(other.layers)
+    assert backend.runs - runs == (4 * (blocks - 1) if how in (compile_blocks, wrap_blocks) else 0)
+    with torch.no_grad():
+        assert relative(other(X), scores) < 1e-6
+    assert backend.graphs == graphs and backend.runs > runs  # the tower is compiled as it was
+
+
+def test_a_compiled_model_is_compiled_again_after_an_error(vit: nn.Module) -> None:
+    model = copy.deepcopy(vit)
+    compile_tower(model, "eager")
+    compiled = model.visual._compiled_call_impl
+    score = ImageTextScore(model, captions())
+    method = GradECLIP(lambda x: score(x) / 0, score.layers[-1])
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        method.attribute(X, target=0)
+    assert compiled is not None and model.visual._compiled_call_impl is compiled
+
+
 def test_a_model_dispatched_by_accelerate() -> None:
     accelerate = pytest.importorskip("accelerate")
     torch.manual_seed(0)

@@ -82,6 +82,35 @@ def test_the_account_written_out(double: nn.Module) -> None:
             assert float(one.residual[number, 1]) == pytest.approx(float(said.detach() - parts.sum()), abs=1e-6)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_heads_apart_written_out(double: nn.Module, count: int) -> None:
+    """The contributions of each head of each layer; added up, they are those of the account without heads."""
+    x = images((40, 24)).double()
+    score = ImageTextScore(double, captions())
+    layers = score.layers[-count:]
+    apart, found = account(score, x, [2, 0], layers, by_head=True), account(score, x, [2, 0], layers)
+    assert apart.maps.shape[:4] == apart.others.shape[:4] == (len(x), 2, count, 4)
+    assert relative(apart.maps.sum((2, 3)), found.maps) < 1e-6 and relative(apart.others.sum((2, 3)), found.others) < 1e-6
+    assert torch.allclose(apart.residual, found.residual, atol=1e-7) and torch.equal(apart.scores, found.scores)
+    features, passed, row = reference.image_pass(double.visual, x[1], count, single=False)
+    said = reference.cosine(features, score.text_features[0].detach())
+    for number, (layer, gradient) in enumerate(zip(passed, torch.autograd.grad(said, [one.o for one in passed]))):
+        width = layer.v.shape[1] // 4
+        for head in range(4):
+            channels = slice(head * width, (head + 1) * width)
+            weighed = layer.attention[head, row][:, None] * layer.v[:, channels]
+            expected = (weighed @ gradient[row, channels]).detach()
+            got = torch.cat([apart.others[1, 1, number, head], apart.maps[1, 1, number, head].flatten()])
+            assert relative(got, expected) < 1e-5 and varies(apart.maps[1, 1, number, head][None])
+
+
+def test_words_have_heads_too(double: nn.Module) -> None:
+    words = TextImageScore(double, images((32, 32)).double())
+    apart = account(words, captions(), [1], by_head=True)
+    assert apart.maps.shape == (3, 1, len(words.layers[-8:]), *apart.maps.shape[3:4], captions().shape[1])
+    assert relative(apart.maps.sum((2, 3)), account(words, captions(), [1]).maps) < 1e-6
+
+
 def test_many_targets_and_wrong_ones(vit: nn.Module) -> None:
     score, x = ImageTextScore(vit, torch.randn(60, 24)), images((32, 32))  # more targets than features
     found = account(score, x)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from captum_gradeclip import ImageTextScore, TextImageScore
 from captum_gradeclip.adapters.base import resize_positions
@@ -108,6 +109,21 @@ def test_the_tokenizer_knows_the_empty_text() -> None:
         CLIPSurgery.for_score(ImageTextScore(model, torch.tensor([[48, 5, 49, 0]]))).attribute(x, target=0)
 
 
+def test_each_text_among_labels_of_its_own(double: nn.Module) -> None:
+    """As if each text had a score of its own, with the same labels behind it."""
+    x = images((32, 32)).double()
+    score, labels = ImageTextScore(double, captions()), F.normalize(torch.randn(5, 24).double(), dim=1)
+    got = CLIPSurgery.for_score(score).attribute_targets(x, redundancy="labels", among=labels)
+    for number, text in enumerate(score.text_features):
+        alone = ImageTextScore(double, torch.cat([text[None], labels]))
+        expected = CLIPSurgery.for_score(alone).attribute(x, target=0, redundancy="labels")
+        assert relative(got[:, number], expected[:, 0]) < 1e-5
+    assert varies(got[:, 0]) and relative(got, CLIPSurgery.for_score(score).attribute_targets(x, redundancy="labels")) > 1e-2
+    for options in ({"among": labels}, {"redundancy": "labels", "among": labels[0]}):
+        with pytest.raises(ValueError, match="among: expected features"):
+            CLIPSurgery.for_score(score).attribute(x, target=0, **options)  # type: ignore[arg-type]
+
+
 def test_clip_surgery_of_a_resnet() -> None:
     torch.manual_seed(0)
     model: Any = stir(FAMILIES["open_clip ResNet"].build()).double()
@@ -138,6 +154,10 @@ def test_clip_surgery_of_a_resnet() -> None:
         released = CLIPSurgery(score, score.layers[-1]).dense_features(x, pool_query="value")
         asked = pool.c_proj(reference.attend(v, v, v, pool.num_heads, causal=False)[0])[0].detach()
         assert relative(released[item, 0], asked) < 1e-8 and torch.equal(released[:, 1:], dense[:, 1:])
+        # and, since a switch of that code is never set, its values are compared as they are
+        plain = CLIPSurgery(score, score.layers[-1]).dense_features(x, pool_query="value", pool_values="plain")
+        every = pool.c_proj(reference.attend(v, v, v, pool.num_heads, causal=False)[0]).detach()
+        assert relative(plain[item], every) < 1e-8 and relative(plain[item, 1:], expected) > 1e-2
     assert varies(CLIPSurgery(score, score.layers[-1]).attribute(x, target=1))
 
 
@@ -154,6 +174,7 @@ def test_what_clip_surgery_refuses(double: nn.Module) -> None:
         ({"normalization": "rows"}, "normalization: expected one of"),
         ({"pool_query": "key"}, "pool_query: expected one of"),
         ({"pool_query": "value"}, "pool_query: this tower has no attention pool"),
+        ({"pool_values": "plain"}, "pool_values: this tower has no attention pool"),
         ({"additional_forward_args": 1}, "additional_forward_args: CLIP Surgery"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from captum_gradeclip import ClassScore, ImageTextScore
 from captum_gradeclip.attention import Interception, kept_attention
@@ -81,6 +81,61 @@ def test_legrad_of_an_attention_pool(name: str) -> None:
                 total += head[0].relu()[-len(total) :] / gradient.shape[1]
         assert relative(got[item].flatten(), total) < 1e-5
     assert varies(got)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("open_clip CoCa", {"pool_norm": False, "unit_length": False}),
+        ("open_clip CoCa", {"unit_length": False}),
+        ("transformers SigLIP", {"pool_norm": False}),
+        ("open_clip SigLIP", {"pool_norm": False}),
+    ],
+)
+def test_legrad_of_an_attention_pool_as_released(name: str, options: dict[str, bool]) -> None:
+    """What stands behind each block is written out: the pool on the tokens, without the norm, and the projection."""
+    torch.manual_seed(0)
+    family = FAMILIES[name]
+    model: Any = stir(family.build()).double()
+    x = images(family.size).double()
+    score = ImageTextScore(model, captions())
+    method = LeGrad.for_score(score)
+    pool: Any = score.layers[-1]
+    got = method.attribute(x, target=1, **options)
+    assert relative(got, method.attribute(x, target=1)) > 1e-2 and varies(got)
+    for item in range(len(x)):
+        total = torch.zeros(got[item].numel(), dtype=torch.float64)
+        for block in score.layers[-3:-1]:
+            tokens: list[Tensor] = []
+            handle = block.register_forward_hook(
+                lambda _, args, output: tokens.append(output[0] if isinstance(output, tuple) else output)  # noqa: B023
+            )
+            with torch.no_grad():
+                score(x[item : item + 1])
+            handle.remove()
+            with Interception([pool], kept_attention) as seen, torch.no_grad():
+                pooled = pool(tokens[0])
+            if name == "open_clip CoCa":
+                pooled = model.visual.ln_post(pooled) if options.get("pool_norm", True) else pooled
+                feature = pooled[0, 0] @ model.visual.proj
+            elif name == "transformers SigLIP":
+                feature = pooled[0]
+            else:
+                feature = model.visual.head(pooled)[0]
+            text = score.text_features[1]
+            said = feature @ text if not options.get("unit_length", True) else reference.cosine(feature, text)
+            (record,) = seen.records()
+            (gradient,) = torch.autograd.grad(said, record.attention)
+            for head in gradient[0]:
+                total += head[0].relu()[-len(total) :] / gradient.shape[1]
+        assert relative(got[item].flatten(), total) < 1e-5
+
+
+def test_what_only_a_pool_has_is_refused_elsewhere(double: nn.Module) -> None:
+    method = LeGrad.for_score(ImageTextScore(double, captions()))
+    for option in ("pool_norm", "unit_length"):
+        with pytest.raises(ValueError, match=f"{option}: .*; leave it out"):
+            method.attribute(images((32, 32)).double(), target=0, **{option: False})
 
 
 def test_a_part_of_a_block_is_refused(double: nn.Module) -> None:

@@ -67,6 +67,35 @@ def test_mask_clip_of_a_resnet() -> None:
     assert varies(got)
 
 
+def test_mask_clip_of_a_resnet_without_positions() -> None:
+    """The released head of the authors: both projections of the bare feature map."""
+    torch.manual_seed(0)
+    model: Any = stir(FAMILIES["open_clip ResNet"].build()).double()
+    score = ImageTextScore(model, captions())
+    pool = model.visual.attnpool
+    for size in ((64, 64), (96, 128)):
+        x = images(size).double()
+        method = MaskCLIP(score, score.layers[-1])
+        got = method.attribute(x, target=1, positions=False)
+        assert relative(got, method.attribute(x, target=1)) > 1e-2 and varies(got)
+        for item in range(len(x)):
+            kept: list[Tensor] = []
+            handle = pool.register_forward_pre_hook(lambda module, args: kept.append(args[0][0]))  # noqa: B023
+            with torch.no_grad():
+                score(x[item : item + 1])
+            handle.remove()
+            for i, token in enumerate(kept[0].flatten(1).T):
+                feature = pool.c_proj(pool.v_proj(token))
+                expected = reference.cosine(feature, score.text_features[1]).detach()
+                assert abs(float(got[item].flatten()[i] - expected)) < 1e-6
+
+
+def test_only_a_pool_over_convolutions_has_tokens_without_positions(double: nn.Module) -> None:
+    score = ImageTextScore(double, captions())
+    with pytest.raises(ValueError, match="positions: only an ImageTextScore of a tower with an attention pool"):
+        MaskCLIP(score, score.layers[-1]).attribute(images((32, 32)).double(), target=0, positions=False)
+
+
 def test_mask_clip_is_the_model_with_value_only_attention(double: nn.Module) -> None:
     """With one patch as the whole input of the last block, the model's own answer is that of the patch."""
     x = images((40, 24)).double()

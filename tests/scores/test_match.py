@@ -91,24 +91,61 @@ def test_targets_and_batches(model: nn.Module, heads: Any) -> None:
         assert relative(found.explained_scores, score(x)[:, [2, 0]]) < 1e-4
 
 
-def test_patches_lie_where_the_picture_changes(model: nn.Module) -> None:
-    """Also those of ViLT, which draws them in a random order."""
-    score = MatchScore(model, IDS[:1])
-    x = images((32, 32), 1).repeat(2, 1, 1, 1)
-    x[1, :, 8:16, 16:24] += 3.0  # row 1, column 2
-    maps = GradECLIP(score, score.layers[0]).attribute(x, relu_attributions=False, heads="model", spatial_weight="none")
-    again = GradECLIP(score, score.layers[0]).attribute(x, relu_attributions=False, heads="model", spatial_weight="none")
-    assert relative(again, maps) < 1e-5
-    if type(model).__name__.startswith("Vilt"):
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (1, 2), (3, 3)])
+def test_patches_lie_where_the_picture_changes(model: Any, row: int, column: int) -> None:
+    """A changed patch is the token that the map takes for it; also with ViLT, which draws its patches in a random order."""
+    score, x = MatchScore(model, IDS[:1]), images((32, 32), 1).repeat(2, 1, 1, 1)
+    x[1, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] += 3.0
+    single = type(model).__name__.startswith("Vilt")
+    seen: list[Tensor] = []
+    entry = model.vilt.encoder.layer[0] if single else model.vision_model.encoder.layers[0]
+    handle = entry.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    for _ in range(3):  # the order is drawn anew each time
         with torch.no_grad():
-            assert score(x).sub(score(x)).abs().max() < 1e-5
+            score(x)
+        tokens = seen.pop()
+        keys = score.tokens(score.sites[0], x, tokens.shape[1])[1]
+        assert keys.shape == (4, 4) and keys.start == (IDS.shape[1] + 1 if single else 1)
+        changed = (tokens[1] != tokens[0]).any(dim=1).nonzero().flatten().tolist()
+        assert changed == [keys.start + 4 * row + column]
+        marks = torch.zeros(1, tokens.shape[1])
+        marks[0, changed] = 1.0
+        assert keys.fold(marks)[0, row, column] == 1.0 and keys.fold(marks).sum() == 1.0
+    handle.remove()
+    maps = [GradECLIP(score, score.layers[0]).attribute(x, relu_attributions=False, heads="model") for _ in range(2)]
+    assert relative(maps[1], maps[0]) < 1e-5 and relative(maps[0][1], maps[0][0]) > 1e-3
+
+
+@pytest.mark.parametrize("targets", [None, [2, 0]])
+def test_texts_come_in_parts(model: nn.Module, targets: list[int] | None) -> None:
+    x, score = images((32, 32), 2), MatchScore(model, IDS)
+    method = GradECLIP(score, score.layers[-1])
+    parts = list(method.attribute_in_parts(x, targets, most=2, relu_attributions=False))
+    every = method.attribute_targets(x, targets, relu_attributions=False)
+    columns = [column for some, _ in parts for column in some.tolist()]
+    assert columns == ([0, 1, 2] if targets is None else targets) and len(parts) == (2 if targets is None else 1)
+    assert relative(torch.cat([maps for _, maps in parts], dim=1), every) < 1e-5 and varies(every)
+    with pytest.raises(AssertionError, match="targets"):
+        next(method.attribute_in_parts(x, [[0, 1], [1, 2]]))
 
 
 def test_the_equations_written_out_on_blip() -> None:
-    """In float64: queries, keys and values from the weights, the gradient from a hook; row by row, head by head."""
     torch.manual_seed(0)
-    model: Any = stir(blip(), amount=0.2).double()
-    x, score = images((32, 32), 2).double(), MatchScore(model, IDS[:1])
+    _compare(stir(blip(), amount=0.2).double(), images((32, 32), 2).double())
+
+
+@pytest.mark.slow
+def test_the_equations_written_out_on_blip_of_true_size() -> None:
+    """The architecture of ``Salesforce/blip-itm-base-coco``: twelve layers of twelve heads, 24 x 24 patches."""
+    from transformers import BlipConfig, BlipForImageTextRetrieval
+
+    torch.manual_seed(0)
+    _compare(stir(BlipForImageTextRetrieval(BlipConfig())).double(), images((384, 384), 1).double())
+
+
+def _compare(model: Any, x: Tensor) -> None:
+    """In float64: queries, keys and values from the weights, the gradient from a hook; row by row, head by head."""
+    score = MatchScore(model, IDS[:1])
     seen: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def hook(number: int) -> Any:
@@ -126,22 +163,25 @@ def test_the_equations_written_out_on_blip() -> None:
     for handle in handles:
         handle.remove()
     model.zero_grad()
-    expected = torch.zeros(2, 2, 16, dtype=torch.float64)
-    tensor = torch.zeros(2, 5, 16, dtype=torch.float64)
+    config = model.config.text_config
+    patches, heads = seen[0][1].shape[1] - 1, config.num_attention_heads
+    width = config.hidden_size // heads
+    expected = torch.zeros(2, len(x), patches, dtype=torch.float64)
+    tensor = torch.zeros(len(x), 5, patches, dtype=torch.float64)
     for number, layer in enumerate(layers):
         hidden, states, output = seen[number]
-        for item in range(2):
+        for item in range(len(x)):
             q, k, v = layer.self.query(hidden[item]), layer.self.key(states[item]), layer.self.value(states[item])
             w, q, k, v = output.grad[item], q.detach(), k.detach(), v.detach()
             for r in range(5):
-                stretched = reference.stretched([reference.cosine(q[r], k[i]) for i in range(1, 17)])
-                for i in range(16):
-                    if number == 2:
-                        expected[0, item, i] += float(stretched[i] * (w[r] @ v[i + 1]))
-                    expected[1, item, i] += float(stretched[i] * (w[r] @ v[i + 1]))
-                for head in range(4):
-                    part = slice(8 * head, 8 * head + 8)
-                    attention = (q[r, part] @ k[:, part].T / 8**0.5).softmax(dim=0)
+                stretched = reference.stretched([reference.cosine(q[r], k[i]) for i in range(1, patches + 1)])
+                for i in range(patches):
+                    own = float(stretched[i] * (w[r] @ v[i + 1]))
+                    expected[1, item, i] += own
+                    expected[0, item, i] += own if number == len(layers) - 1 else 0.0
+                for head in range(heads):
+                    part = slice(width * head, width * head + width)
+                    attention = (q[r, part] @ k[:, part].T / width**0.5).softmax(dim=0)
                     tensor[item, r] += (attention * (v[:, part] @ w[r, part]))[1:].detach()
     for chosen, own_sum in ((layers[-1:], expected[0]), (layers, expected[1])):
         got = GradECLIP(score, chosen).attribute(x, relu_attributions=False, heads="model")

@@ -186,6 +186,11 @@ def test_colors_are_those_of_the_figures(image: Image.Image) -> None:
     assert look["each"] is True
 
 
+def test_very_long_texts_are_cut(image: Image.Image) -> None:
+    piece = widget([view(image, torch.rand(1, 2, 3), [Caption("ab" * 50_000, words=[("x" * 10_000, 1.0)])])])
+    assert piece.count("ab" * 500 + "\u2026") == 1 and len(piece) < 60_000
+
+
 def test_pieces_beside_each_other_share_no_names(image: Image.Image) -> None:
     piece = widget([view(image, torch.rand(1, 2, 3))] * 2)
     names = [one for _, attributes in Parsed(piece * 2).elements for one in ("id", "name", "for") if one in attributes]

@@ -124,12 +124,13 @@ class _Measured:
         for what, figures in (("pointing", self.pointing), ("deletion", self.deletion)):
             for kind, values in figures.items():
                 yield from finding(f"pair {what}, {kind}: {name}", values, (name, f"{what}, {kind}"), against=values)
-        yield Finding(f"cost: {name}", statistics.median(self.ratios), len(self.ratios), place=(name, "cost"))
+        what = f"pair cost, {' and '.join(self.pointing)}: {name}"
+        yield Finding(what, statistics.median(self.ratios), len(self.ratios), place=(name, "cost"))
 
     def moved(self, before: _Measured) -> float:
         """How far the figures of pointing are from those that were measured before, at most."""
-        means = [[statistics.fmean(values) for values in one.pointing.values()] for one in (before, self)]
-        return max(abs(after - first) for first, after in zip(*means))
+        first, after = ([statistics.fmean(values) for values in one.pointing.values()] for one in (before, self))
+        return max(abs(this - that) for this, that in zip(first, after))
 
 
 def _fall(one: _Judged, maps: Tensor, number: int) -> Tensor:
@@ -138,7 +139,7 @@ def _fall(one: _Judged, maps: Tensor, number: int) -> Tensor:
     target = torch.arange(count)
     rivals = torch.zeros(count, 5 * count, dtype=torch.bool)
     rivals[target, count * (1 + number) + target] = True
-    margins = curves(
+    margins: Tensor = curves(
         one.score,
         one.batch.pixels,
         maps,

@@ -41,7 +41,7 @@ class Settings:
             ``"own-mean"``, see :func:`captum_gradeclip.metrics.baseline`; ``None`` (default) for the task's own, which is
             ``"own-mean"`` of ``targeted`` and ``"random"`` of all others.
         batch_size: number of changed inputs in a forward pass, at least 1 (default 64).
-        rise_masks: number of RISE's masks, at least 1 (default 500).
+        rise_masks: number of RISE's masks, at least 1; ``None`` (default) for that of the setup, 500 or 2000.
         skip_broken: whether samples whose files are broken, or about which too little is known for a task, are left out and
             counted; by default they stop the run.
         canvas: deprecated name of ``baseline``.
@@ -61,7 +61,7 @@ class Settings:
     resize: images.Resize = "squash"
     baseline: Baseline | None = None
     batch_size: int = 64
-    rise_masks: int = 500
+    rise_masks: int | None = None
     skip_broken: bool = False
     canvas: InitVar[Baseline | None] = None
 
@@ -77,7 +77,8 @@ class Settings:
             if given not in known:
                 raise ValueError(f"{name}: expected one of {known}, got {quoted(given)}")
         check_number("batch_size", self.batch_size, whole=True, least=1)
-        check_number("rise_masks", self.rise_masks, whole=True, least=1)
+        if self.rise_masks is not None:
+            check_number("rise_masks", self.rise_masks, whole=True, least=1)
 
     @property
     def setup(self) -> Setup:
@@ -259,14 +260,13 @@ class Task:
 
     def batch(self, explainer: Explainer, group: Group, targets: Sequence[int], pixels: Tensor | None = None) -> Batch:
         """A group as a method takes it, or changed ``pixels`` in the place of its inputs."""
-        pixels = group.pixels if pixels is None else pixels
+        seen = self.setup.seen(explainer.kind, group.pixels if pixels is None else pixels, self.spec)
         masks = None
         if explainer.needs_masks:
             found = []
             for sample, picture, target in zip(group.samples, group.pictures, targets):
-                found.append(shown_masks(self.truth(sample, target)[None], picture))
+                found.append(shown_masks(self.truth(sample, target)[None], picture, seen.shape[-2:]))
             masks = torch.cat(found)
-        seen = self.setup.seen(explainer.kind, pixels, self.spec)
         return Batch(self.score, seen, targets, [sample.index for sample in group.samples], masks)
 
     def judge(self, pixels: Tensor) -> Tensor:
@@ -334,11 +334,11 @@ class Task:
         return explainer.is_defined(Batch(self.score, inputs, [0], [0]))
 
 
-def shown_masks(masks: Tensor, picture: images.Picture) -> Tensor:
-    """The part of masks ``(K, height, width)`` of a picture that its input shows, at the size of the input."""
+def shown_masks(masks: Tensor, picture: images.Picture, size: Sequence[int] | None = None) -> Tensor:
+    """The part of masks ``(K, height, width)`` of a picture that its input shows, by default at the size of the input."""
     left, top, right, bottom = (round(edge) for edge in picture.frame.box)
     cut = masks[:, top:bottom, left:right]
-    return F.interpolate(cut[None].float(), size=picture.pixels.shape[-2:])[0]
+    return F.interpolate(cut[None].float(), size=tuple(size or picture.pixels.shape[-2:]))[0]
 
 
 def true_class(sample: Sample) -> int:

@@ -7,7 +7,9 @@ import torch
 from open_clip import CLIP
 
 from captum_gradeclip import adapters, scenes, trust
+from captum_gradeclip.attr import GradECLIP
 from captum_gradeclip.experiments.findings import guards
+from captum_gradeclip.experiments.findings.finding import pair_score
 from captum_gradeclip.scenes import Phrase
 
 from .conftest import data
@@ -38,7 +40,7 @@ def test_the_shares_are_counts_of_reports(embedded: CLIP) -> None:
         item = held_out[number]
         thing = item.scene.things[0]
         text = scenes.with_article(Phrase(thing.colour, thing.shape).words())
-        if guards.is_sound(embedded, item, number):
+        if guards.is_sound(embedded, item, number) and guards.is_found_by_the_explained_pass(embedded, item):
             sound.append(not trust(embedded, item.image, text, scenes.tokenizer(), seed=number).trusted)
         report = trust(embedded, item.image, guards.UNKNOWN[number], scenes.tokenizer(), seed=number)
         alarms.append(any(one.fired for one in report.findings if one.guard == "fit"))
@@ -47,3 +49,20 @@ def test_the_shares_are_counts_of_reports(embedded: CLIP) -> None:
     assert found["unknown words", "fit"].value == pytest.approx(sum(alarms) / 3)
     for fault in ("shuffled weights", "saturated features", "no normalization", "mean and std of CLIP"):
         assert found[fault, guards.ANY].value == 1.0
+
+
+def test_what_the_explained_pass_finds_is_counted_otherwise(embedded: CLIP) -> None:
+    """Its ranks of all pairs of color and shape, counted one by one from the scores of the pass."""
+    held_out, told = data(embedded, 12, 2, 3), []
+    score = pair_score(embedded)
+    for number in range(12):
+        item = held_out[number]
+        scores = (
+            GradECLIP.for_score(score).outcome(adapters.preprocessing(embedded).pixels(item.image)[None]).explained_scores
+        )
+        assert scores is not None
+        things = {thing.pair for thing in item.scene.things}
+        better = sum(float(one) > float(scores[0, item.scene.things[0].pair]) for one in scores[0])
+        told.append(better < len(things))
+        assert guards.is_found_by_the_explained_pass(embedded, item) == told[-1]
+    assert len(set(told)) == 2, "some are found, and some are not"

@@ -101,15 +101,16 @@ def test_what_is_measured(embedded: CLIP, shared: str, monkeypatch: pytest.Monke
     found = list(pairs.pairs(embedded, pairs.captioned(held_out, shared), shared))
     kinds = [f"{shared} that stands twice"] if shared else ["color", "shape"]
     assert {one.what.split(": ")[0] for one in found} == {
-        "cost",
+        f"pair cost, {' and '.join(kinds)}",
         *(f"pair {what}, {kind}" for what in ("pointing", "deletion") for kind in kinds),
     }
     assert len(found) == (2 * len(kinds) + 1) * len(contenders(embedded))
-    assert all(one.cases == 2 and one.interval is not None for one in found if not one.what.startswith("cost"))
+    assert all(one.cases == 2 and one.interval is not None for one in found if not one.what.startswith("pair cost"))
     values = {one.what: one.value for one in found}
     assert all(0 <= value <= 1 for what, value in values.items() if "pointing" in what)
     assert all(values[f"pair pointing, {kind}: oracle"] == 1 for kind in kinds)
-    assert values["cost: random map"] < values["cost: WordRegionAttribution"]
+    cost = f"pair cost, {' and '.join(kinds)}"
+    assert values[f"{cost}: random map"] < values[f"{cost}: WordRegionAttribution"]
 
 
 def test_a_budget_is_doubled_until_pointing_settles(embedded: CLIP, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,14 +121,20 @@ def test_a_budget_is_doubled_until_pointing_settles(embedded: CLIP, monkeypatch:
     monkeypatch.setattr(pairs, "contenders", lambda model: {})
     monkeypatch.setattr(pairs, "growing", lambda model, coalitions: [Growing("{} steps", make, 1, coalitions)])
     data = pairs.captioned(HeldOut(2, "validation", 0, 96))
-    costs = [one.what for one in pairs.pairs(embedded, data, coalitions=64) if one.what.startswith("cost")]
+    costs = [
+        one.what.split(": ")[1] for one in pairs.pairs(embedded, data, coalitions=64) if one.what.startswith("pair cost")
+    ]
     # Two wrong budgets agree with each other as well, and end the search.
-    assert costs == ["cost: 1 steps", "cost: 2 steps"]
+    assert costs == ["1 steps", "2 steps"]
     monkeypatch.setattr(pairs, "growing", lambda model, coalitions: [Growing("{} steps", make, 2, coalitions)])
-    costs = [one.what for one in pairs.pairs(embedded, data, coalitions=64) if one.what.startswith("cost")]
-    assert costs == ["cost: 2 steps", "cost: 4 steps", "cost: 8 steps"]
-    costs = [one.what for one in pairs.pairs(embedded, data, coalitions=4) if one.what.startswith("cost")]
-    assert costs == ["cost: 2 steps", "cost: 4 steps"]
+    costs = [
+        one.what.split(": ")[1] for one in pairs.pairs(embedded, data, coalitions=64) if one.what.startswith("pair cost")
+    ]
+    assert costs == ["2 steps", "4 steps", "8 steps"]
+    costs = [
+        one.what.split(": ")[1] for one in pairs.pairs(embedded, data, coalitions=4) if one.what.startswith("pair cost")
+    ]
+    assert costs == ["2 steps", "4 steps"]
 
 
 def test_the_captions_of_a_game_leave_out_what_does_not_stand() -> None:
