@@ -95,13 +95,20 @@ def front(tower: TextTower, tokens: Tensor) -> tuple[Tensor, Callable[[Tensor], 
     Returns:
         Token ids ``(N, l)`` with ``1 <= l <= L``, and a function from these to the features ``(N, D)`` of the whole texts.
         These are the whole texts and the ``encode`` of the tower itself where the encoder sees all positions, or where
-        somebody looks on or has changed a part of it, who may expect all of them.
+        somebody looks on or has changed a part of it, who may expect all of them. On a CPU a few positions more may stay,
+        where that is faster.
     """
     known = tower.front
     if known is None or not tokens.numel() or not is_untouched(known.parts()):
         return tokens, tower.encode
     length = known.length(tokens)
+    if tokens.device.type == "cpu" and _SLOW[0] <= len(tokens) * length <= _SLOW[-1]:
+        length = -(-(_SLOW[-1] + 1) // len(tokens))
     return (tokens[:, :length], known.encode) if length < tokens.shape[1] else (tokens, tower.encode)
+
+
+_SLOW = range(5, 17)
+"""Numbers of rows whose product with a matrix takes a CPU longer than that of 17 rows: MKL runs another kernel up to 16."""
 
 
 def logit_scale(model: nn.Module) -> nn.Parameter:

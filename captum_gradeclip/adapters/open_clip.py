@@ -48,6 +48,7 @@ from .base import (
     first_row,
     grid_of,
     pair,
+    parts,
     per_channel,
     replaced,
     resize_positions,
@@ -278,8 +279,8 @@ def text_tower(model: nn.Module) -> TextTower:
 
 def text_parts(model: nn.Module) -> list[nn.Module]:
     """The modules of a model that run when it encodes texts, itself among them."""
-    images = set(getattr(model, "visual", nn.Identity()).modules())
-    return [part for part in model.modules() if part not in images]
+    images = set(parts(getattr(model, "visual", nn.Identity())))
+    return [part for part in parts(model) if part not in images]
 
 
 def _hugging_face(model: Foreign, tower: Foreign) -> TextTower:

@@ -147,9 +147,9 @@ def steady(models: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
     ...     print(str(error)[:51])
     forward_func: the forward pass draws random numbers
     """
-    for model in models:
-        check_mode(model)
     trained = [model for model in models if any(part.training for part in parts(model))]
+    for model in trained:
+        check_mode(model)
     # Tensors that were made in inference mode have no version, and nothing may write to them either.
     known = [buffer for model in trained for buffer in model.buffers() if not buffer.is_inference()]
     buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in known]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from inspect import signature
 
 import torch
 from PIL import Image
@@ -34,6 +34,7 @@ from .base import (
     class_token,
     first_row,
     pair,
+    parts,
     per_channel,
     replaced,
     sites,
@@ -330,14 +331,17 @@ def text_tower(model: nn.Module) -> TextTower:
             return without_padding(tokens, config.pad_token_id)
         return up_to(end(tokens)) if visible(tokens).all() else tokens.shape[1]
 
-    def parts() -> list[nn.Module]:
-        images = {*_image_side(owner, kind)[1].modules()}
-        return [part for part in owner.modules() if part not in images]
+    def behind() -> list[nn.Module]:
+        images = {*parts(_image_side(owner, kind)[1])}
+        return [part for part in parts(owner) if part not in images]
 
     marked = kind in (*_CAUSAL, "AltCLIPModel")
     marks = (start_id, end_id) if marked else (None, None)
     if kind in _BY_ID_OR_HIGHEST and end_id == 2:  # then the vocabulary of OpenAI tells the marks, or the tokenizer alone
         marks = (49406, 49407) if config.vocab_size == 49408 else (None, None)
+    # Before version 5, OWL-ViT's attention takes a mask of all tokens by all tokens only, so that none runs alone.
+    attention: Foreign = blocks(trunk)[0].self_attn if kind in _HIGHEST else None
+    whole = attention is not None and "causal_attention_mask" in signature(attention.forward).parameters
     several = kind == "Tipsv2Model"
     return TextTower(
         encode=encode,
@@ -350,7 +354,7 @@ def text_tower(model: nn.Module) -> TextTower:
         start=marks[0],
         end=marks[1],
         project=square(owner.text_projection) if causal else None,
-        front=None if siglip else Front(length, encode, parts, causal=causal),
+        front=None if siglip else Front(length, encode, behind, causal=causal and not whole),
     )
 
 
@@ -368,7 +372,7 @@ def _takes(function: Callable[..., object], name: str) -> bool:
     >>> _takes(lambda x: x, "x"), _takes(lambda x, **others: x, "y"), _takes(lambda x: x, "y")
     (True, True, False)
     """
-    parameters = inspect.signature(function).parameters
+    parameters = signature(function).parameters
     return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 

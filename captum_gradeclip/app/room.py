@@ -15,6 +15,7 @@ from .study import EXAMPLES, PICTURES, Outcome, Pair, Question, Reply, csv_of, o
 
 _PATIENCE = 3600.0
 """Seconds after which a participant who has not come to an end is taken to have left."""
+_OTHER = "name another file, or ask as before"
 
 
 @dataclass
@@ -60,9 +61,10 @@ class Room:
         answers: a CSV file that all answers of finished participants are written to, and that an earlier run may have begun;
             ``None`` (default) for none.
         seed: of the plans (default 0).
+        model: what the model is called, which answers are kept with (default: nothing).
 
     Raises:
-        ValueError: for fewer pairs than the study needs, or a file of other content.
+        ValueError: for fewer pairs than the study needs, a file of other content, or answers to another study.
         OSError: if the file cannot be read.
     """
 
@@ -73,6 +75,7 @@ class Room:
         examples: int = EXAMPLES,
         answers: Path | None = None,
         seed: int = 0,
+        model: str = "",
     ) -> None:
         if len(pairs) < pictures + examples:
             raise ValueError(
@@ -81,10 +84,12 @@ class Room:
             )
         plan(0, pictures, examples, seed)  # refuses what does not fit
         self.pairs, self.pictures, self.examples, self.seed = list(pairs), pictures, examples, seed
+        self.model, self.method = model, self.pairs[0].explanation.method
         self._answers, self._lock = answers, Lock()
         self._sittings = Store[Sitting](most=1000)
         self._present: dict[int, Sitting] = {}
         self._replies = replies_in(answers.read_text()) if answers is not None and answers.exists() else []
+        self._check()
 
     def enter(self) -> str:
         """Gives a participant a seat, and returns the token of it.
@@ -94,7 +99,7 @@ class Room:
         """
         with self._lock:
             now = monotonic()
-            taken = {one.participant for one in self._replies}
+            taken = self._numbers
             taken |= {number for number, one in self._present.items() if now - one.started < _PATIENCE}
             number = next(one for one in range(len(taken) + 1) if one not in taken)
             sitting = Sitting(number, plan(number, self.pictures, self.examples, self.seed))
@@ -157,6 +162,23 @@ class Room:
         """What the study has found so far."""
         return outcome(self.replies)
 
+    def _check(self) -> None:
+        """Refuses to go on with the answers to another study, which no test could be made of together."""
+        names = {one.name for one in self.pairs[: self.pictures]}
+        for one in self._replies:
+            if (one.model, one.method) != (self.model, self.method):
+                there, now = f"{one.method} of {one.model}", f"{self.method} of {self.model}"
+                raise ValueError(
+                    f"answers: those in the file are about {quoted(there)}, and now it is {quoted(now)}; {_OTHER}"
+                )
+        kept = {number: {one.picture for one in self._replies if one.participant == number} for number in self._numbers}
+        if any(several != names for several in kept.values()):
+            raise ValueError(f"answers: those in the file are about other pictures; {_OTHER}")
+
+    @property
+    def _numbers(self) -> set[int]:
+        return {one.participant for one in self._replies}
+
     def _reply(self, sitting: Sitting, question: Question, chosen: int, seconds: float) -> Reply:
         pair = self.pairs[question.picture]
         order = (1, 0) if question.swapped else (0, 1)
@@ -173,4 +195,6 @@ class Room:
             chosen=chosen,
             right=int(order[chosen] == pair.higher),
             seconds=round(seconds, 3),
+            model=self.model,
+            method=self.method,
         )

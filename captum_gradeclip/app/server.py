@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hmac
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import sleep
 
 from ..adapters.base import Foreign
 from ..files import scratch
@@ -58,6 +60,29 @@ class Place:
         (True, False)
         """
         return self.password is None or hmac.compare_digest(password.encode(), self.password.encode())
+
+
+@contextmanager
+def ending() -> Iterator[Callable[[], None]]:
+    """Context in which the user (SIGINT) and the system (SIGTERM) end a page, so that what it opened is closed behind it.
+
+    To stop it is how a page ends, and no error.
+
+    Yields:
+        A function that waits for the end.
+    """
+    told: list[int] = []
+    before = {one: signal.signal(one, lambda number, _: told.append(number)) for one in (signal.SIGINT, signal.SIGTERM)}
+
+    def wait() -> None:
+        while not told:  # an event could not be set by a signal that comes while it is being waited for
+            sleep(0.2)
+
+    try:
+        yield wait
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @contextmanager

@@ -98,6 +98,8 @@ class Reply:
         chosen: 0 if the participant chose the first caption, 1 for the second.
         right: 1 if the model scores that caption higher, else 0.
         seconds: time from the question to the answer.
+        model: what the model is called.
+        method: the id of the method of the maps.
     """
 
     participant: int
@@ -112,6 +114,8 @@ class Reply:
     chosen: int
     right: int
     seconds: float
+    model: str = ""
+    method: str = ""
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,10 @@ class Interception(Tap):
     def __init__(self, layers: Sequence[nn.Module], rule: Rule, row: int | None = None, graph: bool = True) -> None:
         if row is not None and len(layers) != 1:
             raise LayerError(f"row: one token can go on from a single layer, got {len(layers)} layers")
+        inside = [set(layer.modules()) for layer in layers]
         for number, layer in enumerate(layers):
-            for other in layers[:number]:
-                if any(module is layer for module in other.modules()) or any(module is other for module in layer.modules()):
+            for place, other in enumerate(layers[:number]):
+                if layer in inside[place] or other in inside[number]:
                     raise LayerError(
                         f"layer: {type(layer).__name__} and {type(other).__name__} are the same module or one lies"
                         " inside the other: give each attention once"

@@ -151,9 +151,11 @@ class Request:
             if self.keeps_graph or self.second_order:
                 # The fused kernels of attention have no second derivative.
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            models = [*models_behind(self.function), *self.layers]
+            models = models_behind(self.function)
+            known = {part for model in models for part in parts(model)}
+            models += [layer for layer in self.layers if layer not in known]
             watched = [module for context in contexts if isinstance(context, Tap) for module in context.modules]
-            stack.enter_context(AsWritten(watched, [part for model in models for part in parts(model)]))
+            stack.enter_context(AsWritten(watched, known.union(self.layers)))
             for context in contexts:
                 stack.enter_context(context)
             inputs = self.inputs.clone() if self.inputs.is_inference() else self.inputs
@@ -262,7 +264,7 @@ class Request:
     def site(self, layer: nn.Module) -> Site:
         """The site of the score that a layer is or lies in; behind a bare callable, the layer itself."""
         sites = self.score.sites
-        found = [site for site in sites if layer in parts(site.module)]
+        found = [site for site in sites if site.module is layer or layer in parts(site.module)]
         return found[0] if found else Site(layer)
 
     def keys(self, rows: int) -> Tokens:

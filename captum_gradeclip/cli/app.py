@@ -7,7 +7,6 @@ import getpass
 import os
 import sys
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING
 
 from .common import (
@@ -90,10 +89,10 @@ def add(subparsers: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Shows the page, or the study, until the user interrupts it."""
+    """Shows the page, or the study, until the user stops it, which is its end and no error."""
     from ..app.limits import Limits
     from ..app.models import Models
-    from ..app.server import Place, serving
+    from ..app.server import Place, ending, serving
 
     limits = Limits(megabytes=arguments.megabytes, megapixels=arguments.megapixels, at_once=arguments.at_once)
     place = Place(arguments.host, arguments.port, arguments.share, password_of(arguments), arguments.open_to_all)
@@ -114,18 +113,16 @@ def run(arguments: argparse.Namespace) -> None:
 
         return build_study(room)
 
-    with serving(build, place, limits) as address:
+    with ending() as wait, serving(build, place, limits) as address:
         Screen().print(f"the page is at {address} until you press Ctrl-C", markup=False, soft_wrap=True)
         sys.stdout.flush()
         if arguments.browser:
             import webbrowser
 
             webbrowser.open(address)
-        try:
-            Event().wait()
-        finally:
-            if room is not None:
-                say(str(room.outcome))
+        wait()
+    if room is not None:
+        say(str(room.outcome))
 
 
 def room_of(loaded: Loaded, arguments: argparse.Namespace) -> Room:
@@ -150,7 +147,8 @@ def room_of(loaded: Loaded, arguments: argparse.Namespace) -> Room:
     else:
         material = row_material(arguments.data, count, arguments.seed)
     pairs = pairs_of(loaded, material, arguments.method)
-    return Room(pairs, arguments.pictures, arguments.examples, arguments.answers, arguments.seed)
+    label = named_of(arguments)[0].label
+    return Room(pairs, arguments.pictures, arguments.examples, arguments.answers, arguments.seed, label)
 
 
 def named_of(arguments: argparse.Namespace) -> list[Named]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -387,6 +388,25 @@ def test_the_space_runs() -> None:
     finally:
         process.terminate()
         process.wait(60)
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_ends_when_it_is_told_to(tmp_path: Path, end: signal.Signals) -> None:
+    root = str(Path(captum_gradeclip.__file__).parents[1])
+    (tmp_path / "here").mkdir()
+    (tmp_path / "temporary").mkdir()
+    environment = {**os.environ, "PYTHONPATH": root, "TMPDIR": str(tmp_path / "temporary")}
+    command = [sys.executable, "-m", "captum_gradeclip", "app", "--study", "--pictures", "4", "--answers", "a.csv"]
+    process = subprocess.Popen(
+        command, env=environment, cwd=tmp_path / "here", text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    told = process.stdout.readline()
+    assert re.search(r"the page is at http://127\.0\.0\.1:\d+/ until you press Ctrl-C", told), told
+    process.send_signal(end)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0 and "0 participants" in said
+    assert not list((tmp_path / "here").iterdir()) and not list((tmp_path / "temporary").glob("gradeclip-*"))
 
 
 def test_the_study_from_the_first_question_to_the_last(browser: Any, tmp_path: Path) -> None:

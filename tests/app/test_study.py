@@ -120,6 +120,10 @@ def test_a_whole_study(pairs: list[Pair], tmp_path: Path) -> None:
     assert len(room.replies) == 3 * 4 and all(one.seconds >= 0 for one in room.replies)
     again = Room(pairs, pictures=4, examples=2, answers=file)
     assert again.outcome == found
+    with pytest.raises(ValueError, match="are about 'GradECLIP of ', and now it is 'GradECLIP of other'; name another file"):
+        Room(pairs, pictures=4, answers=file, model="other")
+    with pytest.raises(ValueError, match="answers: those in the file are about other pictures"):
+        Room(pairs, pictures=2, answers=file)
     assert again.sitting(again.enter()).participant == 1, "the number of who left is given to another"
 
 

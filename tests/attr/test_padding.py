@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_gradeclip import METHODS, GradECLIP, TextImageScore, adapters
+from captum_gradeclip import METHODS, GradECLIP, TextImageScore, adapters, scenes
 from captum_gradeclip.attr import NotDefinedError
 from captum_gradeclip.attr.registry import Kind
 
@@ -105,6 +105,21 @@ def test_what_a_tower_never_sees_is_left_out(name: str) -> None:
         assert (a is None) == (b is None)
         if a is not None and b is not None:
             assert a.shape == b.shape and relative(a, b) < 1e-5, (kind.__name__, some)
+
+
+@pytest.mark.parametrize(("count", "length"), [(1, 17), (2, 9), (4, 5)])
+def test_some_padding_stays_where_a_processor_is_slower_with_few_rows(count: int, length: int) -> None:
+    model, _, tokenizer = scenes.load()
+    score, tokens = TextImageScore(model, torch.rand(1, 3, 64, 64)), tokenizer(["a red circle"] * count)
+    front, _ = score.front(tokens)
+    assert int(tokens.argmax(dim=1).max()) == 4 and front.shape == (count, length)
+    method = GradECLIP(score, score.layers)
+    short = method.attribute(tokens, target=0)
+    handle = score.layers[0].register_forward_hook(lambda *args: None)
+    try:
+        assert relative(method.attribute(tokens, target=0), short) < 1e-5 and short.std() > 0
+    finally:
+        handle.remove()
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from threading import Event
 
 from captum_gradeclip.app.desk import Desk
 from captum_gradeclip.app.limits import Limits
 from captum_gradeclip.app.models import Models, Named
-from captum_gradeclip.app.server import Place, serving
+from captum_gradeclip.app.server import Place, ending, serving
 
 
 def named(told: str) -> list[Named]:
@@ -34,8 +33,8 @@ def main() -> None:
         return build(desk)
 
     place = Place(host="0.0.0.0", port=int(os.environ.get("PORT", "7860")), open_to_all=True)
-    with serving(build, place, desk.limits):
-        Event().wait()
+    with ending() as wait, serving(build, place, desk.limits):
+        wait()
 
 
 if __name__ == "__main__":
