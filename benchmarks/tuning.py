@@ -201,7 +201,7 @@ class Bench:
             found = {**classify_regions(model, _kept(self.data, "regions evaluation"), tokenizer, quiet=True), **found}
         record.parent.mkdir(parents=True, exist_ok=True)
         write_text(record, to_json({**found, "seconds": seconds}))
-        return found
+        return self.measure(run, split)
 
 
 @cache

@@ -39,7 +39,7 @@ def results(folder: Path, count: int, side: int = 64) -> list[list[float]]:
     """Many results with their index, of which each seventh has warnings, and one more was not explained."""
     found, pictures = [], []
     for number in range(count):
-        warnings = [f"warning {one} of it" for one in range(1 + number % 3)] if number % 7 == 0 else []
+        warnings = ["it is flat", "it saturates", "it is odd"][: 1 + number % 3] if number % 7 == 0 else []
         found.append(result(folder / f"p{number}", f"photo {number}.jpg", side=side, seed=number, warnings=warnings))
         pictures.append({"picture": f"photo {number}.jpg", "folder": f"p{number}", "texts": [], "error": ""})
     pictures.append({"picture": "notes.jpg", "folder": "", "texts": [], "error": "it is no picture"})

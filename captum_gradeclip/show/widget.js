@@ -96,6 +96,8 @@
     const texts = [...view.querySelectorAll(".gc-text")], chips = texts.map((one) => [...one.querySelectorAll(".gc-word")]);
     const chooses = texts.map((one) => one.querySelector(".gc-choose"));
     let text = 0, word = null, cell = null, copies = [];
+    // Texts share a scale, so that a wrong one looks cold; where a word has its region is seen on the word's own.
+    const each = { texts: look.each, words: true }, kind = () => word === null ? "texts" : "words";
 
     await image.decode();
     [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
@@ -106,8 +108,11 @@
     const chosen = () => word === null ? maps[text] : regions[text][word];
 
     function choose(t, k) {
-      [text, word] = [t, t === text && k === word ? null : k];
+      [text, word] = [t, k !== null && t === text && k === word ? null : k];
       show();
+      // On a narrow screen the texts stand below the picture, which is then out of sight.
+      const { top, bottom } = stage.getBoundingClientRect(), middle = (top + bottom) / 2;
+      if (middle < 0 || middle > window.innerHeight) find("look").scrollIntoView();
     }
 
     function press(some, t) {
@@ -126,7 +131,8 @@
     }
 
     function show() {
-      const map = chosen(), scale = map.scale(find("each").checked), [low, high, signed] = scale;
+      find("each").checked = each[kind()];
+      const map = chosen(), scale = map.scale(each[kind()]), [low, high, signed] = scale;
       draw(canvas, picture, map, scale, box, look);
       texts.forEach((one, t) => one.classList.toggle("gc-chosen", t === text));
       chooses.forEach((one, t) => one.setAttribute("aria-pressed", String(t === text && word === null)));
@@ -191,15 +197,14 @@
       event.preventDefault();
       read();
     });
-    chooses.forEach((one, t) => one.addEventListener("click", () => { [text, word] = [t, null]; show(); }));
+    chooses.forEach((one, t) => one.addEventListener("click", () => choose(t, null)));
     chips.forEach((some, t) => some.forEach((one, k) => {
       if (one.tagName !== "BUTTON") return;
       one.disabled = false;
       one.addEventListener("click", () => choose(t, k));
     }));
     find("opacity").addEventListener("input", (event) => { canvas.style.opacity = event.target.value / 100; });
-    find("each").addEventListener("change", show);
-    find("each").checked = look.each;
+    find("each").addEventListener("change", (event) => { each[kind()] = event.target.checked; show(); });
     for (const one of view.querySelectorAll("[data-scripted]")) one.hidden = false;
     stage.tabIndex = 0;
     show();

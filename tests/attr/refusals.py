@@ -51,6 +51,9 @@ READS = {
     "timm ViTamin": "several tokens",
 }
 
+# An attention pool behind blocks, with no norm before or behind it that released code leaves out.
+NO_NORM_AT_POOL = {"transformers AIMv2", "transformers AIMv2, native size"}
+
 # Families whose model does not know the marks around a text; only its tokenizer does, and these tests bring none.
 MARKS_UNKNOWN = {
     "open_clip ViT, custom text",

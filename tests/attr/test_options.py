@@ -17,7 +17,7 @@ from captum_gradeclip.attr import METHODS
 from ..conftest import FAMILIES, relative, stir
 from ..covering import covered
 from .contract import Contract
-from .refusals import MARKS_UNKNOWN, NO_EMPTY_TEXT, reading, refusal
+from .refusals import MARKS_UNKNOWN, NO_EMPTY_TEXT, NO_NORM_AT_POOL, reading, refusal
 
 KINDS = {kind.__name__: kind for kind in METHODS}
 
@@ -40,7 +40,7 @@ def variants() -> dict[str, tuple[type[Any], dict[str, Any]]]:
         hints = typing.get_type_hints(kind.Options)
         for field in dataclasses.fields(kind.Options):
             for value in values(hints[field.name]):
-                if value != field.default and field.name != "show_progress":
+                if value != field.default and field.name not in ("show_progress", "normalisation"):
                     found[f"{kind.__name__}.{field.name}={value}"] = kind, {field.name: value}
     return found
 
@@ -62,6 +62,15 @@ def refused(variant: str, family: Family, image: bool) -> str | None:
         return "key_weight: an attention pool over convolutions has one query"
     if "pool_query" in options and not convolutions and reason in (None, *unknown):
         return "pool_query: this tower has no attention pool over convolutions"
+    if "pool_values" in options and not convolutions and reason in (None, *unknown):
+        return "pool_values: this tower has no attention pool over convolutions"
+    if image and "positions" in options and not convolutions:
+        return "positions: only an ImageTextScore of a tower with an attention pool over convolutions"
+    pool = reading(family) == "a pool"
+    if reason is None and "pool_norm" in options and (not pool or family.name in NO_NORM_AT_POOL):
+        return "pool_norm: this tower has no norm beside an attention pool behind its blocks"
+    if reason is None and "unit_length" in options and not (pool and family.text):
+        return "unit_length: only an ImageTextScore of a tower with an attention pool has it"
     if reason is None and "wrapper_bug" in options:
         return (
             "wrapper_bug: "  # none of the small models has a square projection; tests/attr/test_m2ib.py makes one that has
@@ -74,7 +83,9 @@ def telling(family: str, variant: str) -> bool:
     return any(refused(variant, FAMILIES[family], image) is None for image in (True, False)[: 1 + FAMILIES[family].text])
 
 
-@pytest.mark.parametrize(("family", "variant"), covered(FAMILIES, VARIANTS, telling=telling), indirect=["family"])
+@pytest.mark.parametrize(
+    ("family", "variant"), covered(FAMILIES, VARIANTS, telling=telling), indirect=["family"], scope="module"
+)
 def test_every_option(model: nn.Module, family: Family, variant: str) -> None:
     kind, options = VARIANTS[variant]
     contract = Contract(kind, model, family)
@@ -110,7 +121,8 @@ def test_every_option_makes_a_difference(vit: nn.Module, option: str) -> None:
     """With one value at least, on images, texts or an attention pool; else it would do nothing."""
     torch.manual_seed(0)
     differences = []
-    for name, model in (("open_clip ViT", vit), ("open_clip ResNet", stir(FAMILIES["open_clip ResNet"].build()))):
+    for name in ("open_clip ViT", "open_clip ResNet", "open_clip SigLIP"):
+        model = vit if name == "open_clip ViT" else stir(FAMILIES[name].build())
         for variant, (kind, options) in VARIANTS.items():
             contract = Contract(kind, model, FAMILIES[name])
             for score, inputs, image in contract.every() if variant.startswith(f"{option}=") else []:

@@ -69,10 +69,11 @@ def test_colors_are_those_of_the_overlay(found: Explanation, file: Path, opened:
         assert differs(overlay(base, fine[t], scale=shared)) < 1.0, "decoders of JPEG differ by a step"
         assert differs(overlay(base, fine[1 - t], scale=shared)) > 2.0
     page.locator(".gc-text").nth(1).get_by_role("button", name="blue", exact=True).click()
-    region = overlay(base, to_pixels(words[5], frame), scale=Scale.of(words))
-    assert differs(region) < 1.0 and differs(overlay(base, fine[1], scale=shared)) > 2.0
-    page.locator(".gc-each").check()
-    assert differs(overlay(base, to_pixels(words[5], frame), scale=Scale.of([words[5]]))) < 1.0
+    region = to_pixels(words[5], frame)
+    own, common = (overlay(base, region, scale=Scale.of(some)) for some in ([words[5]], words))
+    assert differs(own) < 1.0 and differs(overlay(base, fine[1], scale=shared)) > 2.0
+    page.locator(".gc-each").uncheck()
+    assert differs(common) < 1.0
 
 
 def test_a_word_is_clicked_and_taken_back(file: Path, opened: Open) -> None:
@@ -140,6 +141,8 @@ def test_a_narrow_screen_needs_no_scrolling_aside(file: Path, opened: Open, sche
     assert page.locator(".gc-shown .gc-word").nth(1).get_attribute("aria-pressed") == "true"
     page.locator(".gc-stage").tap()
     assert "patch in row" in page.locator(".gc-reading").inner_text()
+    page.locator(".gc-text").nth(2).locator(".gc-choose").tap()
+    assert page.locator(".gc-stage").evaluate("one => one.getBoundingClientRect().top") >= 0, "the picture is in sight again"
     back, letters = (page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("backgroundColor", "color"))
     light = [sum(map(int, one[4:-1].split(","))) for one in (back, letters)]
     assert (light[0] > 600 and light[1] < 150) if scheme == "light" else (light[0] < 150 and light[1] > 600)
