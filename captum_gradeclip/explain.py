@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Explanation", "explain"]
 
 T = TypeVar("T")
-Regions: TypeAlias = "Sequence[tuple[str, Tensor]]"
-"""The words of one text, each with its map ``(h, w)``."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -110,7 +108,7 @@ class Explanation:
     paths: Sequence[Path] = ()
     against: str | None = None
     image_warnings: Sequence[Sequence[str]] = ()
-    regions: Sequence[Sequence[Regions]] | None = None
+    regions: Sequence[Sequence[Sequence[tuple[str, Tensor]]]] | None = None
 
     def __len__(self) -> int:
         """The number N of images."""
@@ -571,7 +569,7 @@ def _explain_texts(job: _Job, texts: list[str], tokenizer: Tokenizer | None, wor
     )
 
 
-def _regions(job: _Job, texts: list[str], tokenizer: Tokenizer | None) -> list[list[Regions]] | None:
+def _regions(job: _Job, texts: list[str], tokenizer: Tokenizer | None) -> list[list[list[tuple[str, Tensor]]]] | None:
     """The words of each text with their regions, for each image; nothing where that is not defined."""
     tokens = tokenize(job.model, texts, tokenizer)
     both = WordRegionAttribution(job.model, tokenizer)

@@ -25,14 +25,32 @@ from .maps import Words, shares, to_pixels
 from .results import Results
 from .show import Format, Style
 
-__all__ = ["OVERLAY", "WORDS", "Comparison", "figure", "file_names", "html", "page", "save", "save_comparison"]
+__all__ = [
+    "MOST_PICTURES",
+    "MOST_TEXTS",
+    "NOTEBOOK",
+    "OVERLAY",
+    "PAGE",
+    "WORDS",
+    "Comparison",
+    "figure",
+    "file_names",
+    "html",
+    "page",
+    "save",
+    "save_comparison",
+]
 
 OVERLAY = 1600
 """The most pixels along the longer side of an overlay, unless the size of the picture is asked for."""
-NOTEBOOK, PAGE = 480, 800
-"""The most pixels along the longer side of a picture in a notebook, and on a page of its own."""
-MOST_PICTURES, MOST_TEXTS = 24, 40
-"""The most pictures, and the most texts of each of them, that a widget shows."""
+NOTEBOOK = 480
+"""The most pixels along the longer side of a picture in a notebook."""
+PAGE = 800
+"""The same on a page of its own."""
+MOST_PICTURES = 24
+"""The most pictures that a widget shows."""
+MOST_TEXTS = 40
+"""The most texts of a picture that a widget shows."""
 WORDS = ", words"
 """What follows the name of a method where the maps of words are named."""
 _SLUG = r"[^\s!-,./:-@\[-^`{-~]+"  # letters of all scripts with their marks, digits, hyphens: see slug()

@@ -57,6 +57,8 @@ myst_heading_anchors = 3
 myst_highlight_code_blocks = True
 suppress_warnings = ["config.cache"]  # the scraper below is a function, which cannot be kept between builds
 
+html_extra_path = ["../llms.txt"]  # what programs that write code should know
+
 # Docstrings
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

@@ -181,6 +181,15 @@ def test_the_page_on_pypi_links_to_files_that_are_there() -> None:
     assert {kind for kind, path in linked if path.endswith(".png")} == {"raw"}
 
 
+def test_what_programs_read_names_what_is_there() -> None:
+    text = (ROOT / "llms.txt").read_text()
+    linked = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(linked) > 20 and all((ROOT / path).exists() for path in linked)
+    extras = set(re.findall(r"`(\w+)`", text.split("extras: ")[1].split("\n\n")[0]))
+    declared = (ROOT / "setup.cfg").read_text().split("[options.extras_require]")[1]
+    assert extras == set(re.findall(r"^(\w+) =$", declared, flags=re.MULTILINE))
+
+
 def test_pictures_of_the_pages_are_there() -> None:
     for page in PAGES:
         for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text()):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from inspect import signature
 
 import torch
 from PIL import Image
@@ -339,6 +339,9 @@ def text_tower(model: nn.Module) -> TextTower:
     marks = (start_id, end_id) if marked else (None, None)
     if kind in _BY_ID_OR_HIGHEST and end_id == 2:  # then the vocabulary of OpenAI tells the marks, or the tokenizer alone
         marks = (49406, 49407) if config.vocab_size == 49408 else (None, None)
+    # Before version 5, OWL-ViT's attention takes a mask of all tokens by all tokens only, so that none runs alone.
+    attention: Foreign = blocks(trunk)[0].self_attn if kind in _HIGHEST else None
+    whole = attention is not None and "causal_attention_mask" in signature(attention.forward).parameters
     several = kind == "Tipsv2Model"
     return TextTower(
         encode=encode,
@@ -351,7 +354,7 @@ def text_tower(model: nn.Module) -> TextTower:
         start=marks[0],
         end=marks[1],
         project=square(owner.text_projection) if causal else None,
-        front=None if siglip else Front(length, encode, behind, causal=causal),
+        front=None if siglip else Front(length, encode, behind, causal=causal and not whole),
     )
 
 
@@ -369,7 +372,7 @@ def _takes(function: Callable[..., object], name: str) -> bool:
     >>> _takes(lambda x: x, "x"), _takes(lambda x, **others: x, "y"), _takes(lambda x: x, "y")
     (True, True, False)
     """
-    parameters = inspect.signature(function).parameters
+    parameters = signature(function).parameters
     return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 

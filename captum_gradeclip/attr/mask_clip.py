@@ -95,13 +95,13 @@ class MaskCLIP(TokenAttribution[MaskCLIPOptions, Dense]):
 def _without_positions(request: Request) -> Request:
     """The same question to the pass in which the pool's tokens have no positions."""
     score = request.score
-    encode = score.tower.encode_bare if isinstance(score, ImageTextScore) and score.directions is not None else None
-    if not isinstance(score, ImageTextScore) or encode is None:
-        raise ValueError(
-            "positions: only an ImageTextScore of a tower with an attention pool over convolutions has tokens without"
-            " them; leave it out"
-        )
-    return replace(request, function=lambda images: cosines(encode(images), score.text_features))
+    if isinstance(score, ImageTextScore) and score.directions is not None and score.tower.encode_bare is not None:
+        encode, texts, dtype = score.tower.encode_bare, score.text_features, score.tower.dtype
+        return replace(request, function=lambda images: cosines(encode(images.to(dtype)), texts))
+    raise ValueError(
+        "positions: only an ImageTextScore of a tower with an attention pool over convolutions has tokens without them;"
+        " leave it out"
+    )
 
 
 def _keys(record: Record) -> Tensor:

@@ -279,7 +279,15 @@ def curve_table(records: Sequence[Record], title: str, first: int = 0, note: str
     return _tested(table, {name: means.get(name) or values[name] for name in columns})
 
 
-def margin_table(records: Sequence[Record], title: str) -> Table:
+_MARGIN = (
+    "One of the classes present is named at a time. Its margin is its score minus the best score of the other classes"
+    " present. Del loss: the mean fall of the margin while up to half of the pixels are taken away in the order of the"
+    " map. Ins gain: its mean rise while they come back into an empty picture. A share of the oracle is that of the mask"
+    " of the named class."
+)
+
+
+def margin_table(records: Sequence[Record], title: str, note: str = _MARGIN) -> Table:
     """The pointing game, what deletion takes from the margin and what insertion gives it, and the oracle's share of both.
 
     The last row holds, for each column but the shares, the two-sided p-value of a paired t-test between the values of the
@@ -288,6 +296,7 @@ def margin_table(records: Sequence[Record], title: str) -> Table:
     Args:
         records: records with curves of the margin and a value of the pointing game.
         title: title of the table; the number of samples is added.
+        note: what a reader must know (default: what the margin of one of several classes is).
     """
     values: dict[str, dict[str, list[float]]] = {"PG": {}, "Del loss": {}, "Ins gain": {}}
     for method, some in by_method(records, "curves").items():
@@ -311,12 +320,6 @@ def margin_table(records: Sequence[Record], title: str) -> Table:
             for cells in rows.values():
                 # A quotient of two figures of the data set is no mean over its samples, so it has no interval.
                 cells[columns[-1]] = Cell(cells[column].value / ceiling)
-    note = (
-        "One of the classes present is named at a time. Its margin is its score minus the best score of the other classes"
-        " present. Del loss: the mean fall of the margin while up to half of the pixels are taken away in the order of the"
-        " map. Ins gain: its mean rise while they come back into an empty picture. A share of the oracle is that of the mask"
-        " of the named class."
-    )
     return _tested(Table(_counted(title, records), columns, rows, note=note), values)
 
 

@@ -40,8 +40,8 @@ def baseline(
     >>> baseline(torch.ones(1, 3, 2, 2), "black", (0.5,) * 3, (0.5,) * 3).unique()
     tensor([-1.])
 
-    Source: random and black pixels as in the released code of arXiv 2502.18816, the blur as in that of Petsiuk, Das, Saenko:
-    "RISE", BMVC 2018; the means are ours.
+    Source: random and black pixels as in the released code of arXiv 2502.18816, a blur after Petsiuk, Das, Saenko: "RISE",
+    BMVC 2018; the means are ours.
     """
     one_of("kind", kind, Baseline)
     check_images(images)

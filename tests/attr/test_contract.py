@@ -36,7 +36,9 @@ def explains(family: str, method: str) -> bool:
 
 
 @pytest.mark.parametrize("check", ON_ALL_FAMILIES)
-@pytest.mark.parametrize(("family", "method"), covered(FAMILIES, KINDS, telling=explains), indirect=["family"])
+@pytest.mark.parametrize(
+    ("family", "method"), covered(FAMILIES, KINDS, telling=explains), indirect=["family"], scope="module"
+)
 def test_every_family(model: nn.Module, family: Family, check: str, method: str) -> None:
     getattr(Contract(KINDS[method], model, family), check)()
 

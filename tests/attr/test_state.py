@@ -22,7 +22,7 @@ class Broken(Exception):
 CASES = [(training, native) for training in (False, True) for native in (True, False)]
 
 
-@pytest.mark.parametrize(("family", "case"), covered(FAMILIES, CASES), indirect=["family"])
+@pytest.mark.parametrize(("family", "case"), covered(FAMILIES, CASES), indirect=["family"], scope="module")
 def test_nothing_changes(model: nn.Module, family: Family, case: tuple[bool, bool]) -> None:
     training, native = case
     # Some parameters frozen, some not, and a mixture of modes: all must be found again.

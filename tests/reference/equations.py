@@ -196,7 +196,7 @@ def hidden(record: Record, item: int, row: int, key: int) -> bool:
     if record.mask is None:
         return False
     mask = record.mask.expand(len(record.query), record.query.shape[1], record.query.shape[2], record.key.shape[2])
-    return all(float(mask[item, head, row, key].detach()) < -1e4 for head in range(record.query.shape[1]))
+    return all(float(mask[item, head, row, key].detach()) <= -1e4 for head in range(record.query.shape[1]))
 
 
 def literal_single_head(record: Record) -> Tensor:

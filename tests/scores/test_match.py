@@ -130,10 +130,22 @@ def test_texts_come_in_parts(model: nn.Module, targets: list[int] | None) -> Non
 
 
 def test_the_equations_written_out_on_blip() -> None:
-    """In float64: queries, keys and values from the weights, the gradient from a hook; row by row, head by head."""
     torch.manual_seed(0)
-    model: Any = stir(blip(), amount=0.2).double()
-    x, score = images((32, 32), 2).double(), MatchScore(model, IDS[:1])
+    _compare(stir(blip(), amount=0.2).double(), images((32, 32), 2).double())
+
+
+@pytest.mark.slow
+def test_the_equations_written_out_on_blip_of_true_size() -> None:
+    """The architecture of ``Salesforce/blip-itm-base-coco``: twelve layers of twelve heads, 24 x 24 patches."""
+    from transformers import BlipConfig, BlipForImageTextRetrieval
+
+    torch.manual_seed(0)
+    _compare(stir(BlipForImageTextRetrieval(BlipConfig())).double(), images((384, 384), 1).double())
+
+
+def _compare(model: Any, x: Tensor) -> None:
+    """In float64: queries, keys and values from the weights, the gradient from a hook; row by row, head by head."""
+    score = MatchScore(model, IDS[:1])
     seen: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def hook(number: int) -> Any:
@@ -151,22 +163,25 @@ def test_the_equations_written_out_on_blip() -> None:
     for handle in handles:
         handle.remove()
     model.zero_grad()
-    expected = torch.zeros(2, 2, 16, dtype=torch.float64)
-    tensor = torch.zeros(2, 5, 16, dtype=torch.float64)
+    config = model.config.text_config
+    patches, heads = seen[0][1].shape[1] - 1, config.num_attention_heads
+    width = config.hidden_size // heads
+    expected = torch.zeros(2, len(x), patches, dtype=torch.float64)
+    tensor = torch.zeros(len(x), 5, patches, dtype=torch.float64)
     for number, layer in enumerate(layers):
         hidden, states, output = seen[number]
-        for item in range(2):
+        for item in range(len(x)):
             q, k, v = layer.self.query(hidden[item]), layer.self.key(states[item]), layer.self.value(states[item])
             w, q, k, v = output.grad[item], q.detach(), k.detach(), v.detach()
             for r in range(5):
-                stretched = reference.stretched([reference.cosine(q[r], k[i]) for i in range(1, 17)])
-                for i in range(16):
-                    if number == 2:
-                        expected[0, item, i] += float(stretched[i] * (w[r] @ v[i + 1]))
-                    expected[1, item, i] += float(stretched[i] * (w[r] @ v[i + 1]))
-                for head in range(4):
-                    part = slice(8 * head, 8 * head + 8)
-                    attention = (q[r, part] @ k[:, part].T / 8**0.5).softmax(dim=0)
+                stretched = reference.stretched([reference.cosine(q[r], k[i]) for i in range(1, patches + 1)])
+                for i in range(patches):
+                    own = float(stretched[i] * (w[r] @ v[i + 1]))
+                    expected[1, item, i] += own
+                    expected[0, item, i] += own if number == len(layers) - 1 else 0.0
+                for head in range(heads):
+                    part = slice(width * head, width * head + width)
+                    attention = (q[r, part] @ k[:, part].T / width**0.5).softmax(dim=0)
                     tensor[item, r] += (attention * (v[:, part] @ w[r, part]))[1:].detach()
     for chosen, own_sum in ((layers[-1:], expected[0]), (layers, expected[1])):
         got = GradECLIP(score, chosen).attribute(x, relu_attributions=False, heads="model")

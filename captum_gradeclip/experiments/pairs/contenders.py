@@ -100,7 +100,7 @@ def growing(model: CLIP, coalitions: int = 0) -> list[Growing]:
 
     Args:
         model: the model.
-        coalitions: largest number of coalitions of a scene; below 1024 (default 0) there is no game.
+        coalitions: largest number of coalitions of a scene; below 64 (default 0) there is no game.
     """
     tower, tokenizer = adapters.image_tower(model), scenes.tokenizer()
 
@@ -113,19 +113,20 @@ def growing(model: CLIP, coalitions: int = 0) -> list[Growing]:
             choices = [{word for word in range(4) if not choice >> word & 1} for choice in range(2**4)]
             texts = [one for without in choices for one in batch.captions(without)]
             features = encode_text(model, tokenizer(texts)).unflatten(0, (len(choices), len(batch))).transpose(0, 1)
-            return banzhaf(
-                lambda images: F.normalize(tower.encode(images), dim=-1),
-                batch.pixels,
-                features,
-                tower.grid(batch.pixels.shape[-2:]),
-                budget,
-                seed=batch.first,
-                jobs=torch.get_num_threads(),
-            )
+            grid = tower.grid(batch.pixels.shape[-2:])
+            with torch.no_grad():
+                return banzhaf(
+                    lambda images: F.normalize(tower.encode(images), dim=-1),
+                    batch.pixels,
+                    features,
+                    grid,
+                    budget,
+                    seed=batch.first,
+                )
 
         return explain
 
     return [
         Growing("integrated Jacobians, {} steps", jacobians, 4, 64),
-        Growing("Banzhaf interactions, {} coalitions", game, 1024, coalitions),
+        Growing("Banzhaf interactions, {} coalitions", game, 64, coalitions),
     ]

@@ -9,6 +9,7 @@ from .faithfulness import Faithfulness
 from .layers import ImageLayers, TextLayers
 from .localization import Localization
 from .openvocab import OpenVocabulary
+from .pairs import Pairs
 from .retrieval import Retrieval
 from .targeted import Targeted
 from .words import Words
@@ -22,6 +23,7 @@ __all__ = [
     "ImageLayers",
     "Localization",
     "OpenVocabulary",
+    "Pairs",
     "Prepared",
     "Record",
     "Retrieval",
@@ -38,6 +40,7 @@ _KINDS: tuple[type[Task], ...] = (
     Words,
     Localization,
     Targeted,
+    Pairs,
     ImageLayers,
     TextLayers,
     OpenVocabulary,
