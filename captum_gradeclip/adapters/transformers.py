@@ -340,8 +340,8 @@ def text_tower(model: nn.Module) -> TextTower:
     if kind in _BY_ID_OR_HIGHEST and end_id == 2:  # then the vocabulary of OpenAI tells the marks, or the tokenizer alone
         marks = (49406, 49407) if config.vocab_size == 49408 else (None, None)
     # Before version 5, OWL-ViT's attention takes a mask of all tokens by all tokens only, so that none runs alone.
-    first: Foreign = blocks(trunk)[0]
-    whole = kind in _HIGHEST and "causal_attention_mask" in signature(first.self_attn.forward).parameters
+    attention: Foreign = blocks(trunk)[0].self_attn if kind in _HIGHEST else None
+    whole = attention is not None and "causal_attention_mask" in signature(attention.forward).parameters
     several = kind == "Tipsv2Model"
     return TextTower(
         encode=encode,

@@ -40,7 +40,7 @@ def variants() -> dict[str, tuple[type[Any], dict[str, Any]]]:
         hints = typing.get_type_hints(kind.Options)
         for field in dataclasses.fields(kind.Options):
             for value in values(hints[field.name]):
-                if value != field.default and field.name != "show_progress":
+                if value != field.default and field.name not in ("show_progress", "normalisation"):
                     found[f"{kind.__name__}.{field.name}={value}"] = kind, {field.name: value}
     return found
 
@@ -64,7 +64,7 @@ def refused(variant: str, family: Family, image: bool) -> str | None:
         return "pool_query: this tower has no attention pool over convolutions"
     if "pool_values" in options and not convolutions and reason in (None, *unknown):
         return "pool_values: this tower has no attention pool over convolutions"
-    if reason is None and "positions" in options and not convolutions:
+    if image and "positions" in options and not convolutions:
         return "positions: only an ImageTextScore of a tower with an attention pool over convolutions"
     pool = reading(family) == "a pool"
     if reason is None and "pool_norm" in options and (not pool or family.name in NO_NORM_AT_POOL):

@@ -120,7 +120,8 @@ def _coalitions(players: int, budget: int, seed: int) -> npt.NDArray[np.bool_]:
 
 def _blocks(masks: Tensor, rows: int, columns: int) -> tuple[Tensor, ...]:
     """Coalitions as masks ``(B, 1, rows, columns)``, as many as go through the model at once."""
-    return masks.view(-1, 1, rows, columns).split(_AT_ONCE)
+    blocks: tuple[Tensor, ...] = masks.view(-1, 1, rows, columns).split(_AT_ONCE)
+    return blocks
 
 
 def _added(texts: Tensor) -> Tensor:
