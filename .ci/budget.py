@@ -27,7 +27,6 @@ ATTR = {
     "scores that need a pass for each target": 60,
     "queries and keys behind the output projection": 40,
     "what released code does otherwise": 40,
-    "what the features answer to changes of single tokens": 30,
 }
 METHODS = 900
 _LAYOUT = {
