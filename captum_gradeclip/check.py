@@ -257,11 +257,12 @@ def _first_keys(score: _Score, inputs: Tensor) -> Tensor:
 def _padding(score: _Score, tokens: Tensor) -> list[str]:
     """Whether what a text tower is said not to see changes nothing."""
     tower = score.tower
-    if not isinstance(tower, adapters.TextTower):
+    if not isinstance(tower, adapters.TextTower) or tower.front is None:
         return []
+    # Exactly what the tower says, without the positions more that a processor multiplies faster with.
+    front = tokens[:, : tower.front.length(tokens)]
     with torch.no_grad():
-        front, encode = adapters.front(tower, tokens)
-        error = _relative(encode(front), tower.encode(tokens))
+        error = _relative(tower.front.encode(front), tower.encode(tokens))
     if error >= TOLERANCE:
         return [f"its features depend on more than the first {front.shape[1]} tokens, which alone are said to be seen"]
     return []

@@ -124,8 +124,8 @@ class _Measured:
         for what, figures in (("pointing", self.pointing), ("deletion", self.deletion)):
             for kind, values in figures.items():
                 yield from finding(f"pair {what}, {kind}: {name}", values, (name, f"{what}, {kind}"), against=values)
-        what = f"pair cost, {' and '.join(self.pointing)}: {name}"
-        yield Finding(what, statistics.median(self.ratios), len(self.ratios), place=(name, "cost"))
+        what = f"cost, {' and '.join(self.pointing)}"
+        yield Finding(f"pair {what}: {name}", statistics.median(self.ratios), len(self.ratios), place=(name, what))
 
     def moved(self, before: _Measured) -> float:
         """How far the figures of pointing are from those that were measured before, at most."""

@@ -12,6 +12,7 @@ from ... import scenes
 from ...attr import GradECLIP, WordRegionAttribution
 from ...maps import merge_regions
 from ...metrics import margin
+from ...quoting import quoted
 from ...scores import ImageTextScore, tokenize
 from ..data import LeftOutError, Sample
 from ..explainers import Batch
@@ -88,7 +89,7 @@ class Pairs(Targeted):
         tokens = self.tokens(caption)[0].cpu()
         read = [word for word, _ in merge_regions(torch.zeros(len(tokens), 1, 1), tokens, self.loaded.tokenizer)]
         if read != caption.lower().split():
-            raise LeftOutError(f"{sample.id}: its caption {caption!r} is read as the words {read}")
+            raise LeftOutError(f"{sample.id}: its caption {quoted(caption)} is read as the words {read}")
         return prepared
 
     def measure(self, samples: Sequence[Prepared]) -> list[Record]:
