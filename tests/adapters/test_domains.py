@@ -87,6 +87,7 @@ def test_the_page_has_a_row_for_each_layout() -> None:
     assert len({row[0] for row in ROWS}) == 4 and all("--model" in row[2] for row in ROWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1])
 def test_a_checkpoint_has_the_layout_of_its_row(row: list[str]) -> None:
     _, name, _, family_name, images, read, prompts = row

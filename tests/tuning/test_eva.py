@@ -20,6 +20,7 @@ GATED = (
 NAMES = {"EVA02-B-16": GATED, "EVA01-g-14": ("attn.q_bias", "attn.qkv.weight", "mlp.fc1.bias", "mlp.fc2.bias")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_timm_reads_them_back_to_the_same_weights(name: str) -> None:
     import open_clip
