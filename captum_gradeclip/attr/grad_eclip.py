@@ -201,18 +201,6 @@ class GradECLIP(LinearAttribution[GradECLIPOptions, Attention]):
                 maps.append(_layer_map(gradient, record, read, evidence.tokens.content, options, own))
         return torch.stack(maps if options.heads == "each" else [one.squeeze(-2) for one in maps], dim=1)
 
-    def changes(self, evidence: Attention, options: GradECLIPOptions) -> Tensor | None:
-        """The values with their spatial weight, ``(L, N, 1, C)``, where the token that is read alone leaves one layer."""
-        record = evidence.records[0]
-        alone = len(evidence.records) == record.query.shape[-2] == 1 and options.heads != "each"
-        if not alone or evidence.request.site(evidence.request.layers[0]).kind != "self":
-            return None
-        own = evidence.compared[0] if isinstance(evidence, Projected) and evidence.compared else None
-        with torch.autocast(evidence.output.device.type, enabled=False):
-            spatial, value = weighing(record, None, evidence.tokens.content, options, own)
-            weighed = value if isinstance(spatial, float) else spatial.mT * value
-        return weighed.transpose(1, 2).flatten(2).transpose(0, 1)[:, :, None]
-
     def conclude(self, effects: Tensor, options: GradECLIPOptions) -> Tensor:
         """The sum over the layers, with ReLU before or behind it, ``(T, N, L)`` or ``(T, N, heads, L)``."""
         positive, single = options.relu_attributions, effects.shape[1] == 1

@@ -13,7 +13,6 @@ from ..options import Options
 from ..scores import ModelScore, Targets
 from ..scores.base import products
 from ..scores.checks import check_scores
-from ..scores.targets import tangents
 from .base import TokenAttribution, checked, joined
 from .request import Evidence, Request
 
@@ -32,13 +31,6 @@ class LinearAttribution(TokenAttribution[_O, _E]):
     def effects(self, evidence: _E, targets: Targets, options: _O) -> Tensor:
         """What the gradient of each target does, linearly: ``(T, parts, N, rows)`` or ``(T, parts, N, heads, rows)``."""
         raise NotImplementedError
-
-    def changes(self, evidence: _E, options: _O) -> Tensor | None:
-        """Of one part and one row: changes ``(K, N, 1, C)`` of it with the effects of the K tokens; ``None`` (default) else.
-
-        Where there are fewer tokens than features, the features' answers to these changes cost less than their gradients.
-        """
-        return None
 
     def conclude(self, effects: Tensor, options: _O) -> Tensor:
         """Maps ``(T, N, ...)`` of the effects ``(T, parts, N, ...)``, each value by itself."""
@@ -69,11 +61,9 @@ class LinearAttribution(TokenAttribution[_O, _E]):
         keeps_graph = evidence.request.keeps_graph
         with torch.inference_mode(False), torch.set_grad_enabled(keeps_graph):
             all_features, differentiated = Targets.columns(None, features), replace(evidence, output=features)
-            effects = None if keeps_graph else self._answers(evidence, options, max_memory)
-            if effects is None:
-                some = all_features.split(evidence.fit(max_memory, len(all_features)))
-                effects = evidence.tokens.fold(joined([self.effects(differentiated, one, options) for one in some]))
-                effects = effects.movedim(2, 0)  # (N, D, parts, ...)
+            some = all_features.split(evidence.fit(max_memory, len(all_features)))
+            effects = evidence.tokens.fold(joined([self.effects(differentiated, one, options) for one in some]))
+            effects = effects.movedim(2, 0)  # (N, D, parts, ...)
         # Beside the product there are what is concluded from it and its copy.
         size = min(most or len(targets), max_memory // (effects[:, 0].numel() * 4 * 3))
         index = targets.index[:, :1] if (targets.index == targets.index[:, :1]).all() else targets.index
@@ -83,18 +73,6 @@ class LinearAttribution(TokenAttribution[_O, _E]):
                 sums = torch.bmm(weights, effects.flatten(2)).unflatten(2, effects.shape[2:])
                 maps = checked(self.conclude(sums.movedim(0, 2), options), evidence)
             yield maps
-
-    def _answers(self, evidence: _E, options: _O, max_memory: int) -> Tensor | None:
-        """The effects of the tokens on the features, ``(N, D, 1, ...)``, where there are fewer tokens than features."""
-        features, changes = evidence.features, self.changes(evidence, options)
-        if features is None or changes is None or len(changes) >= features.shape[1]:
-            return None
-        few = changes.split(evidence.fit(max_memory // 2, len(changes)))
-        try:
-            answers = joined([tangents(features, evidence.at, [one]) for one in few])  # (K, N, D)
-        except RuntimeError:  # a backward function of somebody's own may have no derivative, or the memory may not do
-            return None
-        return evidence.tokens.fold(answers.permute(1, 2, 0)[:, :, None])
 
 
 def _few(columns: Tensor | None, directions: Tensor) -> bool:
