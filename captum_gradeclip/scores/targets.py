@@ -248,6 +248,11 @@ def _batched(
     return [None if column[0] is None else torch.stack(column) for column in zip(*rows)]
 
 
+def _levels() -> int:
+    """How many transforms of functorch are open in this thread."""
+    return len(torch._C._functorch.get_interpreter_stack() or [])
+
+
 def _at_once(
     outputs: Sequence[Tensor], seeds: Sequence[Tensor], at: Sequence[Tensor], grad_kwargs: dict[str, object]
 ) -> Sequence[Tensor | None]:
@@ -265,7 +270,13 @@ def _at_once(
         reached[:] = [gradient is not None for gradient in found]
         return [gradient for gradient in found if gradient is not None]
 
-    found = iter(torch.func.vmap(one)(*seeds))
+    levels = _levels()
+    try:
+        found = iter(torch.func.vmap(one)(*seeds))
+    finally:
+        # An interrupt in between torch's own lines leaves its level behind, inside of which all later calls would fail.
+        while _levels() > levels:
+            torch._C._functorch.pop_dynamic_layer_stack()
     return [next(found) if there else None for there in reached]
 
 
