@@ -22,7 +22,7 @@ from captum_gradeclip.scores import empty_text
 
 from .. import reference
 from ..conftest import FAMILIES, captions, images, relative, stir, varies
-from ..reference.towers import second_path
+from ..reference.towers import before_pool, second_path
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -133,15 +133,11 @@ def test_clip_surgery_of_a_resnet() -> None:
     pool = model.visual.attnpool
     assert torch.allclose(dense[:, 0], score.features(x), atol=1e-10)
     for item in range(len(x)):
-        kept: list[Tensor] = []
-        handle = pool.register_forward_pre_hook(lambda module, args: kept.append(args[0][0]))  # noqa: B023
-        with torch.no_grad():
-            score(x[item : item + 1])
-        handle.remove()
-        tokens = kept[0].flatten(1).T
+        bare = before_pool(score, pool, x[item : item + 1])
+        tokens = bare.flatten(1).T
         tokens = torch.cat([tokens.mean(dim=0, keepdim=True), tokens])
         side = round((len(pool.positional_embedding) - 1) ** 0.5)
-        v = pool.v_proj(tokens + resize_positions(pool.positional_embedding, (side, side), kept[0].shape[-2:]))
+        v = pool.v_proj(tokens + resize_positions(pool.positional_embedding, (side, side), bare.shape[-2:]))
         width = v.shape[1] // pool.num_heads
         heads = []
         for one in v.split(width, dim=1):

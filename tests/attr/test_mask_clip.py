@@ -16,7 +16,7 @@ from captum_gradeclip.attr import (
 
 from .. import reference
 from ..conftest import FAMILIES, captions, images, relative, stir, varies
-from ..reference.towers import prepared
+from ..reference.towers import before_pool, prepared
 
 
 def test_mask_clip(double: nn.Module) -> None:
@@ -52,14 +52,10 @@ def test_mask_clip_of_a_resnet() -> None:
     got = MaskCLIP(score, score.layers[-1]).attribute(x, target=1)
     pool = model.visual.attnpool
     for item in range(len(x)):
-        kept: list[Tensor] = []
-        handle = pool.register_forward_pre_hook(lambda module, args: kept.append(args[0][0]))  # noqa: B023
-        with torch.no_grad():
-            score(x[item : item + 1])
-        handle.remove()
-        tokens = kept[0].flatten(1).T
+        bare = before_pool(score, pool, x[item : item + 1])
+        tokens = bare.flatten(1).T
         side = round((len(pool.positional_embedding) - 1) ** 0.5)
-        table = resize_positions(pool.positional_embedding, (side, side), kept[0].shape[-2:])
+        table = resize_positions(pool.positional_embedding, (side, side), bare.shape[-2:])
         for i in range(len(tokens)):
             feature = pool.c_proj(pool.v_proj(tokens[i] + table[1 + i]))
             expected = reference.cosine(feature, score.text_features[1]).detach()
@@ -79,12 +75,8 @@ def test_mask_clip_of_a_resnet_without_positions() -> None:
         got = method.attribute(x, target=1, positions=False)
         assert relative(got, method.attribute(x, target=1)) > 1e-2 and varies(got)
         for item in range(len(x)):
-            kept: list[Tensor] = []
-            handle = pool.register_forward_pre_hook(lambda module, args: kept.append(args[0][0]))  # noqa: B023
-            with torch.no_grad():
-                score(x[item : item + 1])
-            handle.remove()
-            for i, token in enumerate(kept[0].flatten(1).T):
+            bare = before_pool(score, pool, x[item : item + 1])
+            for i, token in enumerate(bare.flatten(1).T):
                 feature = pool.c_proj(pool.v_proj(token))
                 expected = reference.cosine(feature, score.text_features[1]).detach()
                 assert abs(float(got[item].flatten()[i] - expected)) < 1e-6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_gradeclip.adapters.base import resize_positions
 
@@ -35,3 +35,13 @@ def second_path(visual: Any, image: Tensor, count: int) -> Tensor:
         original, _ = reference.block(original, block, block.attn.num_heads, causal=False, track=False)
     new = torch.cat([original[:1], new[1:]])
     return torch.stack([visual.ln_post(token) @ visual.proj for token in new])
+
+
+def before_pool(score: nn.Module, pool: nn.Module, image: Tensor) -> Tensor:
+    """The feature map ``(C, h, w)`` of an image ``(1, 3, H, W)`` that an attention pool over convolutions is given."""
+    kept: list[Tensor] = []
+    handle = pool.register_forward_pre_hook(lambda module, args: kept.append(args[0][0]))
+    with torch.no_grad():
+        score(image)
+    handle.remove()
+    return kept[0]
