@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from html import escape
 
@@ -18,6 +17,7 @@ from ..quoting import legible
 from ..report import unit_of
 from ..show.bar import bar_colors, ends
 from ..show.fonts import shown
+from ..show.widget import data_uri
 from ..show.words import word_colors
 from .answer import Answer, Found
 
@@ -231,10 +231,5 @@ def _bold(text: str) -> str:
 
 
 def data_address(image: Image.Image) -> str:
-    """A picture as an address that holds it."""
-    file = io.BytesIO()
-    if image.width * image.height > 20_000:
-        image.save(file, format="webp", quality=88)
-        return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
-    image.save(file, format="png")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    """A picture as an address that holds it, with exact colors where it is small."""
+    return data_uri(image, "webp" if image.width * image.height > 20_000 else "png")

@@ -176,14 +176,14 @@ def data_uri(image: Image.Image, kind: str = "jpeg", quality: int = 88) -> str:
 
     Args:
         image: the picture.
-        kind: ``"jpeg"`` (default), or ``"png"`` for exact colors.
-        quality: that of a JPEG, from 1 to 95 (default 88).
+        kind: ``"jpeg"`` (default), ``"webp"``, or ``"png"`` for exact colors.
+        quality: that of a JPEG or a WebP, from 1 to 95 (default 88).
 
     >>> data_uri(Image.new("RGB", (2, 2)), "png")[:22]
     'data:image/png;base64,'
     """
     file = io.BytesIO()
-    image.convert("RGB").save(file, format=kind, **({"quality": quality} if kind == "jpeg" else {}))
+    image.convert("RGB").save(file, format=kind, **({} if kind == "png" else {"quality": quality}))
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
