@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -23,7 +22,7 @@ from ..maps import Words, merge_words
 from ..notices import kept_notices
 from ..progress import duration
 from ..quoting import quoted
-from ..scenes.vocabulary import grammar_words
+from ..scenes.vocabulary import scope, unknown_words
 from ..scores import ClassScore, ImageTextScore, tokenize
 from .limits import Limits
 from .match import explain_match
@@ -222,12 +221,10 @@ def _scope(query: Query) -> list[str]:
     """What the embedded model cannot know: photos, and words that it never saw."""
     if query.model != "scenes":
         return []
-    known = set(grammar_words())
-    unknown = dict.fromkeys(word for text in query.texts for word in re.findall(r"\w+", text.lower()) if word not in known)
+    unknown = unknown_words(query.texts)
     if query.scene is not None and not unknown:
         return []
-    never = f" and never saw {', '.join(map(quoted, list(unknown)[:3]))}" if unknown else ""
     return [
-        f"The embedded model knows drawn scenes of colored shapes alone{never}; for photos, start the page with another one,"
-        " for instance gradeclip app --model ViT-B-16 --pretrained openai"
+        f"The {scope(unknown)}; for photos, start the page with another one, for instance gradeclip app --model ViT-B-16"
+        " --pretrained openai"
     ]

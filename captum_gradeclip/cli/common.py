@@ -476,16 +476,14 @@ def tell_scope(arguments: argparse.Namespace, texts: Sequence[str], paths: Seque
     if arguments.model != "scenes":
         return
     from ..report import results_in
-    from ..scenes.vocabulary import grammar_words
+    from ..scenes.vocabulary import scope, unknown_words
 
-    known = set(grammar_words())
-    unknown = dict.fromkeys(word for text in texts for word in re.findall(r"\w+", text.lower()) if word not in known)
+    unknown = unknown_words(texts)
     # Of files, those that a demo has written are scenes; what others show is not known.
     if unknown or not all(results_in(one.parent).is_whole() and one.name == "image.png" for one in paths):
-        never = f" and never saw {', '.join(map(quoted, list(unknown)[:3]))}" if unknown else ""
         say(
-            f"note: the embedded model knows drawn scenes of colored shapes alone{never}; for photos choose another one by"
-            " --model, for instance --model ViT-B-16 --pretrained openai"
+            f"note: the {scope(unknown)}; for photos choose another one by --model, for instance --model ViT-B-16"
+            " --pretrained openai"
         )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files import write_bytes
+from ..quoting import quoted
 from .captions import NUMBERS
 from .world import COLOURS, MATERIALS, SHAPES, SIZES
 
@@ -44,6 +46,32 @@ def grammar_words() -> list[str]:
     """Lists every word that a caption can contain, singular and plural."""
     nouns = [*SHAPES, *(f"{shape}s" for shape in SHAPES if not shape.endswith("s"))]
     return sorted({*_GLUE.split(), *COLOURS, *nouns, *MATERIALS, *SIZES, *NUMBERS.values()})
+
+
+def unknown_words(texts: Iterable[str]) -> list[str]:
+    """The words of some texts that no caption can contain, in small letters, each once.
+
+    Args:
+        texts: the texts.
+
+    >>> unknown_words(["a red ring", "A dog and a red dog"])
+    ['dog']
+    """
+    known = set(grammar_words())
+    return list(dict.fromkeys(word for text in texts for word in re.findall(r"\w+", text.lower()) if word not in known))
+
+
+def scope(unknown: Sequence[str]) -> str:
+    """What the embedded model cannot know, photos and words that it never saw, as a sentence without its article.
+
+    Args:
+        unknown: the words, of which the first three are named.
+
+    >>> scope(["dog"])
+    "embedded model knows drawn scenes of colored shapes alone and never saw 'dog'"
+    """
+    never = f" and never saw {', '.join(map(quoted, unknown[:3]))}" if unknown else ""
+    return f"embedded model knows drawn scenes of colored shapes alone{never}"
 
 
 def learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
